@@ -1,0 +1,1 @@
+"""kdal: knowledge distillation with active learning, one experiment per command."""

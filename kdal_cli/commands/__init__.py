@@ -1,0 +1,1 @@
+"""The stages: plain objects in, plain results out."""

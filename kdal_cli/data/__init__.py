@@ -1,0 +1,1 @@
+"""Image data: one file per source; the folder is the registry."""

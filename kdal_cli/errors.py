@@ -1,0 +1,53 @@
+"""What can go wrong, and the exit code it means. Standard library only: the console script imports it before anything else."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class KdalError(Exception):
+    """An error that is told to the user in one line, `kdal: error: <what> (<where>): <what to do>`."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: object = "", cure: str = "") -> None:
+        super().__init__(what, where, cure)
+        self.what, self.where, self.cure = what, str(where), cure
+
+    def __str__(self) -> str:
+        place = f" ({self.where})" if self.where else ""
+        cure = f": {self.cure}" if self.cure else ""
+        return " ".join(f"{self.what}{place}{cure}".split())
+
+
+class UserError(KdalError):
+    """The user's input, configuration, data or checkpoint is wrong. Nothing was bought, nothing overwritten."""
+
+    exit_code = 2
+
+
+class MachineError(KdalError):
+    """The machine failed: disk, memory, a loss that is not finite. The run can be resumed."""
+
+    exit_code = 3
+
+
+class InUse(KdalError):
+    """Another process holds the run folder."""
+
+    exit_code = 4
+
+
+class Stopped(KdalError):
+    """A signal asked the run to end; everything finished so far is on disk."""
+
+    def __init__(self, what: str, *, signal: int, cure: str = "") -> None:
+        super().__init__(what, cure=cure)
+        self.signal, self.exit_code = signal, 128 + signal
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`did you mean …?` when something close is known, else the whole list: what to do about a name that is not there."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    listed = ", ".join(names) or "none"
+    return f"did you mean {close[0]!r}? known: {listed}" if close else f"known: {listed}"

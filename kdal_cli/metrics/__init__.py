@@ -1,0 +1,1 @@
+"""Measures of a classifier, from its logits and the labels."""

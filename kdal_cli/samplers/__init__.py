@@ -1,0 +1,1 @@
+"""Samplers: which images to label next, one file per rule; the folder is the registry."""

@@ -1,0 +1,43 @@
+"""Ranges of parameters, written once where a parameter is declared and checked where a value comes in from outside.
+
+A signature is a schema: `def kd(..., *, temperature: Positive = 4.0)` accepts a finite number above zero, and whoever
+binds configuration to it (`kdal_cli.build.bind`) says so when it gets another. Standard library only.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
+
+@dataclass(frozen=True)
+class Within:
+    """A range of numbers: `low` and `high` are included unless `above` says that `low` is not."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    above: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        over = value > self.low if self.above else value >= self.low
+        return over and value <= self.high and math.isfinite(value)
+
+    def __str__(self) -> str:
+        if self.high < math.inf:
+            return f"from {self.low:g} to {self.high:g}"
+        return f"above {self.low:g}" if self.above else f"at least {self.low:g}"
+
+
+Count = Annotated[int, Within(1)]
+"""A whole number of things, at least one."""
+
+Natural = Annotated[int, Within(0)]
+"""A whole number of things, possibly none."""
+
+Positive = Annotated[float, Within(0, above=True)]
+"""A finite number above zero: a temperature, a learning rate."""
+
+NonNegative = Annotated[float, Within(0)]
+"""A finite number, zero or above: a weight, a price."""
+
+Share = Annotated[float, Within(0, 1)]
+"""A fraction from 0 to 1."""
