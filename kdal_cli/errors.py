@@ -1,4 +1,4 @@
-"""What can go wrong, and the exit code it means. Standard library only: the console script imports it before anything else."""
+"""What can go wrong, and the exit code it means. Standard library only: the console script imports it first."""
 
 import difflib
 from collections.abc import Iterable
@@ -8,6 +8,8 @@ class KdalError(Exception):
     """An error that is told to the user in one line, `kdal: error: <what> (<where>): <what to do>`."""
 
     exit_code = 1
+    told = False
+    """Whether the line is on stderr already, as it is for a job of a sweep when it ends."""
 
     def __init__(self, what: str, *, where: object = "", cure: str = "") -> None:
         super().__init__(what, where, cure)
@@ -37,16 +39,16 @@ class InUse(KdalError):
     exit_code = 4
 
 
-class Stopped(KdalError):
-    """A signal asked the run to end; everything finished so far is on disk."""
+class Stopped(KeyboardInterrupt):
+    """A signal asked the run to end; what is finished is on disk. Not an Exception: a sweep must not go on."""
 
-    def __init__(self, what: str, *, signal: int, cure: str = "") -> None:
-        super().__init__(what, cure=cure)
-        self.signal, self.exit_code = signal, 128 + signal
+    def __init__(self, what: str, *, signal: int) -> None:
+        super().__init__(what)
+        self.signal = signal
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """`did you mean …?` when something close is known, else the whole list: what to do about a name that is not there."""
+    """What to do about a name that is not there: the nearest one that is, and the whole list."""
     names = sorted(known)
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     listed = ", ".join(names) or "none"

@@ -54,7 +54,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Query:
-    """What a sampler chose: `rows` (k,) distinct positions in the pool, in the order picked, and their `scores` (k,)."""
+    """What a sampler chose: `rows` (k,) distinct positions in the pool, in the order picked, with `scores` (k,)."""
 
     rows: Tensor
     scores: Tensor

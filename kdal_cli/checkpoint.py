@@ -1,0 +1,160 @@
+"""Weights that say what they are.
+
+A checkpoint is one safetensors file, replaced atomically. Its header carries a card: architecture, classes,
+normalisation, what it was trained on, what it scored, and a SHA-256 of the tensors, because the format itself does not
+notice a flipped bit. The JSON beside it is the card again, for people. Weights from elsewhere (`.pt`, `.pth`) are read
+without unpickling code, and never loaded in part.
+"""
+
+import hashlib
+import json
+import pickle
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from kdal_cli.errors import UserError
+from kdal_cli.files import write_bytes, write_json
+from kdal_cli.types import Shape
+
+KEY = "kdal"
+WRAPPERS = ("state_dict", "model", "net", "model_state_dict")
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a checkpoint says of itself. model: the architecture and its arguments. trained_on: data and labels used."""
+
+    role: str
+    model: dict[str, Any]
+    shape: Shape
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    data: str
+    trained_on: dict[str, Any]
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights from a file. card is None for weights from elsewhere."""
+
+    path: Path
+    weights: dict[str, Tensor]
+    card: Card | None
+
+    def load_into(self, body: nn.Module) -> None:
+        """Copy the weights into an architecture. Raises UserError unless every name and shape agrees."""
+        theirs, ours = self.weights, body.state_dict()
+        wrong = [
+            f"{n} is {_size(theirs[n])}, not {_size(ours[n])}"
+            for n in ours
+            if n in theirs and theirs[n].shape != ours[n].shape
+        ]
+        missing, extra = [n for n in ours if n not in theirs], [n for n in theirs if n not in ours]
+        for problems, words in ((missing, "lacks"), (extra, "has besides"), (wrong, "disagrees:")):
+            if problems:
+                more = f" and {len(problems) - 2} more" if len(problems) > 2 else ""
+                raise UserError(
+                    f"checkpoint is not one of {type(body).__name__}: it {words} {', '.join(problems[:2])}{more}",
+                    where=self.path,
+                    cure="name the architecture and the classes it was trained with",
+                )
+        body.load_state_dict(theirs)
+
+
+def write(path: Path, body: nn.Module, card: Card) -> None:
+    """Save `body` with its card, atomically."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in body.state_dict().items()}
+    content = asdict(card) | {"sha256": _digest(weights)}
+    write_bytes(path, save(weights, metadata={KEY: json.dumps(content)}))
+    write_json(path.with_suffix(".json"), content)
+
+
+def read(path: Path) -> Checkpoint:
+    """Read a checkpoint of ours, one of somebody else's, or the newest one of a run folder.
+
+    Raises UserError, naming the file, when it is missing, truncated, changed, pickled code or not finite.
+    """
+    path = find(path)
+    checkpoint = _read_ours(path) if path.suffix == ".safetensors" else Checkpoint(path, _read_foreign(path), None)
+    for name, tensor in checkpoint.weights.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise UserError(
+                f"checkpoint holds numbers that are not finite, in {name}", where=path, cure="use another one"
+            )
+    return checkpoint
+
+
+def find(path: Path) -> Path:
+    """The weights that a path stands for: itself, or what a run folder ended with."""
+    if path.is_dir():
+        inside = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+        named = [inside / f"{role}.safetensors" for role in ("student", "teacher")]
+        found = [p for p in named if p.exists()] or sorted(inside.glob("*.safetensors"))
+        if not found:
+            raise UserError(
+                "no checkpoint in this folder", where=path, cure="a *.safetensors file of a finished run is needed"
+            )
+        return found[0] if found[0] in named else found[-1]
+    if not path.is_file():
+        raise UserError(
+            "no such checkpoint", where=path, cure="a run folder, or a .safetensors, .pt or .pth file is needed"
+        )
+    return path
+
+
+def _read_ours(path: Path) -> Checkpoint:
+    try:
+        with safe_open(path, framework="pt") as file:  # pyright: ignore[reportGeneralTypeIssues]
+            content = (file.metadata() or {}).get(KEY)
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError) as error:
+        raise UserError(
+            f"checkpoint cannot be read: {error}", where=path, cure="truncated or not safetensors"
+        ) from None
+    if content is None:
+        return Checkpoint(path, weights, None)
+    fields = json.loads(content)
+    if fields.pop("sha256") != _digest(weights):
+        raise UserError(
+            "checkpoint is damaged: its contents do not match its checksum", where=path, cure="use another copy"
+        )
+    fields["shape"] = Shape(**fields["shape"])
+    fields |= {key: tuple(fields[key]) for key in ("classes", "mean", "std")}
+    return Checkpoint(path, weights, Card(**fields))
+
+
+def _read_foreign(path: Path) -> dict[str, Tensor]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"checkpoint cannot be read: {reason}", where=path, cure="a file of plain weights is needed"
+        ) from None
+    for wrapper in WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise UserError("checkpoint holds no state dict", where=path, cure="save model.state_dict()")
+    return {name.removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+def _digest(weights: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(f"{name} {weights[name].dtype} {tuple(weights[name].shape)}".encode())
+        digest.update(weights[name].contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _size(tensor: Tensor) -> str:
+    return "×".join(str(side) for side in tensor.shape) or "a scalar"

@@ -1,0 +1,1 @@
+"""The console script: argv, Hydra, exit codes."""

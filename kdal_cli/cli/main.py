@@ -1,0 +1,143 @@
+"""`kdal <stage> [overrides]`: the first word picks the stage, Hydra reads the rest.
+
+What needs no configuration is answered from the standard library alone; torch is imported only when work starts.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from kdal_cli.errors import KdalError, Stopped, UserError, nearest
+
+STAGES = {
+    "train-teacher": "train the big model that the student will learn from",
+    "distill": "train a student against a teacher, on all labels",
+    "al-loop": "buy labels in rounds: query, label, retrain, measure",
+    "evaluate": "measure a checkpoint or a finished run on a split of the data",
+}
+
+HELP = """\
+kdal: knowledge distillation with active learning. How good a small model can you ship, for how many labels?
+
+usage: kdal <stage> [key=value ...] [-m] [--cfg job] [--help]
+
+stages
+{stages}
+
+examples
+  kdal al-loop sampler=margin budget=100                          100 labels a round, on embedded images
+  kdal al-loop -m sampler=random,entropy,margin budget=50,100     six runs
+  kdal distill data=cifar10 teacher=resnet56 student=resnet20 compare=true
+  kdal evaluate checkpoint=outputs/al-loop/<run>
+  kdal al-loop resume=outputs/al-loop/<run>                       go on where a run was stopped
+
+  kdal <stage> --help    its groups, options and defaults
+  kdal completion bash   a script for your shell: eval "$(kdal completion bash)"
+  kdal --version
+
+An error is one line on stderr; --debug shows the traceback as well.
+Exit codes: 0 done, 2 wrong input, 3 the machine failed, 4 run folder in use, 130 or 143 stopped, 1 a fault of kdal.
+"""
+
+COMPLETION = """\
+_kdal() {
+    local line="${COMP_LINE:0:COMP_POINT}"
+    COMPREPLY=($(compgen -o nospace -o default -W "$(kdal completion query "$line")" -- "${COMP_WORDS[COMP_CWORD]}"))
+}
+COMP_WORDBREAKS=${COMP_WORDBREAKS//=}
+complete -o nospace -o default -F _kdal kdal
+"""
+
+
+def main() -> None:
+    """The console script."""
+    words = sys.argv[1:]
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    sys.exit(guarded(lambda: answer(words), debug))
+
+
+def answer(words: list[str]) -> None:
+    """Do what the words of a command line ask for."""
+    first = words[0] if words else "--help"
+    if first in ("--help", "-h", "help"):
+        stages = "\n".join(f"  {name:<15}{what}" for name, what in STAGES.items())
+        sys.stdout.write(HELP.format(stages=stages))
+    elif first == "--version":
+        from importlib.metadata import version
+
+        sys.stdout.write(f"kdal {version('kdal')}\n")
+    elif first == "completion":
+        complete(words[1:])
+    elif first in STAGES and words[1:] in (["--help"], ["-h"]):
+        from kdal_cli.cli.help import stage_help
+
+        sys.stdout.write(stage_help(conf_folder(), first))
+    elif first in STAGES:
+        from kdal_cli.cli import hydra_app
+
+        hydra_app.start(first, words[1:])
+    else:
+        raise UserError(f"no stage {first!r}", cure=nearest(first, STAGES))
+
+
+def complete(words: list[str]) -> None:
+    """Print the script for a shell, or the choices for a line that is being typed."""
+    match words:
+        case ["bash" | "zsh" as shell]:
+            sys.stdout.write("autoload -U +X bashcompinit && bashcompinit\n" * (shell == "zsh") + COMPLETION)
+        case ["query", line]:
+            typed = line.split()[1:] + [""] * line.endswith(" ")
+            if typed and typed[0] in STAGES and len(typed) > 1:
+                from kdal_cli.cli import hydra_app
+
+                os.environ["COMP_LINE"] = " ".join(["kdal", *typed[1:]])
+                hydra_app.run_hydra(typed[0], ["-sc", "query=bash"])
+            else:
+                sys.stdout.write("\n".join(STAGES) + "\n")
+        case _:
+            raise UserError("kdal completion needs the name of a shell", cure='eval "$(kdal completion bash)" (or zsh)')
+
+
+def guarded(work: Callable[[], None], debug: bool) -> int:
+    """Run `work` and turn every way it can end into an exit code and at most one line on stderr."""
+    try:
+        work()
+        sys.stdout.flush()
+    except Stopped as stop:
+        return say(f"kdal: {stop}", 128 + stop.signal)
+    except KeyboardInterrupt:
+        return say("kdal: stopped", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        return tell(error)
+    return 0
+
+
+def tell(error: Exception) -> int:
+    """Say an error in one line, once, and return the exit code it means."""
+    known = isinstance(error, KdalError)
+    if not getattr(error, "told", False):
+        reason = str(error).strip().splitlines()
+        unknown = f"{type(error).__name__}: {reason[0] if reason else ''}: a fault of kdal; --debug shows where"
+        say(f"kdal: error: {error if known else unknown}", 0)
+        error.told = True  # type: ignore[attr-defined]
+    return error.exit_code if known else 1
+
+
+def say(line: str, code: int) -> int:
+    sys.stderr.write(line + "\n")
+    return code
+
+
+def conf_folder() -> Path:
+    """Where the configuration lies: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"

@@ -1,0 +1,217 @@
+"""`kdal al-loop`: buy, retrain, measure, and again."""
+
+import csv
+import io
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from kdal_cli import checkpoint
+from kdal_cli.budget import Budget
+from kdal_cli.commands._lab import Blueprint, Lab, MakeObjective
+from kdal_cli.commands._teacher import Teacher
+from kdal_cli.curve import Table
+from kdal_cli.evidence import Evidence
+from kdal_cli.fit import Fitted, Labelled, Recipe, fit
+from kdal_cli.infer import LiveTeacher, Seer, predict
+from kdal_cli.ledger import Ledger, plain_cell
+from kdal_cli.metrics.classification import agreement, measure
+from kdal_cli.network import Network
+from kdal_cli.oracle import Oracle
+from kdal_cli.run import Snapshots
+from kdal_cli.types import Query
+
+Sampler = Callable[[Evidence, int, Generator], Query]
+
+UNDERFITTED = 0.95
+"""Train accuracy below which a scorer has not learnt its own labels, so that its uncertainty says little."""
+
+
+@dataclass
+class Loop:
+    """Active learning. Every round is a transaction: a purchase in the ledger opens it, a line of the curve closes it.
+
+    seed_set: the sampler of round 0. scorer: whose answers the sampler looks at, `student` or `teacher`.
+    """
+
+    lab: Lab
+    student: Blueprint
+    teacher: Teacher | None
+    objective: MakeObjective
+    sampler: Sampler
+    seed_set: Sampler
+    budget: Budget
+    oracle: Oracle
+    recipe: Recipe
+    scorer: str = "student"
+
+    def __post_init__(self) -> None:
+        folder = self.lab.run.folder
+        self.ledger = Ledger.open(folder / "ledger.jsonl")
+        self.curve, self.timings = Table(folder / "curve.csv"), Table(folder / "timings.csv")
+
+    def run(self) -> Table:
+        """Do every round that is not done yet, and return the curve."""
+        lab, plan = self.lab, self.budget.plan(len(self.lab.pool))
+        if self.ledger.of_round(0, "validation") is None and len(lab.validation):
+            self.ledger.buy(0, lab.validation, torch.zeros(len(lab.validation)), self.oracle, "validation")
+        self.timings.keep(len(self.curve))
+        network = self._load(len(self.curve) - 1) if len(self.curve) else None
+        for round in range(len(self.curve), len(plan)):
+            lab.display.round(round, len(plan) - 1, sum(plan[: round + 1]))
+            clock = Clock()
+            self._purchase(round, plan[round], network, clock)
+            network, fitted = self._train(round, network, clock)
+            self._measure(round, network, fitted, clock)
+        return self.curve
+
+    def _purchase(self, round: int, k: int, network: Network | None, clock: "Clock") -> None:
+        """Buy the labels of a round, unless a run before this one did."""
+        if self.ledger.of_round(round) is not None:
+            return
+        asked = self.ledger.asked(round)
+        if asked is None:
+            pool = self._look(network)
+            sampler = self.sampler if round else self.seed_set
+            query = sampler(pool, k, self.lab.streams.at("sampler", round))
+            clock.lap("select_s", minus=_seconds(pool))
+            clock.add("score_s", _seconds(pool))
+            self.lab.run.write(f"picks/round_{round:03d}.csv", picks(pool, query, self.lab))
+            asked = pool.ids[query.rows], query.scores
+        self.ledger.buy(round, *asked, self.oracle)
+        self.lab.run.write("ledger.csv", self.ledger.view(self.lab.data.classes, self.lab.data.train.paths))
+
+    def _look(self, network: Network | None) -> Evidence:
+        """The pool as it stands. Before round 0 there is no student that has learnt anything: a new one looks."""
+        lab, (bought, labels) = self.lab, self.ledger.bought()
+        left = lab.pool[~torch.isin(lab.pool, bought)]
+        teacher = Seer(self.teacher.network, lab.train, lab.engine) if self.teacher else None
+        student = Seer(network or lab.network(self.student, 0), lab.train, lab.engine)
+        scorer = teacher if self.scorer == "teacher" and teacher else student
+        return Evidence(left, bought, labels, len(lab.data.classes), scorer, teacher)
+
+    def _train(self, round: int, before: Network | None, clock: "Clock") -> tuple[Network, Fitted]:
+        """A student for the labels bought so far, saved before it is measured."""
+        lab = self.lab
+        network = self._start(round, before)
+        ids, labels = self.ledger.bought()
+        objective = self.objective(network, self.teacher.network if self.teacher else None)
+        lab.engine.place(objective)
+        validation = self.ledger.bought("validation")
+        snapshots = Snapshots(lab.run.folder / "training.snapshot", f"round {round}")
+        fitted = fit(
+            network,
+            lab.views(self.recipe.augment),
+            Labelled(ids, labels),
+            objective,
+            self.recipe,
+            lab.engine,
+            lab.streams.under("fit", round),
+            lab.watcher,
+            pool=lab.pool[~torch.isin(lab.pool, ids)],
+            teacher=LiveTeacher(self.teacher.network, lab.engine) if self.teacher else None,
+            validate=lab.accuracy(*validation),
+            keeper=snapshots,
+            what=f"round {round}",
+        )
+        clock.lap("train_s")
+        trained_on = {"data": lab.data.name, "labels": len(ids), "validation_labels": len(validation[0])}
+        card = lab.card("student", self.student, trained_on, {})
+        checkpoint.write(lab.run.checkpoints / f"round_{round:03d}.safetensors", network.body, card)
+        snapshots.clear()
+        return network, fitted
+
+    def _start(self, round: int, before: Network | None) -> Network:
+        """The weights that a round starts from, as `recipe.retrain` says."""
+        fresh = self.lab.network(self.student, round)
+        if before is None or self.recipe.retrain == "scratch":
+            return fresh
+        if self.recipe.retrain == "warm":
+            return before
+        state = before.state_dict()
+        for name, new in fresh.state_dict().items():
+            if new.is_floating_point() and "running" not in name:
+                state[name].mul_(0.5).add_(new, alpha=0.1)
+        return before
+
+    def _measure(self, round: int, network: Network, fitted: Fitted, clock: "Clock") -> None:
+        """Measure on the test set and write the line that makes the round done."""
+        lab = self.lab
+        ids, labels = self.ledger.bought()
+        seen = lab.test_output(network).logits
+        truth, classes = lab.data.test.labels, len(lab.data.classes)
+        row = {"round": round, "labels": len(ids), "cost": self.ledger.cost(), "classes_seen": len(labels.unique())}
+        row |= {f"test_{name}": value for name, value in measure(seen, truth, classes).items()}
+        row["train_accuracy"] = float(
+            (predict(network, lab.train, ids).logits.argmax(1).cpu() == labels).float().mean()
+        )
+        validate = lab.accuracy(*self.ledger.bought("validation"))
+        if validate is not None and fitted.best is not None:
+            row["val_accuracy"] = validate(network)
+            row["test_accuracy_at_best_val"] = self._accuracy_of(fitted, network)
+        if self.teacher is not None:
+            row["teacher_agreement"] = agreement(seen, lab.test_output(self.teacher.network).logits)
+        clock.lap("evaluate_s")
+        speed = {"images_per_s": fitted.images / fitted.seconds, "peak_mb": lab.engine.peak_megabytes()}
+        self.timings.add({"round": round, **clock.seconds, **speed})
+        self.curve.add(row)
+        lab.watcher.figures(row)
+        if row["train_accuracy"] < UNDERFITTED:
+            lab.watcher.say(
+                f"round {round}: the student fits only {row['train_accuracy']:.1%} of its own labels; "
+                "its scores say little: train longer (recipe.steps)"
+            )
+
+    def _accuracy_of(self, fitted: Fitted, network: Network) -> float:
+        """Test accuracy of the weights that were best on validation; the network keeps its last ones."""
+        last = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        network.load_state_dict(fitted.best or last)
+        accuracy = self.lab.measure_test(network)["accuracy"]
+        network.load_state_dict(last)
+        return accuracy
+
+    def _load(self, round: int) -> Network:
+        """The student that a finished round ended with."""
+        path = self.lab.run.checkpoints / f"round_{round:03d}.safetensors"
+        return self.lab.restore(self.student, checkpoint.read(path))
+
+
+class Clock:
+    """Where the seconds of a round go."""
+
+    def __init__(self) -> None:
+        self.seconds = {"train_s": 0.0, "score_s": 0.0, "select_s": 0.0, "evaluate_s": 0.0}
+        self._since = time.perf_counter()
+
+    def lap(self, name: str, minus: float = 0.0) -> None:
+        """Add the time since the last lap to `name`."""
+        now = time.perf_counter()
+        self.add(name, now - self._since - minus)
+        self._since = now
+
+    def add(self, name: str, seconds: float) -> None:
+        self.seconds[name] += seconds
+
+
+def picks(pool: Evidence, query: Query, lab: Lab) -> str:
+    """`picks/round_003.csv`: what was chosen, in order, with its score and, where a model looked, what it saw."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    seen = pool.seen
+    writer.writerow(["order", "id", "score", *(["first", "p_first", "second", "p_second"] if seen is not None else [])])
+    ids: Tensor = pool.ids[query.rows]
+    best = seen[query.rows].double().softmax(1).topk(min(2, pool.classes)) if seen is not None else None
+    for order, (id, score) in enumerate(zip(ids.tolist(), query.scores.tolist(), strict=True)):
+        why: list[str] = []
+        if best is not None:
+            for p, label in zip(best.values[order].tolist(), best.indices[order].tolist(), strict=True):
+                why += [plain_cell(lab.data.classes[label]), f"{p:.6f}"]
+        writer.writerow([order, id, f"{score:.6g}", *why])
+    return text.getvalue()
+
+
+def _seconds(pool: Evidence) -> float:
+    return sum(seer.seconds for seer in (pool.scorer, pool.teacher) if isinstance(seer, Seer))

@@ -1,0 +1,41 @@
+"""`kdal train-teacher`: every label of the pool, no teacher above."""
+
+from dataclasses import replace
+
+from kdal_cli.checkpoint import Card
+from kdal_cli.commands._lab import Blueprint, Lab
+from kdal_cli.fit import Labelled, Recipe, fit
+from kdal_cli.network import Network
+from kdal_cli.objective import Objective
+from kdal_cli.run import Snapshots
+from kdal_cli.streams import Streams
+
+
+def train_teacher(lab: Lab, blueprint: Blueprint, recipe: Recipe, seed: int) -> tuple[Network, Card]:
+    """Train a network on all labels of the pool; the card says what it consumed and what it scores on the test set.
+
+    Its randomness hangs on a seed of its own, so that students of every seed share one teacher. A training that was
+    stopped goes on from its last snapshot in the run folder.
+    """
+    lab = replace(lab, streams=Streams(seed))
+    network = lab.network(blueprint, "teacher")
+    labelled = Labelled(lab.pool, lab.data.train.labels[lab.pool])
+    validate = lab.accuracy(lab.validation, lab.data.train.labels[lab.validation])
+    snapshots = Snapshots(lab.run.folder / "training.snapshot", "teacher")
+    streams = lab.streams.under("fit", "teacher")
+    fit(
+        network,
+        lab.views(recipe.augment),
+        labelled,
+        Objective(),
+        recipe,
+        lab.engine,
+        streams,
+        lab.watcher,
+        validate=validate,
+        keeper=snapshots,
+        what=f"teacher {blueprint.spec['name']}",
+    )
+    snapshots.clear()
+    trained_on = {"data": lab.data.name, "labels": len(labelled), "validation_labels": len(lab.validation)}
+    return network, lab.card("teacher", blueprint, trained_on, lab.measure_test(network))

@@ -1,0 +1,51 @@
+"""A metric against labels bought: the result of a run, one line a round."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from kdal_cli.files import write_bytes
+
+Row = Mapping[str, float]
+
+
+class Table:
+    """A CSV file that grows by whole rows and is replaced atomically; the first row names the columns.
+
+    Whole numbers are written as such, others with six decimals, so that equal results are equal bytes.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[dict[str, float]] = []
+        if path.exists():
+            with path.open(newline="") as file:
+                self.rows = [{key: _number(text) for key, text in row.items()} for row in csv.DictReader(file)]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def add(self, row: Row) -> None:
+        """Append a row; it is durable on return."""
+        self.rows.append(dict(row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(self.rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: _text(value) for key, value in row.items()} for row in self.rows)
+        write_bytes(self.path, text.getvalue().encode())
+
+    def keep(self, rows: int) -> None:
+        """Forget what a stopped run wrote beyond its first `rows` rows; the next `add` makes it durable."""
+        del self.rows[rows:]
+
+    def column(self, name: str) -> Sequence[float]:
+        return [row[name] for row in self.rows]
+
+
+def _text(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.6f}"
+
+
+def _number(text: str) -> float:
+    return int(text) if text.lstrip("-").isdigit() else float(text)

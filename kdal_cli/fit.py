@@ -1,0 +1,289 @@
+"""The one training loop. Teachers, students and the rounds of active learning all learn here.
+
+Each step draws two streams, one from the labelled images and one from the pool: cross-entropy sees the first,
+distillation both. A stream is endless, shuffled epoch by epoch, so that every batch has the same shape and none is
+ragged. Inside the loop nothing waits for the device; figures are added up there and read at the checks between chunks.
+
+Axis letters: S steps of a chunk, B batch, L its labelled part, M labelled images.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from kdal_cli.data._augment import Augment, Resident
+from kdal_cli.engine import Engine, Precision, memory_told
+from kdal_cli.errors import MachineError, UserError
+from kdal_cli.infer import Teacher
+from kdal_cli.network import Network
+from kdal_cli.objective import Objective
+from kdal_cli.schedules import Schedule
+from kdal_cli.streams import Streams
+from kdal_cli.types import Batch, Watcher
+from kdal_cli.values import Count, Natural, NonNegative, Positive, Share
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained.
+
+    steps or epochs: how long; steps stay equal over the rounds of active learning, epochs grow with the labels.
+    batch, pool_batch: images a step from the labelled set and, when there is a teacher, from the pool.
+    lr follows `schedule`, after a linear warm-up over the first `warmup` of the steps; `step` multiplies it by `gamma`
+    at each of `milestones`, shares of the training. checks: how often, evenly, validation is measured.
+    retrain: where a round of active learning starts from: new weights, the last round's, or those shrunk by half with
+    fresh noise (Ash and Adams 2020, arXiv:1910.08475).
+    """
+
+    steps: Count | None = None
+    epochs: Positive | None = None
+    batch: Count = 64
+    pool_batch: Natural = 64
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: Positive = 0.05
+    momentum: Share = 0.9
+    nesterov: bool = True
+    weight_decay: NonNegative = 5e-4
+    schedule: Literal["constant", "linear", "cosine", "step"] = "cosine"
+    warmup: Share = 0.0
+    milestones: tuple[Share, ...] = ()
+    gamma: Share = 0.1
+    precision: Precision = "auto"
+    augment: Augment = field(default_factory=Augment)
+    checks: Count = 4
+    retrain: Literal["scratch", "warm", "shrink_perturb"] = "scratch"
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.epochs is None):
+            raise UserError(
+                f"recipe.steps={self.steps} and recipe.epochs={self.epochs}", cure="set exactly one of the two"
+            )
+
+    def length(self, labelled: int) -> int:
+        """Steps of a training on so many labelled images."""
+        return self.steps if self.steps is not None else max(1, round((self.epochs or 0) * labelled / self.batch))
+
+    def rate(self, progress: float) -> float:
+        """The learning rate at `progress`, the share of the steps that is done."""
+        if progress < self.warmup:
+            return self.lr * max(progress, 1e-3) / self.warmup
+        if self.schedule == "step":
+            return self.lr * self.gamma ** sum(progress >= share for share in self.milestones)
+        since = (progress - self.warmup) / (1 - self.warmup) if self.warmup < 1 else 1.0
+        return Schedule(self.schedule, start=self.lr, end=self.lr if self.schedule == "constant" else 0.0)(since)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Images that have been paid for. ids, labels: (M,) int64."""
+
+    ids: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a training was: its length and speed, each weighted loss part over the last chunk, and the best check."""
+
+    steps: int
+    images: int
+    seconds: float
+    losses: Mapping[str, float]
+    best: Mapping[str, Tensor] | None
+    best_accuracy: float | None
+
+
+class Keeper(Protocol):
+    """Who keeps the state of a training that may be stopped."""
+
+    def offer(self, state: Mapping[str, Any]) -> None: ...
+
+    def load(self) -> dict[str, Any] | None: ...
+
+
+def fit(
+    student: Network,
+    images: Resident,
+    labelled: Labelled,
+    objective: Objective,
+    recipe: Recipe,
+    engine: Engine,
+    streams: Streams,
+    watcher: Watcher,
+    *,
+    pool: Tensor | None = None,
+    teacher: Teacher | None = None,
+    validate: Callable[[Network], float] | None = None,
+    keeper: Keeper | None = None,
+    what: str = "training",
+) -> Fitted:
+    """Train `student` in place, for `recipe.length` steps, and return what happened.
+
+    pool: (N,) ids of images without labels that are distilled besides the labelled ones. validate: the accuracy that
+    decides which check was best. Raises MachineError, naming step and learning rate, when the loss is not finite.
+    """
+    teacher = teacher if objective.needs_teacher else None
+    steps, batch = recipe.length(len(labelled)), recipe.batch
+    pool_batch = recipe.pool_batch if teacher is not None and pool is not None and len(pool) else 0
+    feed = Feed(images, labelled, pool, batch, pool_batch, engine, streams)
+    precision = engine.precision(recipe.precision, student)
+    learners = nn.ModuleList([student, objective])
+    optimizer = _optimizer(learners, recipe)
+    state = _State(learners, optimizer)
+    first = state.load(keeper)
+    bounds = [round(steps * check / recipe.checks) for check in range(recipe.checks + 1)]
+    losses: dict[str, float] = {}
+    watcher.begin(what, steps)
+    watcher.advance(first, 0)
+    started = time.perf_counter()
+
+    for chunk, (start, stop) in enumerate(pairwise(bounds)):
+        if stop <= first:
+            continue
+        learners.train()
+        sums: dict[str, Tensor] = {}
+        broken = torch.full((), -1, device=engine.device)  # the first step whose loss was not finite
+        with streams.applied("dropout", chunk), memory_told(batch + pool_batch):
+            for step, data in zip(range(start, stop), feed.chunk(start, stop), strict=True):
+                progress = step / steps
+                for group in optimizer.param_groups:
+                    group["lr"] = recipe.rate(progress)
+                answers = teacher(data) if teacher is not None else None
+                with engine.autocast(precision):
+                    output = student(data.pixels)
+                parts = objective(output, answers, data, progress)
+                loss = torch.stack(list(parts.values())).sum()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                broken = torch.where((broken < 0) & ~loss.detach().isfinite(), step, broken)
+                for name, part in parts.items():
+                    sums[name] = sums.get(name, 0.0) + part.detach()
+                watcher.advance(1, batch + pool_batch)
+        engine.finish()
+        _refuse_broken(int(broken), recipe, steps, what)
+        losses = {name: float(total) / (stop - start) for name, total in sums.items()}
+        accuracy = {} if validate is None else {"val_accuracy": validate(student)}
+        state.keep_best(student, accuracy.get("val_accuracy"))
+        done = (stop - 1) / steps
+        figures = {"loss": sum(losses.values()), **losses, "lr": recipe.rate(done), **accuracy}
+        watcher.figures(figures | objective.settings(done))
+        state.offer(keeper, stop)
+
+    watcher.end()
+    seconds = time.perf_counter() - started
+    return Fitted(steps, (steps - first) * (batch + pool_batch), seconds, losses, state.best, state.best_accuracy)
+
+
+class Feed:
+    """The batches of a training, addressed by step: the same step gives the same images in the same views, always."""
+
+    def __init__(
+        self,
+        images: Resident,
+        labelled: Labelled,
+        pool: Tensor | None,
+        batch: int,
+        pool_batch: int,
+        engine: Engine,
+        streams: Streams,
+    ) -> None:
+        self.images, self.engine = images, engine
+        self.labels = labelled.labels
+        self.labelled_ids, self.batch = labelled.ids, batch
+        self.labelled_order = Order(len(labelled), images.augment.views, streams.under("labelled"))
+        self.pool_ids, self.pool_batch = pool if pool is not None else labelled.ids[:0], pool_batch
+        self.pool_order = Order(len(self.pool_ids), images.augment.views, streams.under("pool"))
+
+    def chunk(self, start: int, stop: int):
+        """The batches of steps `start` to `stop`; their addresses are moved to the device at once, before the first."""
+        rows, views = self.labelled_order.draw(start, stop, self.batch)  # (S, L)
+        ids, labels = self.labelled_ids[rows], self.labels[rows].to(self.engine.device)
+        if self.pool_batch:
+            more, more_views = self.pool_order.draw(start, stop, self.pool_batch)  # (S, B - L)
+            ids, views = torch.cat([ids, self.pool_ids[more]], 1), torch.cat([views, more_views], 1)  # (S, B)
+        ids, views = ids.to(self.images.device), views.to(self.images.device)
+        for step in range(stop - start):
+            yield Batch(ids[step], views[step], self.images.at(ids[step], views[step]), labels[step])
+
+
+class Order:
+    """An endless stream of `size` rows, each epoch shuffled anew and each visit in a view of its own."""
+
+    def __init__(self, size: int, views: int, streams: Streams) -> None:
+        self.size, self.views, self.streams = size, views, streams
+
+    def draw(self, start: int, stop: int, batch: int) -> tuple[Tensor, Tensor]:
+        """(rows (S, batch), views (S, batch)) of steps `start` to `stop`."""
+        low, high = start * batch, stop * batch
+        epochs = [self._epoch(epoch) for epoch in range(low // self.size, -(-high // self.size))]
+        inside = slice(low % self.size, low % self.size + high - low)
+        rows, views = (torch.cat(part)[inside].view(stop - start, batch) for part in zip(*epochs, strict=True))
+        return rows, views
+
+    def _epoch(self, epoch: int) -> tuple[Tensor, Tensor]:
+        rng = self.streams.at("epoch", epoch)
+        return torch.randperm(self.size, generator=rng), torch.randint(self.views, (self.size,), generator=rng)
+
+
+class _State:
+    """What a training consists of at a check: everything that a stop must not lose."""
+
+    def __init__(self, learners: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        self.learners, self.optimizer = learners, optimizer
+        self.best: dict[str, Tensor] | None = None
+        self.best_accuracy: float | None = None
+
+    def keep_best(self, student: Network, accuracy: float | None) -> None:
+        """Remember the weights of the highest validation accuracy, the later of equals."""
+        if accuracy is not None and (self.best_accuracy is None or accuracy >= self.best_accuracy):
+            self.best_accuracy = accuracy
+            self.best = {name: tensor.detach().clone() for name, tensor in student.state_dict().items()}
+
+    def offer(self, keeper: Keeper | None, step: int) -> None:
+        if keeper is not None:
+            keeper.offer(
+                {
+                    "step": step,
+                    "learners": self.learners.state_dict(),
+                    "optimizer": self.optimizer.state_dict(),
+                    "best": self.best,
+                    "best_accuracy": self.best_accuracy,
+                }
+            )
+
+    def load(self, keeper: Keeper | None) -> int:
+        """Go back to where a stopped training was, and return the steps it had done."""
+        state = keeper.load() if keeper is not None else None
+        if state is None:
+            return 0
+        self.learners.load_state_dict(state["learners"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.best, self.best_accuracy = state["best"], state["best_accuracy"]
+        return state["step"]
+
+
+def _optimizer(learners: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    parameters = [p for p in learners.parameters() if p.requires_grad]
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+    momentum, nesterov = recipe.momentum, recipe.nesterov and recipe.momentum > 0
+    return torch.optim.SGD(
+        parameters, recipe.lr, momentum=momentum, nesterov=nesterov, weight_decay=recipe.weight_decay, fused=True
+    )
+
+
+def _refuse_broken(step: int, recipe: Recipe, steps: int, what: str) -> None:
+    if step >= 0:
+        rate = recipe.rate(step / steps)
+        raise MachineError(
+            f"the loss of {what} is not finite at step {step}, learning rate {rate:g}", cure="lower recipe.lr"
+        )

@@ -1,0 +1,191 @@
+"""What was bought, when, from whom, for how much: the truth of a run.
+
+`ledger.jsonl` is append-only. Each line is a JSON record that carries the SHA-256 of the line before it, so that a
+changed line is found, by its number. A purchase is two records, each durable before the next thing happens: a `request`
+before the oracle is asked, a `receipt` before a label is used. A run that dies in between asks for the same ids again;
+a run that dies in the middle of a line finds a torn tail, which is put aside and cut.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kdal_cli.errors import MachineError, UserError
+from kdal_cli.oracle import Oracle
+
+GENESIS = "0" * 64
+
+
+@dataclass(frozen=True)
+class Purchase:
+    """One query, answered. ids, labels: (k,) int64 in the order picked. costs, scores: (k,) float64."""
+
+    round: int
+    purpose: str
+    ids: Tensor
+    labels: Tensor
+    costs: Tensor
+    scores: Tensor
+    owner: str
+    time: str
+
+
+@dataclass
+class Ledger:
+    """The purchases of a run, on disk and in memory. The purpose of a label is `train` or `validation`."""
+
+    path: Path
+    purchases: list[Purchase] = field(default_factory=list)
+    pending: dict[str, Any] | None = None
+    _last: str = GENESIS
+    _lines: int = 0
+
+    @classmethod
+    def open(cls, path: Path) -> "Ledger":
+        """Read a ledger, or start one. Raises UserError naming the line where the chain does not hold."""
+        ledger = cls(path)
+        if path.exists():
+            for line in _whole_lines(path):
+                ledger._read(line)
+        return ledger
+
+    def bought(self, purpose: str = "train") -> tuple[Tensor, Tensor]:
+        """(ids (M,), labels (M,)) of everything bought for a purpose, in the order bought."""
+        mine = [purchase for purchase in self.purchases if purchase.purpose == purpose]
+        empty = torch.empty(0, dtype=torch.int64)
+        return torch.cat([empty, *(p.ids for p in mine)]), torch.cat([empty, *(p.labels for p in mine)])
+
+    def cost(self) -> float:
+        """Everything paid so far, validation labels included."""
+        return sum(float(purchase.costs.sum()) for purchase in self.purchases)
+
+    def of_round(self, round: int, purpose: str = "train") -> Purchase | None:
+        """The purchase of a round, once it is answered."""
+        return next((p for p in self.purchases if (p.round, p.purpose) == (round, purpose)), None)
+
+    def asked(self, round: int, purpose: str = "train") -> tuple[Tensor, Tensor] | None:
+        """(ids, scores) of a request of this round that has no receipt yet: it is asked again, never decided again."""
+        if self.pending is None or (self.pending["round"], self.pending["purpose"]) != (round, purpose):
+            return None
+        return torch.tensor(self.pending["ids"]), torch.tensor(self.pending["scores"], dtype=torch.float64)
+
+    def buy(self, round: int, ids: Tensor, scores: Tensor, oracle: Oracle, purpose: str = "train") -> Purchase:
+        """Ask the oracle for `ids` (k,) and write down the answer; the only place where labels come from.
+
+        Raises MachineError when an id was bought before or comes twice, UserError when the answer is still to come.
+        """
+        known = torch.cat([p.ids for p in self.purchases]) if self.purchases else ids[:0]
+        if len(ids.unique()) != len(ids) or torch.isin(ids, known).any():
+            raise MachineError(
+                f"round {round} asks for a label twice", where=self.path, cure="this is a fault of the sampler"
+            )
+        if self.asked(round, purpose) is None:
+            self._append(
+                kind="request", round=round, purpose=purpose, ids=ids.tolist(), scores=scores.double().tolist()
+            )
+        answer = oracle(ids)
+        if answer is None:
+            raise UserError(f"the labels of round {round} have not been answered yet", where=self.path)
+        self._append(
+            kind="receipt",
+            round=round,
+            purpose=purpose,
+            labels=answer.labels.tolist(),
+            costs=answer.costs.tolist(),
+            owner=answer.owner,
+        )
+        return self.purchases[-1]
+
+    def view(self, classes: Sequence[str], paths: Sequence[str]) -> str:
+        """`ledger.csv`: one line a label, for people."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["round", "purpose", "id", "label", "class", "owner", "cost", "score", "time", "path"])
+        for p in self.purchases:
+            columns = (p.ids.tolist(), p.labels.tolist(), p.costs.tolist(), p.scores.tolist())
+            for id, label, cost, score in zip(*columns, strict=True):
+                path = plain_cell(paths[int(id)]) if paths else ""
+                name = plain_cell(classes[int(label)])
+                writer.writerow(
+                    [p.round, p.purpose, id, label, name, p.owner, f"{cost:g}", f"{score:.6g}", p.time, path]
+                )
+        return text.getvalue()
+
+    def _append(self, **record: Any) -> None:
+        record = {
+            "n": self._lines + 1,
+            "previous": self._last,
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            **record,
+        }
+        line = json.dumps(record).encode()
+        with self.path.open("ab") as file:
+            file.write(line + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._read(line)
+
+    def _read(self, line: bytes) -> None:
+        number = self._lines + 1
+        try:
+            record = json.loads(line)
+            if record["previous"] != self._last or record["n"] != number:
+                raise ValueError
+            self._take(record)
+        except (ValueError, KeyError, TypeError):
+            raise UserError(
+                f"line {number} does not follow from the lines before it: the ledger was changed by hand or damaged",
+                where=self.path,
+                cure="restore the file from a copy, or start a new run",
+            ) from None
+        self._last, self._lines = hashlib.sha256(line).hexdigest(), number
+
+    def _take(self, record: dict[str, Any]) -> None:
+        if record["kind"] == "request":
+            self.pending = record
+            return
+        request, self.pending = self.pending, None
+        if request is None or (request["round"], request["purpose"]) != (record["round"], record["purpose"]):
+            raise ValueError
+        ids, labels = torch.tensor(request["ids"]), torch.tensor(record["labels"])
+        if len(ids) != len(labels):
+            raise ValueError
+        self.purchases.append(
+            Purchase(
+                round=record["round"],
+                purpose=record["purpose"],
+                ids=ids,
+                labels=labels,
+                costs=torch.tensor(record["costs"], dtype=torch.float64),
+                scores=torch.tensor(request["scores"], dtype=torch.float64),
+                owner=record["owner"],
+                time=record["time"],
+            )
+        )
+
+
+def _whole_lines(path: Path) -> list[bytes]:
+    """The lines that were written to their end; what follows the last of them is kept aside and cut off."""
+    data = path.read_bytes()
+    whole, torn = data[: data.rfind(b"\n") + 1], data[data.rfind(b"\n") + 1 :]
+    if torn:
+        path.with_suffix(".torn").write_bytes(torn)
+        with path.open("r+b") as file:
+            file.truncate(len(whole))
+            os.fsync(file.fileno())
+    return whole.splitlines()
+
+
+def plain_cell(text: str) -> str:
+    """Text that a spreadsheet will not take for a formula."""
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

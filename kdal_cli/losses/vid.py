@@ -1,0 +1,60 @@
+"""The teacher's maps, as a Gaussian that the student predicts: mean from its own maps, variance learned."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdal_cli.types import Batch, Output
+from kdal_cli.values import Positive
+
+SMALLEST_VARIANCE = 1e-5
+
+
+class Vid(nn.Module):
+    """Variational information distillation, ½ [(μ(F_s) − F_t)² / σ² + log σ²], mean over channels and places -> (B,).
+
+    Ahn et al. 2019, arXiv:1904.05835. σ²_c = softplus(ρ_c) + 1e-5 is one variance a channel of the teacher; μ is three
+    1×1 convolutions. Both are trained with the student and never ship with it. Unlike a distance it can be negative:
+    a log-density is not bounded by zero.
+
+    student, teacher: outputs of any one batch, from which the channels are read. layers, teacher_layers: module paths,
+    one pair per term of the sum; `teacher_layers` defaults to `layers`.
+    """
+
+    def __init__(
+        self,
+        student: Output,
+        teacher: Output,
+        *,
+        layers: Sequence[str],
+        teacher_layers: Sequence[str] | None = None,
+        initial_variance: Positive = 5.0,
+    ) -> None:
+        super().__init__()
+        self.pairs = list(zip(layers, teacher_layers or layers, strict=True))
+        widths = [(student.maps[s].shape[1], teacher.maps[t].shape[1]) for s, t in self.pairs]
+        self.means = nn.ModuleList(_regressor(narrow, wide) for narrow, wide in widths)
+        rho = math.log(math.expm1(initial_variance - SMALLEST_VARIANCE))  # the inverse of softplus
+        self.rhos = nn.ParameterList(torch.full((wide,), rho) for _, wide in widths)
+
+    def forward(self, student: Output, teacher: Output, batch: Batch) -> Tensor:
+        total = student.logits.new_zeros(len(student.logits))  # (B,)
+        for (s, t), mean, rho in zip(self.pairs, self.means, self.rhos, strict=True):
+            theirs = teacher.maps[t]  # (B, c, h, w)
+            ours = F.adaptive_avg_pool2d(mean(student.maps[s]), (theirs.shape[2], theirs.shape[3]))  # (B, c, h, w)
+            variance = F.softplus(rho)[:, None, None] + SMALLEST_VARIANCE  # (c, 1, 1)
+            total = total + 0.5 * ((ours - theirs).square() / variance + variance.log()).mean((1, 2, 3))
+        return total
+
+
+def _regressor(narrow: int, wide: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(narrow, wide, 1, bias=False),
+        nn.ReLU(),
+        nn.Conv2d(wide, wide, 1, bias=False),
+        nn.ReLU(),
+        nn.Conv2d(wide, wide, 1, bias=False),
+    )

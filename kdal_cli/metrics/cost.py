@@ -1,0 +1,83 @@
+"""What a model costs: parameters, operations, time."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def parameters(module: nn.Module) -> int:
+    """How many numbers a model can learn: frozen ones too, shared ones once; no buffers (batch-norm statistics)."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def flops(module: nn.Module, example: Tensor) -> int:
+    """Floating-point operations of one forward pass over `example` (B, c, H, W) in evaluation mode.
+
+    A multiply-add counts as two: a convolution has 2 · B · C_out · H_out · W_out · (C_in / groups) · k_h · k_w. Half of
+    that is the number of MACs, which papers often call FLOPs. Convolutions, matrix products and attention are counted;
+    biases, normalisation, activations and pooling are not (`torch.utils.flop_counter`).
+    """
+    counter = FlopCounterMode(display=False)
+    with _evaluating(module), torch.no_grad(), _attention_in_parts(), counter:
+        module(example)
+    return counter.get_total_flops()
+
+
+def throughput(
+    module: nn.Module,
+    example: Tensor,
+    *,
+    repeats: int = 20,
+    warmup: int = 3,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
+    """Images/s of forward passes over `example` (B, c, H, W) in evaluation mode: B / the median seconds of a pass.
+
+    `warmup` passes are not timed, then `repeats` are; an accelerator is waited for before and after each of those. The
+    precision is that of the autocast around the call.
+    """
+    seconds = []
+    with _evaluating(module), torch.inference_mode():
+        for _ in range(warmup):
+            module(example)
+        for _ in range(repeats):
+            _wait(example.device)
+            start = clock()
+            module(example)
+            _wait(example.device)
+            seconds.append(clock() - start)
+    return len(example) / statistics.median(seconds)
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """`module` in evaluation mode; afterwards each part is back in the mode that it had, frozen parts too."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+@contextmanager
+def _attention_in_parts() -> Iterator[None]:
+    """Without PyTorch's fused transformer layers, whose operations the counter cannot see."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+
+
+def _wait(device: torch.device) -> None:
+    """Until the device has done all that it was given."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)

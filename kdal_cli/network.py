@@ -1,0 +1,74 @@
+"""Any classifier, seen as `pixels -> Output`: it normalises its own input and shows its features and maps.
+
+Features are what enters the classifier, the last linear layer; maps are the outputs of named modules. Both are read by
+forward hooks, so no architecture is written for distillation, and its state dict stays the plain one.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from kdal_cli.errors import UserError, nearest
+from kdal_cli.types import Output
+
+
+class Network(nn.Module):
+    """A classifier `body`, images (B, c, H, W) float -> logits (B, C), behind a normalisation of its own.
+
+    mean, std: per channel, on the scale from 0 to 1.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, body: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.body = body
+        self.register_buffer("mean", torch.tensor(mean).mul(255)[:, None, None], persistent=False)  # (c, 1, 1)
+        self.register_buffer("std", torch.tensor(std).mul(255)[:, None, None], persistent=False)  # (c, 1, 1)
+        self._seen: dict[str, Tensor] = {}
+        self._tapped: list[str] = []
+        classifier(body).register_forward_pre_hook(self._see_features)
+
+    def tap(self, paths: Iterable[str]) -> None:
+        """Show the outputs of these modules in `Output.maps` from now on. Raises UserError for a path without one."""
+        modules = dict(self.body.named_modules())
+        for path in paths:
+            if path not in modules:
+                places = [name for name in modules if name.count(".") < 2 and name]
+                raise UserError(f"no module {path!r} in {type(self.body).__name__}", cure=nearest(path, places))
+            if path not in self._tapped:
+                self._tapped.append(path)
+                modules[path].register_forward_hook(partial(self._see, path))
+
+    def forward(self, pixels: Tensor) -> Output:
+        """pixels: (B, c, H, W) uint8."""
+        images = (pixels.float() - self.mean) / self.std
+        logits = self.body(images.contiguous(memory_format=torch.channels_last))  # (B, C)
+        features, maps = self._seen.pop("features"), {path: self._seen.pop(path) for path in self._tapped}
+        return Output(logits, features, maps)
+
+    def _see_features(self, module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        self._seen["features"] = args[0].flatten(1) if args[0].dim() < 4 else args[0].mean((2, 3))
+
+    def _see(self, path: str, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        self._seen[path] = output
+
+
+def classifier(body: nn.Module) -> nn.Module:
+    """The last linear layer of a model. Raises UserError when it has none."""
+    linear = [module for module in body.modules() if isinstance(module, nn.Linear)]
+    if not linear:
+        raise UserError(
+            f"{type(body).__name__} has no linear layer to read features from", cure="end it with nn.Linear"
+        )
+    return linear[-1]
+
+
+def freeze(network: Network) -> Network:
+    """A teacher, by construction: eval mode, no gradient, and deaf to `train()`, so that nothing can wake it."""
+    network.requires_grad_(False).eval()
+    network.train = lambda mode=True: network  # type: ignore[method-assign]
+    return network

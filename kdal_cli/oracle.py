@@ -1,0 +1,35 @@
+"""Who sells labels. The only code that sees a label before it is paid for.
+
+An oracle is `(ids (k,)) -> Answer | None`; None means that a person has still to answer. The folder is not a registry
+here: an oracle is named in `conf/oracle` and is a class of this file.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from kdal_cli.values import NonNegative
+
+
+@dataclass(frozen=True)
+class Answer:
+    """labels: (k,) int64. costs: (k,) in the currency of the oracle, one price per label. owner: who answered."""
+
+    labels: Tensor
+    costs: Tensor
+    owner: str
+
+
+class Oracle(Protocol):
+    def __call__(self, ids: Tensor) -> Answer | None: ...
+
+
+def simulated(labels: Tensor, *, price: NonNegative = 1.0) -> Oracle:
+    """An oracle that knows the label of every id, (N,), and sells each at `price`."""
+
+    def answer(ids: Tensor) -> Answer:
+        return Answer(labels[ids].clone(), torch.full((len(ids),), price, dtype=torch.float64), "simulated")
+
+    return answer

@@ -1,0 +1,202 @@
+"""Results as pictures: each function returns the bytes of a PNG, the same bytes for the same numbers.
+
+matplotlib is imported when the first picture is drawn. No pyplot, so no global figures and no backend to choose; the
+user's matplotlibrc does not count, and `$` in a class name is a dollar.
+"""
+
+import io
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+from kdal_cli.report.text import percent, shortened
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
+DPI = 150
+INK, MUTED, FAINT = "#1f2933", "#616e7c", "#d9dee4"
+BLUE, ORANGE, GREEN = "#1d5fa8", "#c2570c", "#2f7d4f"  # told apart by the colour-blind; lines differ in dashes as well
+
+NUMBERED = 30
+"""Above so many classes a confusion matrix is shown by its shades alone."""
+
+NAMED = 120
+"""Above so many classes only some of them are named at the axes."""
+
+STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters everywhere
+    "font.size": 10,
+    "text.color": INK,
+    "text.parse_math": False,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": FAINT,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "legend.edgecolor": "none",
+    "legend.framealpha": 0.9,
+    "figure.constrained_layout.w_pad": 0.12,  # inches
+    "figure.constrained_layout.h_pad": 0.12,
+}
+
+
+def curve_png(
+    labels: Sequence[int],
+    accuracy: Sequence[float],
+    *,
+    teacher: float | None = None,
+    full: float | None = None,
+    title: str = "Accuracy against labels bought",
+    subtitle: str = "",
+) -> bytes:
+    """Test accuracy, in %, against labels bought. One point is enough. 1200 × 750 pixels.
+
+    labels, accuracy: one for each round, accuracy a share from 0 to 1. teacher, full: the accuracy of the teacher, and
+    of the student with every label of the pool, drawn as lines with their values in the legend.
+    """
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+    with _picture(8, 5) as (figure, png):
+        axes = figure.add_subplot()
+        _headed(axes, title, subtitle)
+        shares = [100 * share for share in accuracy]
+        name = f"student, {percent(accuracy[-1])} % at {labels[-1]:,} labels"
+        axes.plot(labels, shares, color=BLUE, marker="o", markersize=5, linewidth=2, label=name, zorder=3)
+        if teacher is not None:
+            axes.axhline(100 * teacher, color=ORANGE, linestyle="--", label=f"teacher, {percent(teacher)} %")
+        if full is not None:
+            axes.axhline(100 * full, color=GREEN, linestyle=":", linewidth=2, label=f"full pool, {percent(full)} %")
+        lines = [100 * line for line in (teacher, full) if line is not None]
+
+        axes.set_xlabel("labels bought")
+        axes.set_ylabel("test accuracy, %")
+        axes.set_xlim(*_around(labels, least=max(1, 0.05 * labels[-1])))
+        axes.set_ylim(*_around([*shares, *lines], least=2))
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        axes.grid(linewidth=0.8)
+        axes.legend(loc="best")
+    return png.getvalue()
+
+
+def confusion_png(
+    confusion: "Tensor", classes: Sequence[str], *, title: str = "Confusion", subtitle: str = ""
+) -> bytes:
+    """A confusion matrix (C, C), truth in rows: the shade is the share of the row, the number the images.
+
+    Up to 30 classes have numbers (0 is left blank) and more than 120 are not all named. The shade grows with the square
+    root of the share, so that a confusion of 1 % can be seen.
+    """
+    from matplotlib.colors import PowerNorm
+
+    counts = confusion.tolist()
+    shares = (confusion.double() / confusion.sum(dim=1, keepdim=True).clamp(min=1)).numpy()  # (C, C)
+    side = 3.2 + 0.44 * len(classes) if len(classes) <= NUMBERED else 15
+    with _picture(max(6.5, side + 0.7), max(5.8, side), layout="compressed") as (figure, png):
+        axes = figure.add_subplot()
+        _headed(axes, title, subtitle)
+        image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1))
+        if len(classes) <= NUMBERED:
+            _number_cells(axes, counts, shares.tolist())
+        _name_cells(axes, classes)
+        axes.set_xlabel("answer")
+        axes.set_ylabel("truth")
+        axes.spines[:].set_visible(True)
+        bar = figure.colorbar(image, ax=axes, shrink=0.6, aspect=30, ticks=[0, 0.01, 0.05, 0.1, 0.25, 0.5, 1])
+        bar.set_label("share of the true class, %")
+        bar.ax.set_yticklabels(["0", "1", "5", "10", "25", "50", "100"])
+        bar.outline.set_visible(False)  # type: ignore[operator]
+    return png.getvalue()
+
+
+def reliability_png(
+    confidence: "Tensor", accuracy: "Tensor", count: "Tensor", *, title: str = "Reliability", subtitle: str = ""
+) -> bytes:
+    """A reliability diagram from `kdal_cli.metrics.calibration.reliability`, each (bins,). 960 × 1110 pixels.
+
+    Above: how often the answers of a bin are right, against how sure the model is of them, and the gap between the two.
+    Below: the share of the images in each bin.
+    """
+    bins, images = len(count), max(1, int(count.sum()))
+    held = [bin for bin, inside in enumerate(count.tolist()) if inside]
+    middles = [(bin + 0.5) / bins for bin in range(bins)]
+    ece = float((count * (accuracy - confidence).abs()).sum()) / images
+    with _picture(6.4, 7.4) as (figure, png):
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
+        _headed(upper, title, subtitle)
+        at, width = [middles[bin] for bin in held], 1 / bins
+        right, sure = [float(accuracy[bin]) for bin in held], [float(confidence[bin]) for bin in held]
+        upper.bar(at, right, width, color="#8fb8de", edgecolor="white", label="accuracy")
+        gaps = [b - a for a, b in zip(right, sure, strict=True)]
+        label = f"gap to the confidence, ECE {percent(ece)} %"
+        upper.bar(at, gaps, width, bottom=right, facecolor="none", edgecolor=ORANGE, hatch="////", label=label)
+        upper.plot([0, 1], [0, 1], color=INK, linestyle="--", linewidth=1.2, label="perfectly calibrated")
+        upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
+        upper.legend(loc="upper left")
+        lower.bar(middles, [100 * inside / images for inside in count.tolist()], width, color=MUTED, edgecolor="white")
+        lower.set(xlabel="confidence", ylabel="images, %")
+        for axes in (upper, lower):
+            axes.grid(linewidth=0.8)
+    return png.getvalue()
+
+
+@contextmanager
+def _picture(
+    width: float, height: float, layout: Literal["constrained", "compressed"] = "constrained"
+) -> "Iterator[tuple[Figure, io.BytesIO]]":
+    """A figure of so many inches to draw on; its PNG, without dates or versions, when all is drawn."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    png = io.BytesIO()
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box is drawn in its place
+        figure = Figure(figsize=(width, height), dpi=DPI, layout=layout)
+        yield figure, png
+        figure.savefig(png, format="png", metadata={"Software": None})
+
+
+def _headed(axes: "Axes", title: str, subtitle: str) -> None:
+    """Title above subtitle, both at the left edge of the axes."""
+    axes.set_title(shortened(title, 70), loc="left", fontweight="bold", fontsize=13, pad=24 if subtitle else 8)
+    if subtitle:
+        line = shortened(subtitle, 100)
+        axes.annotate(
+            line, (0, 1), (0, 8), xycoords="axes fraction", textcoords="offset points", color=MUTED, fontsize=9
+        )
+
+
+def _around(values: Sequence[float], *, least: float) -> tuple[float, float]:
+    """The range of `values` and a margin of 6 %, or `least` where that is more."""
+    margin = max(least, 0.06 * (max(values) - min(values)))
+    return min(values) - margin, max(values) + margin
+
+
+def _number_cells(axes: "Axes", counts: list[list[int]], shares: list[list[float]]) -> None:
+    longest = max(len(str(count)) for row in counts for count in row)
+    for truth, row in enumerate(counts):
+        for answer, count in enumerate(row):
+            if count:
+                ink = "white" if shares[truth][answer] > 0.3 else INK
+                axes.text(answer, truth, str(count), ha="center", va="center", color=ink, fontsize=min(9, 36 / longest))
+
+
+def _name_cells(axes: "Axes", classes: Sequence[str]) -> None:
+    """Class names at both axes, or those of every n-th class."""
+    size = 9 if len(classes) <= NUMBERED else 6
+    shown = range(0, len(classes), -(-len(classes) // NAMED))
+    names = [shortened(classes[i], 24) for i in shown]
+    axes.set_xticks(shown, names, rotation=90, fontsize=size)
+    axes.set_yticks(shown, names, fontsize=size)
+    axes.tick_params(length=0)

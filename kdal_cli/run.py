@@ -1,0 +1,168 @@
+"""The folder of a run: claimed by one process, described by a manifest, never overwritten by another run."""
+
+import fcntl
+import hashlib
+import io
+import json
+import os
+import pickle
+import platform
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kdal_cli.errors import InUse, UserError
+from kdal_cli.files import sha256, sweep, write_bytes, write_json
+
+PACKAGES = ("kdal", "torch", "torchvision", "hydra-core", "numpy", "safetensors")
+SNAPSHOT_SECONDS = 60.0
+
+
+class Run:
+    """A run folder that this process holds."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.checkpoints = folder / "checkpoints"
+
+    def write(self, name: str, data: bytes | str) -> Path:
+        """Replace a file of the run, atomically."""
+        path = self.folder / name
+        write_bytes(path, data.encode() if isinstance(data, str) else data)
+        return path
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Write `result.json`: this file is what `done` means."""
+        write_json(self.folder / "result.json", result)
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        path = self.folder / "result.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def describe(self, config: Mapping[str, Any], data_sha256: str, command: str, machine: Mapping[str, Any]) -> None:
+        """Write the manifest, or hold it against the one that is there.
+
+        Raises UserError when a resumed run has another configuration or other images. Another machine is allowed and
+        written down: the picks that were bought stay, the bits that follow may differ.
+        """
+        path = self.folder / "manifest.json"
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        start = {"time": now, "command": command, "versions": _versions(), "machine": dict(machine), "git": _git()}
+        fixed = {"config_sha256": sha256(config), "data_sha256": data_sha256}
+        manifest: dict[str, Any] = {**fixed, "seed": config.get("seed"), "starts": []}
+        if path.exists():
+            manifest = json.loads(path.read_text())
+            for key, what in (("config_sha256", "configuration"), ("data_sha256", "data")):
+                if manifest[key] != fixed[key]:
+                    cure = "put back what it was, or start a new run"
+                    raise UserError(f"the {what} was changed since this run started", where=self.folder, cure=cure)
+        manifest["starts"].append(start)
+        write_json(path, manifest)
+
+
+@contextmanager
+def claim(folder: Path) -> Iterator[Run]:
+    """Hold a run folder for this process alone. Raises InUse when another has it, UserError where none can be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise UserError(
+            f"cannot write here: {error.strerror}", where=folder, cure="choose another hydra.run.dir"
+        ) from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise InUse("another process is running in this folder", where=folder, cure="wait for it, or stop it") from None
+    try:
+        sweep(folder)
+        yield Run(folder)
+    finally:
+        os.close(handle)
+
+
+class Snapshots:
+    """The state of a training that is under way, so that a stop costs a minute and not a night.
+
+    One file, replaced atomically, with its SHA-256 in front; one that does not match is ignored, and the training
+    starts again to the same end. `label` tells trainings apart: a snapshot of another one is not read.
+    """
+
+    def __init__(self, path: Path, label: str, every: float = SNAPSHOT_SECONDS) -> None:
+        self.path, self.label, self.every = path, label, every
+        self._saved = time.monotonic()
+
+    def offer(self, state: Mapping[str, Any]) -> None:
+        """Save `state` when it is time again."""
+        if time.monotonic() - self._saved >= self.every:
+            buffer = io.BytesIO()
+            torch.save({"label": self.label, "state": dict(state)}, buffer)
+            payload = buffer.getvalue()
+            write_bytes(self.path, hashlib.sha256(payload).hexdigest().encode() + payload)
+            self._saved = time.monotonic()
+
+    def load(self) -> dict[str, Any] | None:
+        """The state to go on from, if there is one."""
+        if not self.path.exists():
+            return None
+        data = self.path.read_bytes()
+        if hashlib.sha256(data[64:]).hexdigest().encode() != data[:64]:
+            return None
+        try:
+            content = torch.load(io.BytesIO(data[64:]), map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError):
+            return None
+        return content["state"] if content["label"] == self.label else None
+
+    def clear(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+class Log:
+    """`metrics.jsonl`, every figure of a run as it was measured, and `run.log`, what was said."""
+
+    def __init__(self, run: Run) -> None:
+        self._path = run.folder / "metrics.jsonl"
+        self._what, self._step = "", 0
+
+    def say(self, text: str) -> None:
+        with (self._path.parent / "run.log").open("a") as file:
+            file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}\n")
+
+    def begin(self, what: str, steps: int) -> None:
+        self._what, self._step = what, 0
+
+    def advance(self, steps: int, images: int) -> None:
+        self._step += steps
+
+    def figures(self, values: Mapping[str, float]) -> None:
+        with self._path.open("a") as file:
+            file.write(json.dumps({"what": self._what, "step": self._step, **values}) + "\n")
+
+    def end(self) -> None:
+        self._what, self._step = "", 0
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version()} | {package: version(package) for package in PACKAGES}
+
+
+def _git() -> dict[str, Any] | None:
+    """The commit of the working directory and whether it was changed, or None outside a repository."""
+
+    def ask(*words: str) -> str:
+        return subprocess.run(["git", *words], capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.SubprocessError):
+        return None

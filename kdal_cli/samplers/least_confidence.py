@@ -1,0 +1,22 @@
+"""Ask where the most likely class is unlikely."""
+
+from torch import Generator, Tensor
+
+from kdal_cli.evidence import Evidence
+from kdal_cli.samplers._select import top
+from kdal_cli.types import Query
+
+
+def least_confidence_score(logits: Tensor) -> Tensor:
+    """1 − max_c p_c, (N, C) -> (N,) in float64, from 0 to 1 − 1/C. Lewis and Gale 1994, arXiv:cmp-lg/9407020.
+
+    Summed over the other classes rather than subtracted from 1, so that a saturated softmax still has an order.
+    """
+    probs = logits.double().softmax(1)  # (N, C)
+    likeliest = logits.argmax(1, keepdim=True)  # (N, 1)
+    return probs.scatter(1, likeliest, 0).sum(1)
+
+
+def least_confidence(pool: Evidence, k: int, rng: Generator) -> Query:
+    """The k images with the highest `least_confidence_score`."""
+    return top(least_confidence_score(pool.logits), k, pool.ids, rng)

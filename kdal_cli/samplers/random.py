@@ -1,0 +1,13 @@
+"""The baseline that every other sampler has to beat."""
+
+import torch
+from torch import Generator
+
+from kdal_cli.evidence import Evidence
+from kdal_cli.samplers._select import top
+from kdal_cli.types import Query
+
+
+def random(pool: Evidence, k: int, rng: Generator) -> Query:
+    """k images without replacement, uniformly. Looks at no model. Every score is 0: none is better than another."""
+    return top(torch.zeros(len(pool)), k, pool.ids, rng)
