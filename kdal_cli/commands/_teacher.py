@@ -18,6 +18,7 @@ from kdal_cli.errors import UserError
 from kdal_cli.files import sha256
 from kdal_cli.fit import Recipe
 from kdal_cli.infer import predict
+from kdal_cli.metrics.classification import accuracy
 from kdal_cli.network import Network, freeze
 from kdal_cli.run import Run
 from kdal_cli.values import Natural
@@ -58,6 +59,11 @@ class Teacher:
     name: str
     card: Card | None
     metrics: Mapping[str, float]
+
+    def labels_of(self, data: str) -> int:
+        """How many labels of this data the teacher itself was trained on, as far as its card tells."""
+        trained = self.card.trained_on if self.card else {}
+        return trained.get("labels", 0) if trained.get("data") == data else 0
 
     @property
     def sentence(self) -> str:

@@ -4,7 +4,7 @@ import csv
 import io
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Generator, Tensor
@@ -21,13 +21,17 @@ from kdal_cli.ledger import Ledger, plain_cell
 from kdal_cli.metrics.classification import agreement, measure
 from kdal_cli.network import Network
 from kdal_cli.oracle import Oracle
-from kdal_cli.run import Snapshots
+from kdal_cli.run import Log, Snapshots
 from kdal_cli.types import Query
 
 Sampler = Callable[[Evidence, int, Generator], Query]
 
 UNDERFITTED = 0.95
 """Train accuracy below which a scorer has not learnt its own labels, so that its uncertainty says little."""
+
+
+REHEARSAL = 16
+"""Images that the sampler tries itself on before the first purchase."""
 
 
 @dataclass
@@ -56,6 +60,7 @@ class Loop:
     def run(self) -> Table:
         """Do every round that is not done yet, and return the curve."""
         lab, plan = self.lab, self.budget.plan(len(self.lab.pool))
+        self._rehearse()
         if self.ledger.of_round(0, "validation") is None and len(lab.validation):
             self.ledger.buy(0, lab.validation, torch.zeros(len(lab.validation)), self.oracle, "validation")
         self.timings.keep(len(self.curve))
@@ -67,6 +72,11 @@ class Loop:
             network, fitted = self._train(round, network, clock)
             self._measure(round, network, fitted, clock)
         return self.curve
+
+    def _rehearse(self) -> None:
+        """Let the sampler choose one of a few images before anything is bought: what it lacks shows now."""
+        few = replace(self._look(None), ids=self.lab.pool[:REHEARSAL])
+        self.sampler(few, 1, self.lab.streams.at("rehearsal"))
 
     def _purchase(self, round: int, k: int, network: Network | None, clock: "Clock") -> None:
         """Buy the labels of a round, unless a run before this one did."""
@@ -158,7 +168,8 @@ class Loop:
         speed = {"images_per_s": fitted.images / fitted.seconds, "peak_mb": lab.engine.peak_megabytes()}
         self.timings.add({"round": round, **clock.seconds, **speed})
         self.curve.add(row)
-        lab.watcher.figures(row)
+        Log(lab.run).figures(row)
+        lab.display.say(f"round {round}: {len(ids):,} labels, test accuracy {row['test_accuracy']:.2%}")
         if row["train_accuracy"] < UNDERFITTED:
             lab.watcher.say(
                 f"round {round}: the student fits only {row['train_accuracy']:.1%} of its own labels; "

@@ -1,6 +1,7 @@
 """What a stage shows and saves when it is done: tables on the screen, files and pictures in the run folder."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -22,14 +23,14 @@ def headline(lab: Lab, stage: str, lines: Sequence[str]) -> None:
     sizes = f"{len(lab.pool):,} in the pool, {len(lab.validation):,} for validation, {len(data.test):,} to test"
     device = f"{engine['name']}, {engine['threads']} threads" if engine["device"] == "cpu" else engine["name"]
     lab.display.stage(
-        f"kdal {stage}", [f"data {data.name}: {sizes}", *lines, f"on {device}; run folder {lab.run.folder}"]
+        f"kdal {stage}", [f"data {data.name}: {sizes}", *lines, f"on {device}; run folder {shown(lab.run.folder)}"]
     )
 
 
 def curve(lab: Lab, curve: Table, teacher: Teacher | None, plan: str) -> dict[str, Any]:
     """The curve of an active-learning run as a table and a picture; the last round is the result."""
-    shown = ("round", "labels", "test_accuracy", "test_f1", "test_nll", "test_ece", "val_accuracy")
-    rows = [{key: row[key] for key in shown if key in row} for row in curve.rows]
+    columns = ("round", "labels", "test_accuracy", "test_f1", "test_nll", "test_ece", "val_accuracy")
+    rows = [{key: row[key] for key in columns if key in row} for row in curve.rows]
     lab.display.table(tables.curve_table(rows))
     line = teacher.metrics["accuracy"] if teacher else None
     picture = plots.curve_png(
@@ -39,7 +40,7 @@ def curve(lab: Lab, curve: Table, teacher: Teacher | None, plan: str) -> dict[st
         title=f"{lab.data.name}: accuracy against labels",
         subtitle=plan,
     )
-    lab.display.say(f"curve {lab.run.write('curve.png', picture)}")
+    lab.display.say(f"curve in {shown(lab.run.write('curve.png', picture))}")
     last = dict(curve.rows[-1])
     return last if teacher is None else last | {"teacher_accuracy": teacher.metrics["accuracy"]}
 
@@ -71,6 +72,11 @@ def evaluation(lab: Lab, measured: Evaluation) -> dict[str, Any]:
     return dict(measured.metrics)
 
 
+def shown(path: Path) -> Path:
+    """A path as the user would type it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 def _per_class_csv(classes: Sequence[str], columns: Sequence[Tensor]) -> str:
     rows = zip(classes, *(column.tolist() for column in columns), strict=True)
     lines = ["class,precision,recall,f1,support", *(f'"{n}",{p:.6f},{r:.6f},{f:.6f},{s}' for n, p, r, f, s in rows)]
@@ -81,6 +87,3 @@ def _validation(lab: Lab, network: Network) -> dict[str, float]:
     """The figure that a search may use: accuracy on validation labels, where there are any."""
     validate = lab.accuracy(lab.validation, lab.data.train.labels[lab.validation])
     return {} if validate is None else {"val_accuracy": validate(network)}
-
-
-__all__ = ["curve", "evaluation", "headline", "models", "teacher"]

@@ -80,17 +80,13 @@ class Resident:
         """
         _check(ids, len(self), "image")
         _check(views, self.augment.views, "view")
-        views = views.to(self.device)
+        views, offsets = views.to(self.device), self.augment.offsets
+        flip, dy, dx = views // offsets**2, views // offsets % offsets, views % offsets
         if self._padded is None:
             padded, rows = self._pad(self._gather(ids)), torch.arange(len(ids), device=self.device)
         else:
             padded, rows = self._padded, ids.to(self.device)
-        offsets = self.augment.offsets
-        flip, dy, dx = views // offsets**2, views // offsets % offsets, views % offsets
-        _, _, h, w = self._pixels.shape
-        crops = padded.unfold(2, h, 1).unfold(3, w, 1)  # (N, c, s, s, H, W), a view of the same memory
-        crops = crops[rows, :, dy, dx]  # (B, c, H, W)
-        return torch.where(flip.bool()[:, None, None, None], crops.flip(-1), crops) if self.augment.flip else crops
+        return _crop(padded, rows, flip.bool(), dy, dx, self._pixels.shape[2], self._pixels.shape[3])
 
     def whole(self, ids: Tensor) -> Tensor:
         """Images `ids` (B,) as they are, the identity view: (B, c, H, W) uint8 on the device, contiguous."""
@@ -99,14 +95,29 @@ class Resident:
             return self._gather(ids)
         _, _, h, w = self._pixels.shape
         p = self.augment.pad
-        return self._padded[:, :, p : p + h, p : p + w][ids.to(self.device)]
+        return self._padded.index_select(0, ids.to(self.device))[:, :, p : p + h, p : p + w].contiguous()
 
     def _gather(self, ids: Tensor) -> Tensor:
-        return self._pixels[ids.cpu()].to(self.device)
+        return self._pixels.index_select(0, ids.cpu()).to(self.device)
 
     def _pad(self, pixels: Tensor) -> Tensor:
         p = self.augment.pad
-        return F.pad(pixels, (p, p, p, p)) if p else pixels
+        return F.pad(pixels, (p, p, p, p)) if p else pixels.contiguous()
+
+
+def _crop(padded: Tensor, rows: Tensor, flip: Tensor, dy: Tensor, dx: Tensor, h: int, w: int) -> Tensor:
+    """Windows (B, c, h, w) from (dy, dx) on of images `rows` (B,) of `padded` (N, c, y, x), mirrored where `flip`.
+
+    Whole lines are copied first, then columns picked, from the right where mirrored: on a CPU half the time of windows
+    indexed through `unfold` and flipped.
+    """
+    _, c, high, wide = padded.shape
+    channel, down, across = (torch.arange(n, device=padded.device) for n in (c, h, w))
+    top = (rows[:, None] * c + channel) * high + dy[:, None]  # (B, c) first line of each window, among all lines
+    lines = (top[:, :, None] + down).flatten()  # (B·c·h,)
+    band = padded.view(-1, wide).index_select(0, lines).view(len(rows), c * h, wide)
+    columns = torch.where(flip[:, None], w - 1 - across, across) + dx[:, None]  # (B, w)
+    return band.gather(2, columns[:, None].expand(-1, c * h, -1)).view(-1, c, h, w)
 
 
 def _limit(device: torch.device) -> int:

@@ -93,23 +93,25 @@ class Display:
 
     def round(self, number: int, of: int, labels: int) -> None:
         """Round `number` starts with `labels` bought; 0 is the seed set, `of` is the last."""
+        what = f"round {number}/{of}"
         if self._rounds is None:
-            self._rounds = self._started("", of + 1)
+            self._rounds = self._started(what, of + 1)
             self._rounds.pace.skip(number)
         rounds = self._rounds
-        rounds.what, rounds.latest = f"round {number}/{of}", f"{count(labels)} labels"
+        rounds.what, rounds.latest = what, f"{count(labels)} labels"
         rounds.pace.advance(number - rounds.pace.done, images=0)
         self._show(rounds)
         self._line(f"{rounds.what}: {rounds.latest}", style="bold")
 
     def table(self, table: Table) -> None:
         """Where there is no terminal, as wide as it needs to be: nothing is cut."""
-        if not self.plain:
-            self.console.print(table)
-            return
-        unlimited = self.console.options.update(max_width=10_000)
-        width = max(self.console.width, Measurement.get(self.console, unlimited, table).maximum)
-        self.console.print(table, width=width, crop=False)
+        usual = self.console.width
+        if self.plain:
+            needed = Measurement.get(self.console, self.console.options.update(max_width=10_000), table).maximum
+            self.console.width = max(usual, needed)
+        self.console.print(table)
+        if self.plain:
+            self.console.width = usual
 
     def say(self, text: str) -> None:
         """One line, however long."""

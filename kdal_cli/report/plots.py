@@ -8,7 +8,7 @@ import io
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from kdal_cli.report.text import percent, shortened
 
@@ -65,9 +65,8 @@ def curve_png(
     """
     from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-    with _picture(8, 5) as (figure, png):
+    with _picture(8, 5, title, subtitle) as (figure, png):
         axes = figure.add_subplot()
-        _headed(axes, title, subtitle)
         shares = [100 * share for share in accuracy]
         name = f"student, {percent(accuracy[-1])} % at {labels[-1]:,} labels"
         axes.plot(labels, shares, color=BLUE, marker="o", markersize=5, linewidth=2, label=name, zorder=3)
@@ -98,15 +97,15 @@ def confusion_png(
     """
     from matplotlib.colors import PowerNorm
 
-    counts = confusion.tolist()
+    if confusion.shape != (len(classes), len(classes)):
+        raise ValueError(f"a confusion matrix of {tuple(confusion.shape)} for {len(classes)} class names")
     shares = (confusion.double() / confusion.sum(dim=1, keepdim=True).clamp(min=1)).numpy()  # (C, C)
     side = 3.2 + 0.44 * len(classes) if len(classes) <= NUMBERED else 15
-    with _picture(max(6.5, side + 0.7), max(5.8, side), layout="compressed") as (figure, png):
+    with _picture(max(6.5, side + 0.7), max(5.8, side), title, subtitle, compress=True) as (figure, png):
         axes = figure.add_subplot()
-        _headed(axes, title, subtitle)
         image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1))
         if len(classes) <= NUMBERED:
-            _number_cells(axes, counts, shares.tolist())
+            _number_cells(axes, confusion.tolist(), shares.tolist())
         _name_cells(axes, classes)
         axes.set_xlabel("answer")
         axes.set_ylabel("truth")
@@ -114,7 +113,7 @@ def confusion_png(
         bar = figure.colorbar(image, ax=axes, shrink=0.6, aspect=30, ticks=[0, 0.01, 0.05, 0.1, 0.25, 0.5, 1])
         bar.set_label("share of the true class, %")
         bar.ax.set_yticklabels(["0", "1", "5", "10", "25", "50", "100"])
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.ax.spines["outline"].set_visible(False)
     return png.getvalue()
 
 
@@ -130,9 +129,8 @@ def reliability_png(
     held = [bin for bin, inside in enumerate(count.tolist()) if inside]
     middles = [(bin + 0.5) / bins for bin in range(bins)]
     ece = float((count * (accuracy - confidence).abs()).sum()) / images
-    with _picture(6.4, 7.4) as (figure, png):
+    with _picture(6.4, 7.4, title, subtitle) as (figure, png):
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
-        _headed(upper, title, subtitle)
         at, width = [middles[bin] for bin in held], 1 / bins
         right, sure = [float(accuracy[bin]) for bin in held], [float(confidence[bin]) for bin in held]
         upper.bar(at, right, width, color="#8fb8de", edgecolor="white", label="accuracy")
@@ -151,30 +149,35 @@ def reliability_png(
 
 @contextmanager
 def _picture(
-    width: float, height: float, layout: Literal["constrained", "compressed"] = "constrained"
+    width: float, height: float, title: str, subtitle: str, *, compress: bool = False
 ) -> "Iterator[tuple[Figure, io.BytesIO]]":
-    """A figure of so many inches to draw on; its PNG, without dates or versions, when all is drawn."""
+    """A figure of so many inches, with its headline, to draw on; then its PNG, without dates or versions.
+
+    compress: square axes keep together, rather than each in the middle of its share of the figure.
+    """
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     png = io.BytesIO()
     with matplotlib.rc_context(), warnings.catch_warnings():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box is drawn in its place
+        below_head = (0, 0, 1, 1 - (0.62 if subtitle else 0.42) / height)  # left, bottom, width, height
+        layout = ConstrainedLayoutEngine(rect=below_head, compress=compress)
         figure = Figure(figsize=(width, height), dpi=DPI, layout=layout)
+        _head(figure, title, subtitle)
         yield figure, png
         figure.savefig(png, format="png", metadata={"Software": None})
 
 
-def _headed(axes: "Axes", title: str, subtitle: str) -> None:
-    """Title above subtitle, both at the left edge of the axes."""
-    axes.set_title(shortened(title, 70), loc="left", fontweight="bold", fontsize=13, pad=24 if subtitle else 8)
-    if subtitle:
-        line = shortened(subtitle, 100)
-        axes.annotate(
-            line, (0, 1), (0, 8), xycoords="axes fraction", textcoords="offset points", color=MUTED, fontsize=9
-        )
+def _head(figure: "Figure", title: str, subtitle: str) -> None:
+    """Title above subtitle at the top left, as much of them as fits the width."""
+    width, height = figure.get_size_inches()
+    left, top, below = 0.15 / width, 1 - 0.15 / height, 1 - 0.43 / height
+    figure.text(left, top, shortened(title, int(8 * width - 3)), va="top", fontweight="bold", fontsize=13)
+    figure.text(left, below, shortened(subtitle, int(13 * width - 4)), va="top", fontsize=9, color=MUTED)
 
 
 def _around(values: Sequence[float], *, least: float) -> tuple[float, float]:

@@ -57,6 +57,7 @@ def work(display: Display, clock: Clock) -> None:
             clock.now += 0.1
             display.advance(1, images=128)
         display.figures({"loss": 1.23449, "ce": 0.9, "val_accuracy": 0.812})
+        time.sleep(0 if display.plain else 0.4)  # the bars are drawn four times a second
         display.end()
         display.figures({"test_accuracy": 0.8})
 
@@ -101,9 +102,8 @@ def test_a_terminal_has_bars_and_keeps_what_is_finished() -> None:
     assert raw.index("\x1b[?25l") < raw.rindex("\x1b[?25h")  # the cursor comes back
 
 
-@pytest.mark.parametrize("environment", [{"TERM": "dumb"}, {"TERM": "xterm", "TTY_INTERACTIVE": "0"}])
-def test_a_terminal_that_cannot_move_its_cursor_gets_lines(environment: dict[str, str]) -> None:
-    assert Display(console(terminal=True, environment=environment)).plain or "TTY_INTERACTIVE" in environment
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines() -> None:
+    assert Display(console(terminal=True, environment={"TERM": "dumb"})).plain
 
 
 @pytest.mark.parametrize("terminal", [False, True])

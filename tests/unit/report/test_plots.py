@@ -93,6 +93,11 @@ def test_more_classes_than_can_be_named() -> None:
     opened(confusion_png(torch.eye(300).long(), names(300)))
 
 
+def test_as_many_names_as_classes() -> None:
+    with pytest.raises(ValueError, match=r"\(3, 3\) for 2 class names"):
+        confusion_png(confusion(3), names(2))
+
+
 def test_a_class_without_images_and_a_bin_without_images() -> None:
     opened(confusion_png(torch.zeros(3, 3).long(), names(3)))
     opened(reliability_png(torch.zeros(5), torch.zeros(5), torch.zeros(5).long()))

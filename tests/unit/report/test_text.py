@@ -32,8 +32,16 @@ def test_number(value: float, expected: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "expected"),
-    [(0, "0 s"), (0.344, "0.34 s"), (4, "4 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (200, "3 min 20 s")]
-    + [(4320, "1 h 12 min"), (3_600_000, "1,000 h 0 min")],
+    [
+        (0, "0 s"),
+        (0.344, "0.34 s"),
+        (4, "4 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 0 s"),
+        (200, "3 min 20 s"),
+        (4320, "1 h 12 min"),
+        (3_600_000, "1,000 h 0 min"),
+    ],
 )
 def test_duration(seconds: float, expected: str) -> None:
     assert duration(seconds) == expected

@@ -1,0 +1,154 @@
+"""The store that images are decoded into: opened again, made again when anything changed, never half made."""
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from kdal_cli.data import _store
+from kdal_cli.data import image_folder as source
+from kdal_cli.data.image_folder import image_folder
+from kdal_cli.errors import MachineError, UserError
+
+
+def test_a_second_start_opens_the_store_and_decodes_nothing(load, decoded, stores):
+    first = load()
+    assert len(decoded) == 10
+    second = load()
+    assert len(decoded) == 10
+    assert torch.equal(first.train.pixels, second.train.pixels)
+    assert first.test.paths == second.test.paths
+    assert (first.mean, first.std, first.classes) == (second.mean, second.std, second.classes)
+    assert sorted(path.name for path in stores()[0].iterdir()) == ["index.json", "test.npy", "train.npy"]
+
+
+def test_the_files_are_ordinary_npy(load, stores):
+    data = load()
+    assert np.array_equal(np.load(stores()[0] / "train.npy"), data.train.pixels.numpy())
+
+
+@pytest.mark.parametrize("change", ["content", "added", "removed", "renamed"])
+def test_a_changed_folder_is_decoded_again(root, load, decoded, change: str, png):
+    load()
+    if change == "content":
+        png(root / "train/cat/0.png", 77)
+    elif change == "added":
+        png(root / "train/cat/3.png", 77)
+    elif change == "removed":
+        (root / "train/cat/0.png").unlink()
+    else:
+        (root / "train/cat/0.png").rename(root / "train/cat/7.png")
+    decoded.clear()
+    data = load()
+    assert len(decoded) == len(data.train) + len(data.test)
+
+
+def _flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+
+
+def _edit(path: Path) -> None:
+    index = json.loads(path.read_text())
+    index["body"]["train"]["labels"][0] = 1
+    path.write_text(json.dumps(index))
+
+
+@pytest.mark.parametrize(
+    ("name", "harm"),
+    [
+        ("train.npy", _flip),
+        ("test.npy", _flip),
+        ("test.npy", lambda path: path.write_bytes(path.read_bytes()[:-1])),
+        ("train.npy", Path.unlink),
+        ("index.json", Path.unlink),
+        ("index.json", _edit),
+        ("index.json", lambda path: path.write_text("[]")),
+        ("index.json", lambda path: path.write_bytes(b"\xff\x00")),
+    ],
+)
+def test_a_damaged_store_is_noticed_and_decoded_again(load, decoded, ear, name: str, harm, stores):
+    first = load()
+    kept = first.train.pixels.clone()
+    harm(stores()[0] / name)
+    second = load()
+    assert len(decoded) == 20
+    assert ear.said[-1].endswith("are damaged; decoding again")
+    assert torch.equal(second.train.pixels, kept)
+    assert second.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    load()
+    assert len(decoded) == 20
+
+
+def test_what_a_killed_process_left_is_swept(load, stores):
+    load()
+    home = stores()[0]
+    draft = home.with_name(f"{home.name}.part")
+    home.rename(draft)
+    (draft / "train.npy").write_bytes(b"half")
+    assert len(load().train) == 6
+    assert stores()[0] == home
+
+
+def test_files_that_change_while_they_are_decoded_are_noticed(root, load, monkeypatch, stores, png):
+    scan, calls = source.scan, []
+
+    def moving(folder: Path):
+        calls.append(folder)
+        if len(calls) == 2:
+            png(root / "train/cat/0.png", 123, (9, 9))
+        return scan(folder)
+
+    monkeypatch.setattr(source, "scan", moving)
+    with pytest.raises(UserError, match="changed while"):
+        load()
+    assert stores() == []
+
+
+def test_a_stop_half_way_leaves_nothing(load, ear, monkeypatch, stores):
+    def stop(steps: int, images: int):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ear, "advance", stop)
+    with pytest.raises(KeyboardInterrupt):
+        load()
+    assert stores() == []
+    assert Image.MAX_IMAGE_PIXELS
+
+
+def test_a_disk_that_refuses_is_a_machine_error_and_leaves_nothing(load, monkeypatch, stores):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(_store.os, "fsync", full)
+    with pytest.raises(MachineError, match=r"No space left on device.*data.store"):
+        load()
+    assert stores() == []
+
+
+def test_a_store_that_is_a_file_is_a_machine_error(load, tmp_path):
+    (tmp_path / "store").write_text("")
+    with pytest.raises(MachineError, match="cannot be kept"):
+        load()
+
+
+def test_two_at_once_decode_once_and_the_second_waits(root, tmp_path, ear, decoded):
+    """The lock belongs to an open file, so two threads meet at it as two processes do."""
+    ears = [type(ear)() for _ in range(2)]
+    for each in ears:
+        each.advance = lambda steps, images: time.sleep(0.05)
+
+    def start(each):
+        return image_folder(each, root=str(root), size=8, store=str(tmp_path / "store"))
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(start, ears)
+    assert torch.equal(first.train.pixels, second.train.pixels)
+    assert len(decoded) == 10
+    assert sum(any("waiting for it" in text for text in each.said) for each in ears) == 1
