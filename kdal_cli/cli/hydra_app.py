@@ -55,6 +55,10 @@ def run_hydra(stage: str, words: Sequence[str]) -> None:
         raise UserError(
             f"cannot write: {error.strerror}", where=error.filename, cure="choose another hydra.run.dir"
         ) from error
+    finally:
+        sweep = sys.modules.get("kdal_cli.cli.sweep")  # imported by Hydra when a sweep starts
+        if sweep is not None:
+            sweep.summarise()
 
 
 class Escape(BaseException):

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from torch import Tensor
+
 from kdal_cli import checkpoint
 from kdal_cli.checkpoint import Card
 from kdal_cli.commands._lab import Blueprint, Lab, fingerprint, named
@@ -18,7 +20,7 @@ from kdal_cli.errors import UserError
 from kdal_cli.files import sha256
 from kdal_cli.fit import Recipe
 from kdal_cli.infer import predict
-from kdal_cli.metrics.classification import accuracy
+from kdal_cli.metrics.classification import accuracy, measure
 from kdal_cli.network import Network, freeze
 from kdal_cli.run import Run
 from kdal_cli.values import Natural
@@ -53,12 +55,16 @@ class TeacherPlan:
 
 @dataclass(frozen=True)
 class Teacher:
-    """A frozen network, its architecture in words, its card when it has one, and what was measured on the test set."""
+    """A frozen network, its architecture in words, its card when it has one, and what was measured on the test set.
+
+    test_logits: (N, C), kept because every round compares a student with them.
+    """
 
     network: Network
     name: str
     card: Card | None
     metrics: Mapping[str, float]
+    test_logits: Tensor
 
     def labels_of(self, data: str) -> int:
         """How many labels of this data the teacher itself was trained on, as far as its card tells."""
@@ -82,7 +88,9 @@ def find_teacher(plan: TeacherPlan, lab: Lab) -> Teacher:
     saved = checkpoint.read(plan.checkpoint or _stored(plan, lab))
     network = freeze(lab.restore(plan.blueprint, saved))
     _preflight(network, lab, saved.path)
-    return Teacher(network, named(plan.blueprint.spec), saved.card, lab.measure_test(network))
+    logits = lab.test_output(network).logits
+    metrics = measure(logits, lab.data.test.labels, len(lab.data.classes))
+    return Teacher(network, named(plan.blueprint.spec), saved.card, metrics, logits)
 
 
 def publish(plan: TeacherPlan, lab: Lab, network: Network, card: Card) -> None:
@@ -124,3 +132,9 @@ def _preflight(network: Network, lab: Lab, path: Path) -> None:
         raise UserError(
             "teacher yields probabilities, not logits", where=path, cure="take the softmax out of the model"
         )
+    if len(lab.validation):
+        right = accuracy(logits, lab.data.train.labels[ids])
+        if right <= 1.5 / len(lab.data.classes):
+            lab.watcher.say(
+                f"WARNING: the teacher is right on {right:.1%} of the validation images: little beyond chance"
+            )

@@ -163,7 +163,7 @@ class Loop:
             row["val_accuracy"] = validate(network)
             row["test_accuracy_at_best_val"] = self._accuracy_of(fitted, network)
         if self.teacher is not None:
-            row["teacher_agreement"] = agreement(seen, lab.test_output(self.teacher.network).logits)
+            row["teacher_agreement"] = agreement(seen, self.teacher.test_logits)
         clock.lap("evaluate_s")
         speed = {"images_per_s": fitted.images / fitted.seconds, "peak_mb": lab.engine.peak_megabytes()}
         self.timings.add({"round": round, **clock.seconds, **speed})

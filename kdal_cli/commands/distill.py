@@ -42,8 +42,7 @@ def distill(
     network = _train(lab, student, teacher, make_objective, recipe, "student")
     entries.append(_entry(lab, "student", network))
     if teacher is not None:
-        logits = lab.test_output(network).logits
-        entries[-1].figures["teacher_agreement"] = agreement(logits, lab.test_output(teacher.network).logits)
+        entries[-1].figures["teacher_agreement"] = agreement(lab.test_output(network).logits, teacher.test_logits)
     if compare and teacher is not None:
         alone = _train(lab, student, None, lambda student, teacher: Objective(), recipe, "student alone")
         entries.append(_entry(lab, "student alone", alone))

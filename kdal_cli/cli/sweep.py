@@ -1,0 +1,65 @@
+"""What a sweep ends with: one line a job, on the screen and in `summary.csv` of the sweep's folder."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from kdal_cli.files import write_bytes
+from kdal_cli.report.display import Display
+from kdal_cli.report.tables import curve_table
+
+SHOWN = ("labels", "test_accuracy", "test_f1", "val_accuracy", "accuracy")
+"""Figures of a result that the table on the screen has room for."""
+
+
+class Sweep(Callback):
+    """Remembers where the sweep under way puts its jobs; Hydra makes one when it starts."""
+
+    folder: Path | None = None
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        Sweep.folder = Path(config.hydra.sweep.dir)
+
+
+def summarise() -> None:
+    """Write and show the summary of the sweep that has just ended, whatever became of its jobs."""
+    folder, Sweep.folder = Sweep.folder, None
+    rows = jobs(folder) if folder is not None else []
+    if folder is None or not rows:
+        return
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, keys, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_bytes(folder / "summary.csv", text.getvalue().encode())
+    with Display() as display:
+        hidden = {key for row in rows for key, value in row.items() if isinstance(value, float) and key not in SHOWN}
+        display.table(curve_table([{key: row[key] for key in row if key not in hidden} for row in rows]))
+        display.say(f"summary in {folder / 'summary.csv'}")
+
+
+def jobs(folder: Path) -> list[dict[str, Any]]:
+    """One row a job, in order: its number, its overrides, whether it is done, and the figures of its result."""
+    rows = []
+    for job in sorted(folder.glob("*/.hydra/overrides.yaml"), key=lambda path: int(path.parts[-3].split("_")[0])):
+        run = job.parent.parent
+        overrides = dict(str(text).split("=", 1) for text in OmegaConf.load(job) if "=" in str(text))
+        result = run / "result.json"
+        figures = json.loads(result.read_text()) if result.exists() else {}
+        state = "done" if result.exists() else "not done"
+        rows.append({"job": run.name.split("_")[0], **overrides, "state": state, **_flat(figures)})
+    return rows
+
+
+def _flat(figures: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in figures.items():
+        flat |= _flat(value, f"{path}{key}.") if isinstance(value, Mapping) else {f"{path}{key}": value}
+    return flat

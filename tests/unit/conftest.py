@@ -1,0 +1,76 @@
+"""What most unit tests stand on: a watcher that remembers, a CPU, and images that can be learnt in a second."""
+
+from collections.abc import Callable, Mapping
+
+import pytest
+import torch
+
+from kdal_cli.data._augment import Augment, Resident
+from kdal_cli.data.blobs import blobs
+from kdal_cli.engine import Engine
+from kdal_cli.models.mlp import mlp
+from kdal_cli.network import Network
+from kdal_cli.types import ImageData
+
+
+class Notes:
+    """A watcher that writes everything down."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.measured: list[dict[str, float]] = []
+        self.begun: list[tuple[str, int]] = []
+        self.steps = self.images = self.ended = 0
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def begin(self, what: str, steps: int) -> None:
+        self.begun.append((what, steps))
+
+    def advance(self, steps: int, images: int) -> None:
+        self.steps += steps
+        self.images += images
+
+    def figures(self, values: Mapping[str, float]) -> None:
+        self.measured.append(dict(values))
+
+    def end(self) -> None:
+        self.ended += 1
+
+
+@pytest.fixture
+def notes() -> Notes:
+    return Notes()
+
+
+@pytest.fixture(scope="session")
+def engine() -> Engine:
+    return Engine.start("cpu")
+
+
+@pytest.fixture(scope="session")
+def images() -> ImageData:
+    """96 + 60 grey images of 6 × 6 pixels in 3 classes, far enough apart for any classifier."""
+    return blobs(Notes(), train=96, test=60, classes=3, size=6, noise=1.0)
+
+
+@pytest.fixture(scope="session")
+def resident(images: ImageData) -> Resident:
+    """The training images, 18 views each."""
+    return Resident(images.train.pixels, Augment(pad=1, flip=True))
+
+
+MakeNetwork = Callable[..., Network]
+
+
+@pytest.fixture
+def make_network(images: ImageData) -> MakeNetwork:
+    """`make_network(seed, width, dropout)`: one hidden layer, `layer1`; the same seed gives the same weights."""
+
+    def make(seed: int = 0, width: int = 16, dropout: float = 0.0) -> Network:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return Network(mlp(images.shape, hidden=(width,), dropout=dropout), images.mean, images.std)
+
+    return make
