@@ -94,21 +94,23 @@ def read(path: Path) -> Checkpoint:
 
 
 def find(path: Path) -> Path:
-    """The weights that a path stands for: itself, or what a run folder ended with."""
-    if path.is_dir():
-        inside = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-        named = [inside / f"{role}.safetensors" for role in ("student", "teacher")]
-        found = [p for p in named if p.exists()] or sorted(inside.glob("*.safetensors"))
-        if not found:
-            raise UserError(
-                "no checkpoint in this folder", where=path, cure="a *.safetensors file of a finished run is needed"
-            )
-        return found[0] if found[0] in named else found[-1]
-    if not path.is_file():
+    """The weights that a path stands for: itself, what a run ended with, or what the newest of several runs did."""
+    if path.is_file():
+        return path
+    if not path.is_dir():
         raise UserError(
             "no such checkpoint", where=path, cure="a run folder, or a .safetensors, .pt or .pth file is needed"
         )
-    return path
+    runs = [folder.parent for folder in path.glob("*/checkpoints")]
+    run = max(runs, key=lambda folder: folder.stat().st_mtime) if runs else path
+    inside = run / "checkpoints" if (run / "checkpoints").is_dir() else run
+    named = [inside / f"{role}.safetensors" for role in ("student", "teacher")]
+    found = [file for file in named if file.exists()] or sorted(inside.glob("*.safetensors"), reverse=True)
+    if not found:
+        raise UserError(
+            "no checkpoint in this folder", where=path, cure="the folder of a run that has got that far is needed"
+        )
+    return found[0]
 
 
 def _read_ours(path: Path) -> Checkpoint:

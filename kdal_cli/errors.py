@@ -47,9 +47,14 @@ class Stopped(KeyboardInterrupt):
         self.signal = signal
 
 
+FEW = 40
+"""Names that a line of an error still has room for."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
-    """What to do about a name that is not there: the nearest one that is, and the whole list."""
+    """What to do about a name that is not there: the nearest one that is, and all of them where they are few."""
     names = sorted(known)
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    listed = ", ".join(names) or "none"
-    return f"did you mean {close[0]!r}? known: {listed}" if close else f"known: {listed}"
+    guess = f"did you mean {close[0]!r}?" if close else ""
+    listed = f"known: {', '.join(names) or 'none'}" if len(names) <= FEW else "--help lists what is known"
+    return f"{guess} {listed}".strip()

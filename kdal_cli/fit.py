@@ -8,7 +8,7 @@ Axis letters: S steps of a chunk, B batch, L its labelled part, M labelled image
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal, Protocol
@@ -132,14 +132,14 @@ def fit(
     """
     teacher = teacher if objective.needs_teacher else None
     steps, batch = recipe.length(len(labelled)), recipe.batch
-    pool_batch = recipe.pool_batch if teacher is not None and pool is not None and len(pool) else 0
-    feed = Feed(images, labelled, pool, batch, pool_batch, engine, streams)
+    pool_batch = recipe.pool_batch if objective.needs_pool and pool is not None and len(pool) else 0
+    feed = Feed(images, labelled, pool, batch, pool_batch, streams)
     precision = engine.precision(recipe.precision, student)
     learners = nn.ModuleList([student, objective])
     optimizer = _optimizer(learners, recipe)
     state = _State(learners, optimizer)
     first = state.load(keeper)
-    bounds = [round(steps * check / recipe.checks) for check in range(recipe.checks + 1)]
+    bounds = sorted({round(steps * check / recipe.checks) for check in range(recipe.checks + 1)})
     losses: dict[str, float] = {}
     watcher.begin(what, steps)
     watcher.advance(first, 0)
@@ -193,20 +193,19 @@ class Feed:
         pool: Tensor | None,
         batch: int,
         pool_batch: int,
-        engine: Engine,
         streams: Streams,
     ) -> None:
-        self.images, self.engine = images, engine
+        self.images = images
         self.labels = labelled.labels
         self.labelled_ids, self.batch = labelled.ids, batch
         self.labelled_order = Order(len(labelled), images.augment.views, streams.under("labelled"))
         self.pool_ids, self.pool_batch = pool if pool is not None else labelled.ids[:0], pool_batch
         self.pool_order = Order(len(self.pool_ids), images.augment.views, streams.under("pool"))
 
-    def chunk(self, start: int, stop: int):
+    def chunk(self, start: int, stop: int) -> Iterator[Batch]:
         """The batches of steps `start` to `stop`; their addresses are moved to the device at once, before the first."""
         rows, views = self.labelled_order.draw(start, stop, self.batch)  # (S, L)
-        ids, labels = self.labelled_ids[rows], self.labels[rows].to(self.engine.device)
+        ids, labels = self.labelled_ids[rows], self.labels[rows].to(self.images.device)
         if self.pool_batch:
             more, more_views = self.pool_order.draw(start, stop, self.pool_batch)  # (S, B - L)
             ids, views = torch.cat([ids, self.pool_ids[more]], 1), torch.cat([views, more_views], 1)  # (S, B)

@@ -70,6 +70,11 @@ class Objective(nn.Module):
     def needs_teacher(self) -> bool:
         return bool(self.parts)
 
+    @property
+    def needs_pool(self) -> bool:
+        """Whether any term looks at images without a label."""
+        return any(part.on != "labelled" for part in self.parts.values())
+
     def settings(self, progress: float) -> dict[str, float]:
         """What is scheduled, at `progress`, by name: weights and arguments that a log line has to show."""
         values: dict[str, float] = {}

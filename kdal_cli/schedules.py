@@ -20,6 +20,12 @@ class Schedule:
     start: float = 0.0
     until: Share = 1.0
 
+    def __str__(self) -> str:
+        until = f" until {self.until:.0%}" if self.until < 1 else ""
+        return (
+            f"{self.end:g}" if self.schedule == "constant" else f"{self.schedule} {self.start:g} → {self.end:g}{until}"
+        )
+
     def __call__(self, progress: float) -> float:
         """The value at `progress`, the share of the training that is done, from 0 to 1."""
         if self.schedule == "constant" or progress >= self.until:

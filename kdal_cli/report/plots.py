@@ -79,11 +79,12 @@ def curve_png(
         axes.set_xlabel("labels bought")
         axes.set_ylabel("test accuracy, %")
         axes.set_xlim(*_around(labels, least=max(1, 0.05 * labels[-1])))
-        axes.set_ylim(*_around([*shares, *lines], least=2))
+        low, high = _around([*shares, *lines], least=2)
+        axes.set_ylim(low, min(high, 100.5))
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         axes.grid(linewidth=0.8)
-        axes.legend(loc="best")
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2, ncols=3)  # above: it hides no point
     return png.getvalue()
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from kdal_cli.errors import UserError
 from kdal_cli.losses.vid import Vid
 from kdal_cli.objective import Objective, Part
 from kdal_cli.types import Batch, Output
@@ -34,7 +35,8 @@ def as_is(term: Vid) -> Vid:
 
 
 def variances(term: Vid) -> list[float]:
-    return [math.log1p(math.exp(rho)) + 1e-5 for rho in term.rhos[0].tolist()]
+    """softplus(ρ) + 1e-5, in the form that does not overflow."""
+    return [max(rho, 0) + math.log1p(math.exp(-abs(rho))) + 1e-5 for rho in term.rhos[0].tolist()]
 
 
 def test_the_value_is_the_gaussian_log_density_averaged_over_channels_and_places() -> None:
@@ -83,6 +85,19 @@ def test_the_initial_variance_is_the_one_asked_for(wanted: float) -> None:
     output = shown(a=maps(10))
     term = Vid(output, output, layers=["a"], initial_variance=wanted)
     assert variances(term) == pytest.approx([wanted, wanted], rel=1e-3)
+
+
+@pytest.mark.parametrize("wanted", [1e-5, 1e-6])
+def test_a_variance_that_cannot_be_is_refused_in_a_sentence(wanted: float) -> None:
+    output = shown(a=maps(10))
+    with pytest.raises(UserError, match="initial_variance"):
+        Vid(output, output, layers=["a"], initial_variance=wanted)
+
+
+def test_as_many_layers_of_the_teacher_as_of_the_student_are_asked_for_in_a_sentence() -> None:
+    output = shown(a=maps(10), b=maps(11))
+    with pytest.raises(UserError, match="teacher_layers"):
+        Vid(output, output, layers=["a", "b"], teacher_layers=["a"])
 
 
 def test_the_variance_receives_a_gradient_which_is_that_of_the_formula() -> None:

@@ -1,0 +1,306 @@
+"""The truth of a run: what was bought stays bought, a changed line is found, a torn one is put aside."""
+
+import csv
+import hashlib
+import io
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from kdal_cli.errors import MachineError, UserError
+from kdal_cli.ledger import Ledger, plain_cell
+from kdal_cli.oracle import Answer, simulated
+
+LABELS = torch.arange(100) * 37 % 11
+CLASSES = [f"class {c}" for c in range(11)]
+
+
+class Seller:
+    """An oracle that remembers what it was asked, and answers when it is `ready`."""
+
+    def __init__(self, ready: bool = True) -> None:
+        self.ready, self.asked = ready, []
+
+    def __call__(self, ids: Tensor) -> Answer | None:
+        self.asked.append(ids.tolist())
+        return simulated(LABELS, price=0.25)(ids) if self.ready else None
+
+
+def ids(*numbers: int) -> Tensor:
+    return torch.tensor(numbers)
+
+
+def scores(n: int) -> Tensor:
+    return torch.linspace(1, 0, n)
+
+
+def buy(ledger: Ledger, round: int, *numbers: int, purpose: str = "train", oracle=None):
+    return ledger.buy(round, ids(*numbers), scores(len(numbers)), oracle or Seller(), purpose)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.jsonl"
+
+
+@pytest.fixture
+def bought(path: Path) -> Path:
+    """A ledger of three purchases, six lines."""
+    ledger = Ledger.open(path)
+    buy(ledger, 0, 50, 51, purpose="validation")
+    buy(ledger, 0, 9, 3, 7)
+    buy(ledger, 1, 20, 4)
+    return path
+
+
+def contents(ledger: Ledger) -> list:
+    return [
+        (p.round, p.purpose, p.ids.tolist(), p.labels.tolist(), p.costs.tolist(), p.scores.tolist(), p.owner, p.time)
+        for p in ledger.purchases
+    ]
+
+
+def test_a_ledger_that_is_not_there_is_empty(path: Path) -> None:
+    ledger = Ledger.open(path)
+    assert (ledger.purchases, ledger.cost(), ledger.asked(0)) == ([], 0, None)
+    assert [part.dtype for part in ledger.bought()] == [torch.int64, torch.int64]
+    assert not path.exists()
+
+
+def test_a_purchase_keeps_the_order_picked_and_gets_the_labels_of_its_ids(path: Path) -> None:
+    purchase = buy(Ledger.open(path), 2, 9, 3, 7)
+    assert purchase.ids.tolist() == [9, 3, 7]
+    assert purchase.labels.tolist() == [9 * 37 % 11, 3 * 37 % 11, 7 * 37 % 11]
+    assert purchase.scores.tolist() == [1.0, 0.5, 0.0]
+    assert purchase.costs.tolist() == [0.25] * 3
+    assert (purchase.round, purchase.purpose, purchase.owner) == (2, "train", "simulated")
+
+
+def test_what_was_bought_is_told_by_purpose_in_the_order_bought(bought: Path) -> None:
+    ledger = Ledger.open(bought)
+    found, labels = ledger.bought()
+    assert found.tolist() == [9, 3, 7, 20, 4]
+    assert torch.equal(labels, LABELS[found])
+    assert ledger.bought("validation")[0].tolist() == [50, 51]
+    assert ledger.of_round(1).ids.tolist() == [20, 4]
+    assert ledger.of_round(1, "validation") is None
+
+
+def test_validation_labels_are_paid_for_too(bought: Path) -> None:
+    assert Ledger.open(bought).cost() == 7 * 0.25
+
+
+def test_it_is_the_same_when_opened_again_and_opening_writes_nothing(bought: Path) -> None:
+    before = bought.read_bytes()
+    one, two = Ledger.open(bought), Ledger.open(bought)
+    assert contents(one) == contents(two)
+    assert bought.read_bytes() == before
+
+
+def test_buying_goes_on_where_it_was(bought: Path) -> None:
+    buy(Ledger.open(bought), 2, 60, 61)
+    assert Ledger.open(bought).bought()[0].tolist() == [9, 3, 7, 20, 4, 60, 61]
+
+
+def test_buying_nothing_leaves_ids_whole_numbers(path: Path) -> None:
+    ledger = Ledger.open(path)
+    ledger.buy(0, torch.zeros(0, dtype=torch.int64), torch.zeros(0), Seller())
+    buy(ledger, 1, 5)
+    assert [part.dtype for part in Ledger.open(path).bought()] == [torch.int64, torch.int64]
+
+
+# The chain.
+
+
+def test_each_line_carries_the_hash_of_the_line_before_it(bought: Path) -> None:
+    lines = bought.read_bytes().splitlines()
+    previous = "0" * 64
+    for number, line in enumerate(lines, start=1):
+        record = json.loads(line)
+        assert (record["n"], record["previous"]) == (number, previous)
+        previous = hashlib.sha256(line).hexdigest()
+    assert [json.loads(line)["kind"] for line in lines] == ["request", "receipt"] * 3
+
+
+@pytest.mark.parametrize("number", range(1, 7))
+def test_a_line_changed_by_hand_is_refused_by_its_number(bought: Path, number: int) -> None:
+    """Every line, the last one too, where a label would be easiest to change."""
+    lines = bought.read_bytes().splitlines()
+    record = json.loads(lines[number - 1])
+    column = "ids" if record["kind"] == "request" else "labels"
+    record[column] = [value + 1 for value in record[column]]
+    lines[number - 1] = json.dumps(record).encode()
+    bought.write_bytes(b"\n".join(lines) + b"\n")
+    with pytest.raises(UserError, match=f"^line {number} ") as refused:
+        Ledger.open(bought)
+    assert str(bought) in str(refused.value)
+
+
+@pytest.mark.parametrize("number", range(1, 7))
+def test_no_byte_of_a_line_can_be_flipped_unnoticed(bought: Path, number: int) -> None:
+    lines = bought.read_bytes().splitlines()
+    whole = lines[number - 1]
+    for place in range(0, len(whole), 3):
+        lines[number - 1] = whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
+        bought.write_bytes(b"\n".join(lines) + b"\n")
+        with pytest.raises(UserError, match=f"^line {number} "):
+            Ledger.open(bought)
+
+
+@pytest.mark.parametrize(
+    ("what", "change", "number"),
+    [
+        ("a line taken out", lambda lines: lines[:2] + lines[3:], 3),
+        ("two purchases exchanged", lambda lines: lines[2:4] + lines[:2] + lines[4:], 1),
+        ("a line that comes twice", lambda lines: lines[:2] + lines[1:], 3),
+        ("an empty line", lambda lines: [*lines[:3], b"", *lines[3:]], 4),
+        ("a line that is no record", lambda lines: [*lines, b"[1, 2]"], 7),
+        ("a line that is no JSON", lambda lines: [*lines, b"bought: 3"], 7),
+        ("bytes that are no text", lambda lines: [*lines, b"\xff\xfe\x00"], 7),
+    ],
+    ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
+)
+def test_lines_that_do_not_follow_are_refused_by_number(bought: Path, what: str, change, number: int) -> None:
+    bought.write_bytes(b"\n".join(change(bought.read_bytes().splitlines())) + b"\n")
+    with pytest.raises(UserError, match=f"^line {number} "):
+        Ledger.open(bought)
+
+
+# Dying in between.
+
+
+def test_a_torn_tail_is_kept_aside_and_cut_wherever_it_was_torn(bought: Path) -> None:
+    whole = bought.read_bytes()
+    start = whole.rfind(b"\n", 0, -1) + 1
+    for end in range(start + 1, len(whole), 7):
+        bought.write_bytes(whole[:end])
+        ledger = Ledger.open(bought)
+        assert bought.with_suffix(".torn").read_bytes() == whole[start:end]
+        assert bought.read_bytes() == whole[:start]
+        assert ledger.asked(1)[0].tolist() == [20, 4]
+
+
+def test_after_a_torn_receipt_the_same_labels_are_asked_for_again(bought: Path) -> None:
+    before = contents(Ledger.open(bought))
+    bought.write_bytes(bought.read_bytes()[:-5])
+    ledger, seller = Ledger.open(bought), Seller()
+    ledger.buy(1, *ledger.asked(1), seller)
+    assert seller.asked == [[20, 4]]
+    assert [entry[:-1] for entry in contents(Ledger.open(bought))] == [entry[:-1] for entry in before]  # but the time
+
+
+def test_a_request_is_on_disk_before_the_oracle_is_asked(path: Path) -> None:
+    on_disk: list[str] = []
+
+    def oracle(numbers: Tensor) -> Answer | None:
+        on_disk.append(path.read_text())
+        return simulated(LABELS)(numbers)
+
+    buy(Ledger.open(path), 0, 9, 3, oracle=oracle)
+    assert json.loads(on_disk[0])["ids"] == [9, 3]
+
+
+def test_a_request_without_a_receipt_is_asked_again_with_the_same_ids_and_scores(path: Path) -> None:
+    person = Seller(ready=False)
+    with pytest.raises(UserError, match="labels of round 4 have not been answered yet"):
+        buy(Ledger.open(path), 4, 9, 3, 7, oracle=person)
+    ledger = Ledger.open(path)
+    again, with_scores = ledger.asked(4)
+    assert (again.tolist(), with_scores.tolist()) == ([9, 3, 7], [1.0, 0.5, 0.0])
+    assert ledger.asked(4, "validation") is None
+    assert ledger.asked(5) is None
+    person.ready = True
+    purchase = ledger.buy(4, again, with_scores, person)
+    assert person.asked == [[9, 3, 7], [9, 3, 7]]
+    assert torch.equal(purchase.labels, LABELS[[9, 3, 7]])
+    assert len(path.read_text().splitlines()) == 2
+    assert ledger.asked(4) is None
+
+
+def test_an_answer_never_lands_on_other_ids_than_were_asked_for(path: Path) -> None:
+    """A request is pending, and somebody comes with another one: refused, or answered as it was first asked."""
+    with pytest.raises(UserError):
+        buy(Ledger.open(path), 0, 9, 3, oracle=Seller(ready=False))
+    ledger = Ledger.open(path)
+    try:
+        buy(ledger, 0, 60, 61)
+    except (MachineError, UserError):
+        assert ledger.purchases == []
+    found, labels = ledger.bought()
+    assert torch.equal(labels, LABELS[found])
+
+
+# Money.
+
+
+@pytest.mark.parametrize(
+    ("numbers", "what"),
+    [((60, 61, 60), "twice in one query"), ((60, 3), "bought in a round before"), ((51,), "bought for validation")],
+    ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
+)
+def test_no_label_is_paid_for_twice(bought: Path, numbers: tuple[int, ...], what: str) -> None:
+    ledger, seller, before = Ledger.open(bought), Seller(), bought.read_bytes()
+    with pytest.raises(MachineError, match="round 2 asks for a label twice"):
+        buy(ledger, 2, *numbers, oracle=seller)
+    assert seller.asked == []
+    assert bought.read_bytes() == before
+
+
+@pytest.mark.parametrize("labels", [1, 3])
+def test_an_answer_of_another_length_is_refused_and_the_ledger_stays_readable(path: Path, labels: int) -> None:
+    def forgetful(numbers: Tensor) -> Answer:
+        return Answer(torch.zeros(labels, dtype=torch.int64), torch.ones(labels).double(), "forgetful")
+
+    with pytest.raises((UserError, MachineError)):
+        buy(Ledger.open(path), 0, 9, 3, oracle=forgetful)
+    assert buy(Ledger.open(path), 0, 9, 3).labels.tolist() == LABELS[[9, 3]].tolist()
+
+
+def test_the_simulated_oracle_sells_each_label_at_its_price() -> None:
+    answer = simulated(LABELS, price=2.5)(ids(3, 50))
+    assert answer.labels.tolist() == [LABELS[3], LABELS[50]]
+    assert (answer.costs.tolist(), answer.costs.dtype, answer.owner) == ([2.5, 2.5], torch.float64, "simulated")
+
+
+# The view for people.
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_the_csv_has_a_line_a_label_with_all_that_is_known_of_it(bought: Path) -> None:
+    view = rows(Ledger.open(bought).view(CLASSES, [f"img/{i}.png" for i in range(100)]))
+    assert [int(row["id"]) for row in view] == [50, 51, 9, 3, 7, 20, 4]
+    row = view[3]
+    assert (row["round"], row["purpose"], row["owner"], row["cost"]) == ("0", "train", "simulated", "0.25")
+    assert (row["label"], row["class"], row["path"]) == ("1", "class 1", "img/3.png")
+    assert float(row["score"]) == 0.5
+    assert row["time"].endswith("+00:00")
+
+
+def test_images_without_files_have_an_empty_path(bought: Path) -> None:
+    assert {row["path"] for row in rows(Ledger.open(bought).view(CLASSES, []))} == {""}
+
+
+FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", '=HYPERLINK("http://x","y")']
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+@pytest.mark.parametrize("column", ["class", "path", "owner"])
+def test_no_cell_of_the_csv_is_a_formula_to_a_spreadsheet(path: Path, text: str, column: str) -> None:
+    def somebody(numbers: Tensor) -> Answer:
+        return Answer(torch.zeros(1, dtype=torch.int64), torch.ones(1).double(), text if column == "owner" else "me")
+
+    ledger = Ledger.open(path)
+    buy(ledger, 0, 0, oracle=somebody)
+    cell = rows(ledger.view([text], [text]))[0][column]
+    assert cell == "'" + text
+
+
+@pytest.mark.parametrize("text", ["cat", 'a "cat", or two', "a\nb", "1+1", "", "é ü 猫", "a=b"])
+def test_ordinary_text_comes_through_as_it_is(text: str) -> None:
+    assert plain_cell(text) == text
