@@ -10,7 +10,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -88,6 +88,19 @@ def claim(folder: Path) -> Iterator[Run]:
         yield Run(folder)
     finally:
         os.close(handle)
+
+
+def discard(folder: Path) -> bool:
+    """Remove a run folder that holds nothing but the request to run, and say whether that was so."""
+    request = {".hydra", ".lock", "manifest.json", "run.log"}
+    if not folder.is_dir() or not {path.name for path in folder.iterdir()} <= request:
+        return False
+    for path in [*folder.glob(".hydra/*.yaml"), *(folder / name for name in request - {".hydra"})]:
+        path.unlink(missing_ok=True)
+    with suppress(OSError):  # what is not empty was not only ours
+        (folder / ".hydra").rmdir()
+        folder.rmdir()
+    return True
 
 
 class Snapshots:

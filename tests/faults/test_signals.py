@@ -1,0 +1,122 @@
+"""Asked to stop, a run stops within seconds, says with which command it goes on, and that command does."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from cli.harness import CONSOLE_SCRIPT, Ended, Kdal, RunFolder
+
+from faults.conftest import SMALL
+
+LONG = (*SMALL, "recipe.steps=400", "recipe.checks=100")
+"""Four rounds of about a second each, so that there is time to be stopped in."""
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """What LONG comes to when nobody stops it."""
+    here = tmp_path_factory.mktemp("undisturbed") / "here"
+    here.mkdir()
+    return Kdal(here)(*LONG).run.outcome()
+
+
+def command_told(ended: Ended) -> list[str]:
+    """The words of the command in the one line on stderr, as a shell reads them."""
+    [line] = ended.err.splitlines()
+    found = re.fullmatch(r"kdal: stopped by SIG\w+; go on with: kdal (.+)", line)
+    assert found, line
+    return shlex.split(found.group(1))
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"])
+def test_a_signal_stops_a_run_and_the_command_that_it_names_goes_on(kdal: Kdal, run, undisturbed, name: str):
+    number = signal.Signals[name]
+    running = kdal.start(*LONG, f"hydra.run.dir={run.path}")
+    running.wait_for("round 1/3")
+    sent = time.monotonic()
+    running.signal(number)
+    stopped = running.ended()
+    assert time.monotonic() - sent < 10
+    assert stopped.code == 128 + number
+    assert name in stopped.err
+    assert len(run.table()) in (1, 2)
+
+    again = kdal(*command_told(stopped))
+    assert (again.code, again.err) == (0, "")
+    assert run.outcome() == undisturbed
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_the_installed_command_stops_and_goes_on_like_that(here: Path, kdal: Kdal, undisturbed, number: int):
+    process = subprocess.Popen(
+        [CONSOLE_SCRIPT, *LONG], cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    for line in process.stdout:
+        if line.startswith("round 1/3"):
+            break
+    sent = time.monotonic()
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert time.monotonic() - sent < 10
+    assert process.returncode == 128 + number
+
+    words = command_told(Ended(here, LONG, process.returncode, out, err))
+    assert kdal(*words).code == 0
+    assert RunFolder(here / words[-1].removeprefix("resume=")).outcome() == undisturbed
+
+
+def test_the_command_that_is_told_can_be_pasted_into_a_shell_whatever_the_folder_is_called(kdal: Kdal, here: Path):
+    running = kdal.start(*SMALL, "recipe.steps=400", r"hydra.run.dir='my run; $HOME'")
+    running.wait_for("round 1/3")
+    running.signal(signal.SIGTERM)
+    assert command_told(running.ended()) == ["al-loop", "resume=my run; $HOME"]
+
+
+def test_a_run_that_is_stopped_again_and_again_ends_all_the_same(kdal: Kdal, run, undisturbed):
+    words = [*LONG, f"hydra.run.dir={run.path}"]
+    for round in range(4):
+        running = kdal.start(*words)
+        running.wait_for(f"round {round}/3")
+        running.signal(signal.SIGTERM)
+        words = command_told(running.ended())
+    assert kdal(*words).code == 0
+    assert run.outcome() == undisturbed
+
+
+def test_stopped_while_the_teacher_learns_a_run_goes_on_to_the_same_end(kdal: Kdal, run, undisturbed):
+    running = kdal.start(*LONG, f"hydra.run.dir={run.path}", "teacher.recipe.steps=4000", "teacher.recipe.checks=400")
+    running.wait_for("step 20/4,000")
+    running.signal(signal.SIGTERM)
+    again = kdal(*command_told(running.ended()))
+    assert (again.code, again.err) == (0, "")
+    assert len(run.table()) == 4
+
+
+def test_ctrl_c_while_torch_is_being_imported_is_one_line(here: Path):
+    environment = {**os.environ, "PYTHONWARNINGS": "error"}
+    for seconds in (0.5, 1.5, 2.5):
+        process = subprocess.Popen(
+            [CONSOLE_SCRIPT, *LONG], cwd=here, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        time.sleep(seconds)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+        assert process.returncode == 130, err
+        assert len(err.splitlines()) == 1, err
+        assert err.startswith("kdal: stopped")
+
+
+def test_a_sweep_that_is_stopped_starts_no_other_job(kdal: Kdal, here: Path):
+    running = kdal.start(*LONG, "-m", "seed=0,1,2", "hydra.sweep.dir=sweep")
+    running.wait_for("round 1/3")
+    running.signal(signal.SIGTERM)
+    stopped = running.ended()
+    assert stopped.code == 128 + signal.SIGTERM
+    assert len(stopped.err.splitlines()) == 1
+    assert [path.name[0] for path in (here / "sweep").iterdir() if path.is_dir()] == ["0"]

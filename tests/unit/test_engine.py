@@ -1,0 +1,117 @@
+"""Where tensors are computed: the device is there or it is said, the precision is the one that pays."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from kdal_cli import engine as module
+from kdal_cli.engine import Engine, has_depthwise, memory_told
+from kdal_cli.errors import MachineError, UserError
+from kdal_cli.models.mobilenet_v2 import mobilenet_v2
+from kdal_cli.models.resnet import resnet
+from kdal_cli.types import Shape
+
+CPU = Engine(torch.device("cpu"))
+IMAGES = Shape(3, 8, 8, 4)
+
+
+def test_auto_is_the_gpu_where_there_is_one() -> None:
+    assert Engine.start("auto").device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert Engine.start("cpu").device == torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "cuda:x", "CPU", "", "mps", "xla", "hpu", "meta", "cpu cuda"])
+def test_a_device_that_is_not_there_is_refused_in_one_line(name: str) -> None:
+    with pytest.raises(UserError) as refused:
+        Engine.start(name)
+    assert str(refused.value) == f"device={name}: auto, cpu, or a GPU of this machine: cuda, cuda:0, …"
+
+
+def test_the_number_of_threads_is_the_one_asked_for() -> None:
+    before = torch.get_num_threads()
+    try:
+        Engine.start("cpu", threads=2)
+        assert torch.get_num_threads() == 2
+        assert CPU.describe()["threads"] == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("wanted", ["fp32", "bf16"])
+def test_a_precision_that_is_named_is_taken(wanted) -> None:
+    assert CPU.precision(wanted, nn.Linear(1, 1)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("has_bf16", "depthwise", "expected"),
+    [(True, False, "bf16"), (True, True, "fp32"), (False, False, "fp32"), (False, True, "fp32")],
+)
+def test_auto_is_bf16_on_a_cpu_that_has_it_but_for_depthwise_nets(
+    has_bf16: bool, depthwise: bool, expected: str, monkeypatch
+) -> None:
+    monkeypatch.setattr(module, "cpu_has_bf16", lambda: has_bf16)
+    net = mobilenet_v2(IMAGES) if depthwise else resnet(IMAGES, depth=8)
+    assert CPU.precision("auto", net) == expected
+
+
+def test_what_this_cpu_says_of_itself_is_what_the_kernel_says() -> None:
+    with open("/proc/cpuinfo") as file:  # noqa: PTH123
+        flags = set(file.read().split())
+    assert module.cpu_has_bf16() == bool(flags & {"avx512_bf16", "amx_bf16"})
+
+
+@pytest.mark.parametrize(
+    ("layer", "depthwise"),
+    [
+        (nn.Conv2d(8, 8, 3, groups=8), True),
+        (nn.Conv2d(8, 16, 3, groups=8), True),
+        (nn.Conv2d(8, 8, 3, groups=4), False),
+        (nn.Conv2d(1, 8, 3), False),
+        (nn.Linear(8, 8), False),
+    ],
+)
+def test_a_depthwise_convolution_has_a_group_for_each_channel(layer: nn.Module, depthwise: bool) -> None:
+    assert has_depthwise(nn.Sequential(nn.ReLU(), layer)) == depthwise
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_autocast_computes_in_the_precision_named(precision, dtype: torch.dtype) -> None:
+    with CPU.autocast(precision):
+        assert nn.Linear(2, 2)(torch.zeros(1, 2)).dtype == dtype
+
+
+def test_a_module_is_placed_with_its_convolutions_channels_last_and_its_values_as_they_were() -> None:
+    net = resnet(IMAGES, depth=8)
+    weight = net.layer1[0].conv1.weight.detach().clone()
+    CPU.place(net)
+    assert net.layer1[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(net.layer1[0].conv1.weight, weight)
+
+
+def ask_a_cpu_for_an_exbibyte() -> None:
+    torch.empty(2**60, dtype=torch.uint8)
+
+
+def be_refused_by_a_gpu() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+
+@pytest.mark.parametrize("exhaust", [ask_a_cpu_for_an_exbibyte, be_refused_by_a_gpu])
+def test_out_of_memory_is_one_line_that_names_the_batch_and_what_to_lower(exhaust: Callable[[], None]) -> None:
+    with pytest.raises(MachineError, match=r"out of memory with batches of 96: lower recipe\.batch"), memory_told(96):
+        exhaust()
+
+
+def test_another_error_is_left_as_it_is() -> None:
+    with pytest.raises(RuntimeError, match="mat1 and mat2"), memory_told(8):
+        nn.Linear(2, 2)(torch.zeros(1, 3))
+
+
+def test_a_manifest_learns_device_name_and_threads() -> None:
+    about = CPU.describe()
+    assert about["device"] == "cpu"
+    assert about["name"]
+    assert about["threads"] == torch.get_num_threads()
+    assert CPU.peak_megabytes() > 10
