@@ -88,7 +88,7 @@ def _one_mask(rng: Generator) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor
 class LiveTeacher:
     """The teacher's answer to the very pixels that the student sees. Frozen: eval mode, no gradient, never trained."""
 
-    def __init__(self, network: Network, engine: Engine, precision: Precision = "fp32") -> None:
+    def __init__(self, network: Network, engine: Engine, precision: Precision) -> None:
         self.network, self.engine = freeze(network), engine
         self.precision: Precision = precision
 

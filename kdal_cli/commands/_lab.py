@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from kdal_cli.checkpoint import Card, Checkpoint
 from kdal_cli.data._augment import Augment, Resident
-from kdal_cli.engine import Engine
+from kdal_cli.engine import Engine, Precision
 from kdal_cli.errors import UserError
-from kdal_cli.infer import predict
+from kdal_cli.infer import LiveTeacher, predict
 from kdal_cli.metrics.classification import measure
 from kdal_cli.network import Network
 from kdal_cli.objective import Objective
@@ -87,6 +87,21 @@ class Lab:
         network = Network(body, *((card.mean, card.std) if card else (self.data.mean, self.data.std)))
         self.engine.place(network)
         return network
+
+    def objective(
+        self, make: MakeObjective, student: Network, teacher: Network | None, *address: str | int
+    ) -> Objective:
+        """What `student` minimises, on the device; adapters are drawn at an address, as weights are."""
+        with self.streams.applied("adapters", *address):
+            objective = make(student, teacher)
+        self.engine.place(objective)
+        return objective
+
+    def live(self, teacher: Network | None, wanted: Precision) -> LiveTeacher | None:
+        """The teacher as a training asks it, in the precision that the recipe wants."""
+        if teacher is None:
+            return None
+        return LiveTeacher(teacher, self.engine, self.engine.precision(wanted, teacher))
 
     def card(
         self, role: str, blueprint: Blueprint, trained_on: Mapping[str, Any], metrics: Mapping[str, float]

@@ -16,7 +16,7 @@ from kdal_cli.commands._teacher import Teacher
 from kdal_cli.curve import Table
 from kdal_cli.evidence import Evidence
 from kdal_cli.fit import Fitted, Labelled, Recipe, fit
-from kdal_cli.infer import LiveTeacher, Seer, predict
+from kdal_cli.infer import Seer, predict
 from kdal_cli.ledger import Ledger, plain_cell
 from kdal_cli.metrics.classification import agreement, measure
 from kdal_cli.network import Network
@@ -28,7 +28,6 @@ Sampler = Callable[[Evidence, int, Generator], Query]
 
 UNDERFITTED = 0.95
 """Train accuracy below which a scorer has not learnt its own labels, so that its uncertainty says little."""
-
 
 REHEARSAL = 16
 """Images that the sampler tries itself on before the first purchase."""
@@ -80,19 +79,20 @@ class Loop:
 
     def _purchase(self, round: int, k: int, network: Network | None, clock: "Clock") -> None:
         """Buy the labels of a round, unless a run before this one did."""
-        if self.ledger.of_round(round) is not None:
-            return
-        asked = self.ledger.asked(round)
-        if asked is None:
-            pool = self._look(network)
-            sampler = self.sampler if round else self.seed_set
-            query = sampler(pool, k, self.lab.streams.at("sampler", round))
-            clock.lap("select_s", minus=_seconds(pool))
-            clock.add("score_s", _seconds(pool))
-            self.lab.run.write(f"picks/round_{round:03d}.csv", picks(pool, query, self.lab))
-            asked = pool.ids[query.rows], query.scores
-        self.ledger.buy(round, *asked, self.oracle)
+        if self.ledger.of_round(round) is None:
+            ids, scores = self.ledger.asked(round) or self._choose(round, k, network, clock)
+            self.ledger.buy(round, ids, scores, self.oracle)
         self.lab.run.write("ledger.csv", self.ledger.view(self.lab.data.classes, self.lab.data.train.paths))
+
+    def _choose(self, round: int, k: int, network: Network | None, clock: "Clock") -> tuple[Tensor, Tensor]:
+        """(ids (k,), scores (k,)) of the query of a round; what was seen of them is in `picks/`."""
+        pool = self._look(network)
+        sampler = self.sampler if round else self.seed_set
+        query = sampler(pool, k, self.lab.streams.at("sampler", round))
+        clock.lap("select_s", minus=_seconds(pool))
+        clock.add("score_s", _seconds(pool))
+        self.lab.run.write(f"picks/round_{round:03d}.csv", picks(pool, query, self.lab))
+        return pool.ids[query.rows], query.scores
 
     def _look(self, network: Network | None) -> Evidence:
         """The pool as it stands. Before round 0 there is no student that has learnt anything: a new one looks."""
@@ -108,8 +108,8 @@ class Loop:
         lab = self.lab
         network = self._start(round, before)
         ids, labels = self.ledger.bought()
-        objective = self.objective(network, self.teacher.network if self.teacher else None)
-        lab.engine.place(objective)
+        teacher = self.teacher.network if self.teacher else None
+        objective = lab.objective(self.objective, network, teacher, round)
         validation = self.ledger.bought("validation")
         snapshots = Snapshots(lab.run.folder / "training.snapshot", f"round {round}")
         fitted = fit(
@@ -122,7 +122,7 @@ class Loop:
             lab.streams.under("fit", round),
             lab.watcher,
             pool=lab.pool[~torch.isin(lab.pool, ids)],
-            teacher=LiveTeacher(self.teacher.network, lab.engine) if self.teacher else None,
+            teacher=lab.live(teacher, self.recipe.precision),
             validate=lab.accuracy(*validation),
             keeper=snapshots,
             what=f"round {round}",

@@ -8,7 +8,6 @@ from kdal_cli import checkpoint
 from kdal_cli.commands._lab import Blueprint, Lab, MakeObjective
 from kdal_cli.commands._teacher import Teacher
 from kdal_cli.fit import Labelled, Recipe, fit
-from kdal_cli.infer import LiveTeacher
 from kdal_cli.metrics.classification import agreement
 from kdal_cli.metrics.cost import flops, parameters, throughput
 from kdal_cli.network import Network
@@ -55,8 +54,8 @@ def _train(
     """A student trained at the same addresses whatever its name, and saved under it."""
     role = name.replace(" ", "_")
     network = lab.network(student, "student")
-    objective = make_objective(network, teacher.network if teacher else None)
-    lab.engine.place(objective)
+    above = teacher.network if teacher else None
+    objective = lab.objective(make_objective, network, above, "student")
     labels = lab.data.train.labels
     snapshots = Snapshots(lab.run.folder / f"{role}.snapshot", role)
     fit(
@@ -68,7 +67,7 @@ def _train(
         lab.engine,
         lab.streams.under("fit", "student"),
         lab.watcher,
-        teacher=LiveTeacher(teacher.network, lab.engine) if teacher else None,
+        teacher=lab.live(above, recipe.precision),
         validate=lab.accuracy(lab.validation, labels[lab.validation]),
         keeper=snapshots,
         what=name,
