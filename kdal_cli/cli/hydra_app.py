@@ -22,7 +22,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from kdal_cli.cli.main import conf_folder, tell
+from kdal_cli.cli.conf import conf_folder
+from kdal_cli.cli.outcome import tell
 from kdal_cli.errors import UserError, nearest
 
 

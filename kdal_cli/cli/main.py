@@ -5,11 +5,10 @@ What needs no configuration is answered from the standard library alone; torch i
 
 import os
 import sys
-import traceback
-from collections.abc import Callable
-from pathlib import Path
 
-from kdal_cli.errors import KdalError, Stopped, UserError, nearest
+from kdal_cli.cli.conf import conf_folder
+from kdal_cli.cli.outcome import guarded
+from kdal_cli.errors import UserError, nearest
 
 STAGES = {
     "train-teacher": "train the big model that the student will learn from",
@@ -99,45 +98,3 @@ def complete(words: list[str]) -> None:
                 sys.stdout.write("\n".join(STAGES) + "\n")
         case _:
             raise UserError("kdal completion needs the name of a shell", cure='eval "$(kdal completion bash)" (or zsh)')
-
-
-def guarded(work: Callable[[], None], debug: bool) -> int:
-    """Run `work` and turn every way it can end into an exit code and at most one line on stderr."""
-    try:
-        work()
-        sys.stdout.flush()
-    except Stopped as stop:
-        return say(f"kdal: {stop}", 128 + stop.signal)
-    except KeyboardInterrupt:
-        return say("kdal: stopped", 130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except Exception as error:
-        if debug:
-            traceback.print_exc()
-        return tell(error)
-    return 0
-
-
-def tell(error: Exception) -> int:
-    """Say an error in one line, once, and return the exit code it means."""
-    known = isinstance(error, KdalError)
-    if not getattr(error, "told", False):
-        reason = str(error).strip().splitlines()
-        unknown = f"{type(error).__name__}: {reason[0] if reason else ''}: a fault of kdal; --debug shows where"
-        say(f"kdal: error: {error if known else unknown}", 0)
-        error.told = True  # type: ignore[attr-defined]
-    return error.exit_code if known else 1
-
-
-def say(line: str, code: int) -> int:
-    sys.stderr.write(line + "\n")
-    return code
-
-
-def conf_folder() -> Path:
-    """Where the configuration lies: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent.parent
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"

@@ -16,7 +16,7 @@ from faults.sabotage import DieBefore
 @pytest.fixture
 def stopped(go_on, run: RunFolder) -> RunFolder:
     """SMALL, killed in round 2, between its second and its third snapshot: two rounds are done, three are paid for."""
-    killed = go_on(first=DieBefore(3 * 8 + 5, of="training.snapshot")).ended()
+    killed = go_on(first=DieBefore(25, of="training.snapshot")).ended()
     assert killed.code == -signal.SIGKILL
     assert (len(run.table()), len(run.ledger()), (run.path / "training.snapshot").exists()) == (2, 8, True)
     return run
@@ -108,19 +108,106 @@ class TestSnapshotsAndCheckpoints:
         assert broken in ([], ['{"what": "round 2", "st'])
 
 
-class TestLedger:
-    @pytest.mark.parametrize("number", range(1, 9))
-    @pytest.mark.parametrize(("old", "new"), [('"labels": [', '"labels": [3, '), ('"round": ', '"round": 1'), ('"ids": [', '"ids": [1')])
-    def test_a_line_that_was_changed_by_hand_is_refused_by_its_number(self, go_on, stopped, number, old, new):
-        lines = (stopped.path / "ledger.jsonl").read_text().splitlines()
-        changed = lines[number - 1].replace(old, new, 1)
-        if changed == lines[number - 1]:
-            pytest.skip("a request has no labels, a receipt has no ids")
-        lines[number - 1] = changed
-        (stopped.path / "ledger.jsonl").write_text("\n".join(lines) + "\n")
-        before = stopped.contents()
+def another_value(values: list[float]) -> None:
+    """One id, label or cost is not what it was, and nothing else is."""
+    values[0] += 1
+
+
+CHANGES = [(number, key) for number in (1, 3, 5, 7) for key in ("ids", "scores")]
+CHANGES += [(number, key) for number in (2, 4, 6, 8) for key in ("labels", "costs")]
+"""Requests are the odd lines of a ledger, receipts the even ones."""
+
+
+class TestTheLedger:
+    @pytest.mark.parametrize(("number", "key"), CHANGES)
+    def test_a_line_that_was_changed_by_hand_is_refused_by_its_number(self, go_on, stopped, number: int, key: str):
+        records = stopped.ledger()
+        another_value(records[number - 1][key])
+        self.rewrite(stopped, records)
+        refusal = self.refused(go_on, stopped)
+        assert f"line {number} " in refusal or f"line {number + 1} " in refusal  # the next one follows from it no more
+
+    @pytest.mark.parametrize("number", [1, 4, 7])
+    def test_a_line_that_was_taken_out_is_missed(self, go_on, stopped, number: int):
+        records = stopped.ledger()
+        del records[number - 1]
+        self.rewrite(stopped, records)
+        assert f"line {number} " in self.refused(go_on, stopped)
+
+    def test_two_purchases_that_changed_places_are_noticed(self, go_on, stopped):
+        records = stopped.ledger()
+        self.rewrite(stopped, records[:2] + records[4:6] + records[2:4] + records[6:])
+        assert "line 3 " in self.refused(go_on, stopped)
+
+    @pytest.mark.parametrize("kept", [0, 2, 4])
+    def test_a_ledger_that_has_fewer_rounds_than_the_curve_is_refused(self, go_on, stopped, kept: int):
+        self.rewrite(stopped, stopped.ledger()[:kept])
+        self.refused(go_on, stopped)
+
+    def test_a_ledger_that_is_gone_is_not_begun_anew_under_a_curve(self, go_on, stopped):
+        (stopped.path / "ledger.jsonl").unlink()
         ended = go_on().ended()
         assert ended.code == 2
         assert "ledger.jsonl" in ended.refusal
-        assert f"line {number} " in ended.refusal or f"line {number + 1} " in ended.refusal  # where the chain breaks
-        assert stopped.contents()["ledger.jsonl"] == before["ledger.jsonl"]
+        assert not (stopped.path / "ledger.jsonl").exists()
+
+    def test_lines_with_other_line_ends_are_refused_not_guessed(self, go_on, stopped):
+        change(stopped.path / "ledger.jsonl", lambda data: data.replace(b"\n", b"\r\n"))
+        self.refused(go_on, stopped)
+
+    def rewrite(self, run: RunFolder, records: list[dict]) -> None:
+        (run.path / "ledger.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+
+    def refused(self, go_on, run: RunFolder) -> str:
+        """What resuming says; it must leave everything that was bought and made as it is."""
+        before = run.contents()
+        ended = go_on().ended()
+        assert ended.code == 2
+        assert "ledger.jsonl" in ended.refusal
+        after = run.contents()
+        assert {name for name in before if after.get(name) != before[name]} <= {"manifest.json", "run.log"}
+        return ended.refusal
+
+
+class TestTheFolder:
+    def test_a_run_that_is_done_says_so_and_changes_no_byte(self, kdal: Kdal, reference: Reference):
+        before = reference.run.contents()
+        again = kdal("al-loop", f"resume={reference.run.path}")
+        assert (again.code, again.err) == (0, "")
+        assert "done" in again.out
+        assert reference.run.contents() == before
+
+    def test_a_run_goes_on_where_it_was_moved_to(self, kdal: Kdal, stopped: RunFolder, reference, tmp_path: Path):
+        moved = RunFolder(stopped.path.rename(tmp_path / "moved"))
+        again = kdal("al-loop", f"resume={moved.path}")
+        assert (again.code, again.err) == (0, "")
+        assert moved.outcome() == reference.outcome
+
+    def test_a_run_goes_on_from_any_folder_with_the_teacher_of_its_own(self, stopped, reference, tmp_path: Path):
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        again = Kdal(elsewhere)("al-loop", "resume=../here/run")
+        assert (again.code, again.err) == (0, "")
+        assert not list(elsewhere.iterdir())
+        assert stopped.outcome() == reference.outcome
+
+    @pytest.mark.parametrize("name", ["config.yaml", "hydra.yaml", "overrides.yaml"])
+    def test_killed_while_hydra_writes_its_files_there_is_nothing_to_resume_and_one_line_says_so(
+        self, kdal: Kdal, here: Path, name: str
+    ):
+        kdal(*SMALL, "hydra.run.dir=run", first=DieBefore(1))
+        order = ["config.yaml", "hydra.yaml", "overrides.yaml"]
+        for later in order[order.index(name) + 1 :]:
+            (here / "run" / ".hydra" / later).unlink()
+        (here / "run" / ".hydra" / name).write_text("")
+        ended = kdal("al-loop", "resume=run")
+        if name == "overrides.yaml":  # which is for people alone
+            assert (ended.code, ended.err) == (0, "")
+        else:
+            assert ended.code == 2
+            assert "run" in ended.refusal
+
+    def test_every_start_is_on_record(self, go_on, stopped):
+        go_on().ended()
+        starts = json.loads((stopped.path / "manifest.json").read_text())["starts"]
+        assert [start["command"].split()[2].partition("=")[0] for start in starts] == ["experiment", "resume"]

@@ -114,16 +114,19 @@ def test_truncated_at_any_length_it_is_refused_by_name(ours: Path) -> None:
 def test_with_any_bit_flipped_it_is_refused_in_the_card_as_in_the_weights(ours: Path) -> None:
     """A flipped digit of the normalisation would spoil every answer without a sound."""
     whole = ours.read_bytes()
-    accepted = []
+    got_through = []
     for bit in range(0, 8 * len(whole), 11):
         byte, mask = divmod(bit, 8)
         ours.write_bytes(whole[:byte] + bytes([whole[byte] ^ 1 << mask]) + whole[byte + 1 :])
         try:
             checkpoint.read(ours)
+            end = "accepted"
         except UserError:
             continue
-        accepted.append(f"byte {byte}, bit {mask}: {whole[max(0, byte - 12) : byte + 12]!r}")
-    assert accepted == []
+        except Exception as error:
+            end = type(error).__name__
+        got_through.append(f"{end}: byte {byte}, bit {mask} in {whole[max(0, byte - 12) : byte + 12]!r}")
+    assert got_through == []
 
 
 def test_bytes_behind_the_end_are_refused(ours: Path) -> None:
@@ -152,7 +155,7 @@ def test_numbers_that_are_not_finite_are_refused_by_the_name_of_their_tensor(our
         (small(classes=3), "disagrees: fc.weight is 2×4, not 3×4, fc.bias is 2, not 3"),
         (small(hidden=(5,)), "disagrees: layer1.linear.weight is 4×9, not 5×9"),
         (small(hidden=(4, 4)), "lacks layer2.linear.weight, layer2.linear.bias"),
-        (small(hidden=()), "has besides layer1.linear.weight, layer1.linear.bias"),
+        (small(hidden=()), r"has besides layer1\.linear\.\w+, layer1\.linear\.\w+"),
         (resnet(Shape(1, 8, 8, 2), depth=8), r"lacks conv1.weight, bn1.weight and \d+ more"),
     ],
     ids=["classes", "width", "deeper", "shallower", "family"],

@@ -127,7 +127,7 @@ def test_weights_and_buffers_of_a_teacher_have_the_same_bits_after_a_distillatio
     with torch.random.fork_rng():
         torch.manual_seed(3)
         teacher = Network(small_cnn(images.shape, width=4, dropout=0.5), images.mean, images.std)
-    live = LiveTeacher(teacher, engine)
+    live = LiveTeacher(teacher, engine, "fp32")
     before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
     student = make_network()
     weights = student.body.fc.weight.detach().clone()

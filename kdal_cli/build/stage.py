@@ -1,0 +1,232 @@
+"""One run of a stage: configuration checked and made into objects, the stage called, its result shown and saved."""
+
+import os
+import signal
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from kdal_cli import checkpoint
+from kdal_cli.build import parts
+from kdal_cli.build.bind import convert, make
+from kdal_cli.budget import Budget
+from kdal_cli.commands import present
+from kdal_cli.commands._lab import Blueprint, Lab, fingerprint, named
+from kdal_cli.commands._teacher import Teacher, TeacherPlan, find_teacher, publish
+from kdal_cli.commands.al_loop import Loop
+from kdal_cli.commands.distill import distill
+from kdal_cli.commands.evaluate import evaluate
+from kdal_cli.commands.train_teacher import train_teacher
+from kdal_cli.data._augment import Augment, Resident
+from kdal_cli.engine import Engine
+from kdal_cli.errors import InUse, Stopped, UserError, nearest
+from kdal_cli.fit import Recipe
+from kdal_cli.report.display import Display
+from kdal_cli.run import Run, claim, discard
+from kdal_cli.samplers.random import random
+from kdal_cli.streams import Streams
+from kdal_cli.values import Count, Natural
+
+GROUPS = ("data", "student", "teacher", "recipe", "loss", "sampler", "budget", "oracle")
+SETTINGS = ("seed", "device", "threads", "trust", "compare", "scorer", "checkpoint", "split")
+
+
+def run_stage(stage: str, config: DictConfig, folder: Path, command: str) -> float | None:
+    """Run a stage in `folder`. Returns the validation accuracy, for sweeps that search; never a figure of the test set."""
+    with Display() as display:
+        try:
+            values = plain(config)
+            with claim(folder) as run, stoppable(stage, folder):
+                if run.result is not None:
+                    display.say(f"this run is done: {folder}")
+                    return run.result.get("val_accuracy")
+                result = STAGES[stage](Bench(values, run, display, command))
+                run.finish(result)
+                display.say(f"results in {present.shown(folder)}")
+                return result.get("val_accuracy")
+        except Exception as error:
+            _record(folder, error)
+            raise
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The configuration as plain values. Raises UserError for what is missing, cannot be resolved, or is not a key."""
+    try:
+        values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or "configuration"
+        reason = "is missing" if "issing" in type(error).__name__ else f"cannot be read: {str(error).splitlines()[0]}"
+        raise UserError(f"{key} {reason}", cure=f"set it with {key}=…") from None
+    assert isinstance(values, dict)
+    for key in values:
+        if key not in GROUPS + SETTINGS:
+            raise UserError(f"{key}={values[key]}", where="no such key", cure=nearest(str(key), GROUPS + SETTINGS))
+    return {str(key): value for key, value in values.items()}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The configuration of a run, made into objects as a stage asks for them."""
+
+    values: Mapping[str, Any]
+    run: Run
+    display: Display
+    command: str
+
+    def setting(self, key: str, hint: Any) -> Any:
+        return convert(self.values[key], hint, key)
+
+    @cached_property
+    def trust(self) -> list[str]:
+        return self.setting("trust", list[str])
+
+    @cached_property
+    def lab(self) -> Lab:
+        """Data, device and randomness; the manifest is written when they are known."""
+        seed = self.setting("seed", Natural)
+        engine = Engine.start(self.setting("device", str), self.setting("threads", Count | None))
+        data, pool, validation = parts.data(self.values["data"], self.trust, self.display)
+        self.run.describe(self.values, fingerprint(data), self.command, engine.describe())
+        train = Resident(data.train.pixels, self.recipe.augment, engine.device)
+        test = Resident(data.test.pixels, Augment(), engine.device)
+        return Lab(data, train, test, pool, validation, engine, Streams(seed), self.run, self.display)
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        return make(Recipe, self.values["recipe"], "recipe")
+
+    @cached_property
+    def student(self) -> Blueprint:
+        return parts.blueprint(self.values["student"], self.lab.data.shape, self.trust, "student")
+
+    @cached_property
+    def loss(self) -> parts.LossPlan:
+        return parts.loss(self.values["loss"], self.trust, self.lab.data.shape)
+
+    @cached_property
+    def teacher_plan(self) -> TeacherPlan | None:
+        """The teacher that is wanted, or None with `teacher=none`."""
+        section = self.values["teacher"]
+        if section["model"] is None:
+            return None
+        blueprint = parts.blueprint(section["model"], self.lab.data.shape, self.trust, "teacher.model")
+        rest = {key: value for key, value in section.items() if key != "model"}
+        return make(TeacherPlan, {**rest, "blueprint": blueprint}, "teacher")
+
+    def teacher(self, why: str) -> Teacher:
+        if self.teacher_plan is None:
+            raise UserError(f"{why} needs a teacher", where="teacher=none", cure="choose one: teacher=resnet8")
+        return find_teacher(self.teacher_plan, self.lab)
+
+
+def _train_teacher(bench: Bench) -> dict[str, Any]:
+    plan = bench.teacher_plan
+    if plan is None:
+        raise UserError("there is no teacher to train", where="teacher=none", cure="choose one: teacher=resnet8")
+    lab = bench.lab
+    present.headline(lab, "train-teacher", [f"{named(plan.blueprint.spec)}, {len(lab.pool):,} labels"])
+    network, card = train_teacher(lab, plan.blueprint, plan.recipe, plan.seed)
+    checkpoint.write(lab.run.checkpoints / "teacher.safetensors", network.body, card)
+    publish(plan, lab, network, card)
+    return present.teacher(lab, network, card)
+
+
+def _distill(bench: Bench) -> dict[str, Any]:
+    lab, loss, student, recipe = bench.lab, bench.loss, bench.student, bench.recipe
+    compare = bench.setting("compare", bool)
+    teacher = bench.teacher("this loss") if loss.needs_teacher else None
+    lines = [f"student {named(bench.values['student'])}, {len(lab.pool):,} labels", f"loss {loss.sentence}"]
+    present.headline(lab, "distill", [*lines, f"teacher: {teacher.sentence if teacher else 'none'}"])
+    return present.models(lab, distill(lab, student, teacher, loss, recipe, compare=compare))
+
+
+def _al_loop(bench: Bench) -> dict[str, Any]:
+    lab, loss, student, recipe = bench.lab, bench.loss, bench.student, bench.recipe
+    budget = make(Budget, bench.values["budget"], "budget")
+    sampler, oracle = (
+        parts.sampler(bench.values["sampler"], bench.trust),
+        parts.oracle(bench.values["oracle"], lab.data.train.labels),
+    )
+    scorer = bench.setting("scorer", Literal["student", "teacher"])
+    plan = budget.sentence(len(lab.pool))
+    needs_teacher = loss.needs_teacher or scorer == "teacher"
+    teacher = bench.teacher("this loss" if loss.needs_teacher else "scorer=teacher") if needs_teacher else None
+    lines = [
+        f"{plan}; validation {len(lab.validation):,} counted",
+        f"student {named(bench.values['student'])}; sampler {named(bench.values['sampler'])}, the {scorer} scores",
+        f"loss {loss.sentence}",
+        f"teacher: {teacher.sentence if teacher else 'none'}",
+    ]
+    if teacher and teacher.labels_of(lab.data.name):
+        lines.append(
+            f"mind: that teacher has read {teacher.labels_of(lab.data.name):,} labels of this data; "
+            "what the student saves, the teacher has spent (loss=none shows labels alone)"
+        )
+    present.headline(lab, "al-loop", lines)
+    loop = Loop(lab, student, teacher, loss, sampler, random, budget, oracle, recipe, scorer)
+    return present.curve(lab, loop.run(), teacher, plan)
+
+
+def _evaluate(bench: Bench) -> dict[str, Any]:
+    lab = bench.lab
+    saved = checkpoint.read(bench.setting("checkpoint", Path))
+    section = bench.values.get("student") or (saved.card and saved.card.model)
+    if section is None:
+        raise UserError(
+            "this checkpoint does not say what it is", where=saved.path, cure="name it: student=<architecture>"
+        )
+    network = lab.restore(parts.blueprint(section, lab.data.shape, bench.trust, "student"), saved)
+    teacher = find_teacher(bench.teacher_plan, lab) if bench.teacher_plan is not None else None
+    split = bench.setting("split", Literal["test", "validation", "pool"])
+    lines = [f"{named(section)} from {saved.path}", f"teacher: {teacher.sentence if teacher else 'none'}"]
+    present.headline(lab, f"evaluate on {split}", lines)
+    return present.evaluation(lab, evaluate(lab, network, teacher, split))
+
+
+STAGES: dict[str, Callable[[Bench], dict[str, Any]]] = {
+    "train-teacher": _train_teacher,
+    "distill": _distill,
+    "al-loop": _al_loop,
+    "evaluate": _evaluate,
+}
+
+
+@contextmanager
+def stoppable(stage: str, folder: Path) -> Iterator[None]:
+    """Signals that ask a process to end raise Stopped, with the command that goes on; finished rounds are on disk."""
+
+    def stop(number: int, frame: object) -> None:
+        raise Stopped(
+            f"stopped by {signal.Signals(number).name}; go on with: kdal {stage} resume={present.shown(folder)}",
+            signal=number,
+        )
+
+    before = {}
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):
+        number = getattr(signal, name)
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _record(folder: Path, error: Exception) -> None:
+    """Keep the traceback in `run.log`; a refused run that did nothing yet leaves no folder behind."""
+    if isinstance(error, InUse):
+        return  # the folder is another's
+    if isinstance(error, UserError) and discard(folder):
+        return
+    if folder.is_dir() and os.access(folder, os.W_OK):
+        with (folder / "run.log").open("a") as log:
+            log.write("".join(traceback.format_exception(error)))

@@ -1,0 +1,43 @@
+"""How a command ends: an exit code, and at most one line on stderr."""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+
+from kdal_cli.errors import KdalError, Stopped
+
+
+def guarded(work: Callable[[], None], debug: bool) -> int:
+    """Run `work` and turn every way it can end into an exit code."""
+    try:
+        work()
+        sys.stdout.flush()
+    except Stopped as stop:
+        return say(f"kdal: {stop}", 128 + stop.signal)
+    except KeyboardInterrupt:
+        return say("kdal: stopped", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        return tell(error)
+    return 0
+
+
+def tell(error: Exception) -> int:
+    """Say an error in one line, once, and return the exit code it means."""
+    known = isinstance(error, KdalError)
+    if not getattr(error, "told", False):
+        reason = str(error).strip().splitlines()
+        unknown = f"{type(error).__name__}: {reason[0] if reason else ''}: a fault of kdal; --debug shows where"
+        say(f"kdal: error: {error if known else unknown}", 0)
+        error.told = True  # type: ignore[attr-defined]
+    return error.exit_code if known else 1
+
+
+def say(line: str, code: int) -> int:
+    sys.stderr.write(line + "\n")
+    return code

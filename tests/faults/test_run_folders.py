@@ -1,0 +1,205 @@
+"""Whose folder it is: nothing of another run, of another process or of the user's own is ever changed or taken away."""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cli.harness import Ended, Kdal, RunFolder
+
+from faults.conftest import SMALL, Reference
+from faults.sabotage import DieBefore
+
+BAD = ["seed=abc", "budget.initial=100000", "teacher=none", "+seeed=3", "loss.kd.temperature=0"]
+"""Refused after Hydra has written into the run folder."""
+
+
+@pytest.fixture
+def stopped(go_on, run: RunFolder) -> RunFolder:
+    """SMALL, killed after its first round."""
+    go_on(first=DieBefore(3, of="curve.csv")).ended()
+    assert len(run.table()) == 1
+    return run
+
+
+@pytest.fixture
+def held(stopped: RunFolder) -> Iterator[RunFolder]:
+    """The same, while another process is in the folder."""
+    with (stopped.path / ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield stopped
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder but the teachers, which are nobody's alone."""
+    return {name: data for name, data in RunFolder(folder).contents().items() if "outputs/teachers" not in name}
+
+
+class TestAFolderInUse:
+    def test_it_cannot_be_resumed(self, go_on, held: RunFolder):
+        before = held.contents()
+        ended = go_on().ended()
+        assert ended.code == 4
+        assert "in use" in ended.refusal or "another process" in ended.refusal
+        assert held.contents() == before
+
+    def test_it_cannot_be_written_to_by_a_run_of_another_configuration(self, kdal: Kdal, held: RunFolder):
+        before = held.contents()
+        ended = kdal(*SMALL, "seed=1", f"hydra.run.dir={held.path}")
+        assert ended.code == 4
+        assert str(held.path) in ended.refusal
+        assert held.contents() == before
+
+    def test_of_two_processes_that_resume_at_once_one_does(self, go_on, stopped: RunFolder, reference: Reference):
+        both = [go_on(), go_on()]
+        ended = [running.ended() for running in both]
+        assert sorted(one.code for one in ended) in ([0, 4], [0, 0])  # the second may come when all is done
+        assert stopped.outcome() == reference.outcome
+
+    def test_the_lock_dies_with_its_process(self, go_on, stopped: RunFolder, reference: Reference):
+        assert (stopped.path / ".lock").exists()
+        assert go_on().ended().code == 0
+        assert stopped.outcome() == reference.outcome
+
+
+class TestAFolderWithARunInIt:
+    def test_a_finished_run_is_not_overwritten_by_another(self, kdal: Kdal, here: Path, reference: Reference):
+        kdal(*SMALL, "hydra.run.dir=run")
+        before = files(here / "run")
+        ended = kdal(*SMALL, "seed=1", "hydra.run.dir=run")
+        assert ended.code == 2
+        assert "run" in ended.refusal
+        assert files(here / "run") == before
+
+    def test_a_stopped_run_is_not_overwritten_by_another_and_can_be_resumed(self, kdal, go_on, stopped, reference):
+        before = stopped.contents()
+        ended = kdal(*SMALL, "seed=1", f"hydra.run.dir={stopped.path}")
+        assert ended.code == 2
+        assert "configuration" in ended.refusal
+        after = stopped.contents()
+        assert {name for name in before if after.get(name) != before[name]} <= {"run.log"}
+        assert go_on().ended().code == 0
+        assert stopped.outcome() == reference.outcome
+
+    def test_the_same_command_goes_on_with_a_stopped_run(self, kdal: Kdal, stopped: RunFolder, reference: Reference):
+        assert kdal(*SMALL, f"hydra.run.dir={stopped.path}").code == 0
+        assert stopped.outcome() == reference.outcome
+
+
+class TestAFolderOfTheUsers:
+    @pytest.mark.parametrize("bad", BAD)
+    def test_a_refusal_takes_nothing_away_that_was_there_before(self, kdal: Kdal, here: Path, bad: str):
+        (here / "precious").mkdir()
+        (here / "precious" / "thesis.txt").write_text("four years of work")
+        assert kdal(*SMALL, bad, "hydra.run.dir=precious").code == 2
+        assert (here / "precious" / "thesis.txt").read_text() == "four years of work"
+
+    def test_nor_is_the_working_directory_taken_away(self, kdal: Kdal, here: Path):
+        (here / "thesis.txt").write_text("four years of work")
+        assert kdal(*SMALL, "seed=abc", "hydra.run.dir=.").code == 2
+        assert (here / "thesis.txt").read_text() == "four years of work"
+
+    def test_nor_is_a_folder_that_jobs_of_a_sweep_land_in(self, kdal: Kdal, here: Path):
+        (here / "precious").mkdir()
+        (here / "precious" / "thesis.txt").write_text("four years of work")
+        assert kdal(*SMALL, "-m", "seed=abc,1", "hydra.sweep.dir=.", "hydra.sweep.subdir=precious").code == 2
+        assert (here / "precious" / "thesis.txt").read_text() == "four years of work"
+
+    def test_a_link_planted_at_a_file_of_the_run_is_replaced_not_followed(self, kdal: Kdal, here: Path):
+        (here / "thesis.txt").write_text("four years of work")
+        (here / "run").mkdir()
+        for name in ("curve.csv", "ledger.csv", "result.json", "manifest.json"):
+            (here / "run" / name).symlink_to(here / "thesis.txt")
+        kdal(*SMALL, "hydra.run.dir=run")
+        assert (here / "thesis.txt").read_text() == "four years of work"
+
+
+class TestWhatARunWasStartedWith:
+    def test_a_configuration_that_was_edited_is_refused(self, go_on, stopped: RunFolder, reference: Reference):
+        file = stopped.path / ".hydra" / "config.yaml"
+        sound = file.read_text()
+        file.write_text(sound.replace("seed: 0\ndevice", "seed: 1\ndevice"))
+        assert file.read_text() != sound
+        ended = go_on().ended()
+        assert ended.code == 2
+        assert "configuration" in ended.refusal
+        assert str(stopped.path) in ended.refusal
+        file.write_text(sound)
+        assert go_on().ended().code == 0
+        assert stopped.outcome() == reference.outcome
+
+    def test_images_that_were_changed_are_refused_and_put_back_they_go_on(self, kdal: Kdal, here: Path, images: Path):
+        words = ("al-loop", "experiment=smoke", "data=npz", f"data.path={images}", "data.split.validation=40")
+        undisturbed = kdal(*words).run.outcome()
+        kdal(*words, "hydra.run.dir=run", first=DieBefore(3, of="curve.csv"))
+        sound = images.read_bytes()
+        change_one_pixel(images)
+        ended = kdal("al-loop", "resume=run")
+        assert ended.code == 2
+        assert "data" in ended.refusal
+        images.write_bytes(sound)
+        assert kdal("al-loop", "resume=run").code == 0
+        assert RunFolder(here / "run").outcome() == undisturbed
+
+    def test_images_that_are_gone_are_refused_and_put_back_they_go_on(self, kdal: Kdal, here: Path, images: Path):
+        words = ("al-loop", "experiment=smoke", "data=npz", f"data.path={images}", "data.split.validation=40")
+        undisturbed = kdal(*words).run.outcome()
+        kdal(*words, "hydra.run.dir=run", first=DieBefore(5))  # before anything is bought
+        images.rename(here / "away.npz")
+        ended = kdal("al-loop", "resume=run")
+        assert ended.code == 2
+        assert images.name in ended.refusal
+        (here / "away.npz").rename(images)
+        assert kdal("al-loop", "resume=run").code == 0
+        assert RunFolder(here / "run").outcome() == undisturbed
+
+    def test_another_number_of_threads_is_written_down(self, kdal: Kdal, stopped: RunFolder):
+        kdal("al-loop", f"resume={stopped.path}", first=two_threads)
+        starts = json.loads((stopped.path / "manifest.json").read_text())["starts"]
+        assert [start["machine"]["threads"] for start in starts] == [1, 2]
+
+    @pytest.fixture
+    def images(self, here: Path) -> Path:
+        """160 + 40 grey images of 4 × 4 pixels in two classes, dark and bright."""
+        import numpy as np
+
+        rng = np.random.default_rng(0)
+        labels = np.arange(200) % 2
+        pixels = rng.integers(0, 128, (200, 4, 4)).astype(np.uint8) + (128 * labels[:, None, None]).astype(np.uint8)
+        np.savez(here / "images.npz", x_train=pixels[:160], y_train=labels[:160], x_test=pixels[160:], y_test=labels[160:])
+        return here / "images.npz"
+
+
+def change_one_pixel(path: Path) -> None:
+    import numpy as np
+
+    with np.load(path) as archive:
+        arrays = {name: archive[name].copy() for name in archive.files}
+    arrays["x_train"][7, 1, 2] ^= 1
+    np.savez(path, **arrays)
+
+
+def two_threads() -> None:
+    import torch
+
+    torch.set_num_threads(2)
+
+
+def test_two_runs_of_one_second_have_a_folder_each(kdal: Kdal):
+    both = [kdal.start(*SMALL), kdal.start(*SMALL)]
+    folders = {running.ended().run.path for running in both}
+    assert len(folders) == 2
+
+
+def test_a_folder_that_is_moved_while_its_run_goes_on_is_told_or_survived(kdal: Kdal, run: RunFolder, here: Path):
+    running = kdal.start(*SMALL, "recipe.steps=400", f"hydra.run.dir={run.path}")
+    running.wait_for("round 1/3")
+    os.rename(run.path, here / "moved")
+    ended: Ended = running.ended()
+    time.sleep(0)
+    assert ended.code == 3
+    assert str(run.path) in ended.refusal
+    assert len(RunFolder(here / "moved").table()) >= 1
