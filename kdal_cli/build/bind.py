@@ -1,7 +1,7 @@
 """A signature is a schema: configuration is checked against the annotations of what it will be passed to.
 
-Annotations understood: int, float, bool, str, Path, Literal, `X | None`, lists and tuples of these, `Annotated` with the
-ranges of `kdal_cli.values`, dataclasses (their fields, recursively), and `Schedule` wherever a float may be scheduled.
+Annotations understood: int, float, bool, str, Path, Literal, `X | None`, lists and tuples of these, `Annotated` with
+the ranges of `kdal_cli.values`, and dataclasses, field by field.
 """
 
 import dataclasses

@@ -92,7 +92,7 @@ def oracle(section: Section, labels: torch.Tensor) -> Oracle:
 
 @dataclass(frozen=True)
 class LossPlan:
-    """A loss section, checked: an objective for any student and teacher. Adapters are made when the networks are there."""
+    """A loss section, checked: an objective for any student and teacher; adapters are made when these are there."""
 
     hard: float
     soft: float

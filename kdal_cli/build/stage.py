@@ -10,14 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kdal_cli import checkpoint
+from kdal_cli.budget import Budget
 from kdal_cli.build import parts
 from kdal_cli.build.bind import convert, make
-from kdal_cli.budget import Budget
 from kdal_cli.commands import present
 from kdal_cli.commands._lab import Blueprint, Lab, fingerprint, named
 from kdal_cli.commands._teacher import Teacher, TeacherPlan, find_teacher, publish
@@ -40,7 +39,7 @@ SETTINGS = ("seed", "device", "threads", "trust", "compare", "scorer", "checkpoi
 
 
 def run_stage(stage: str, config: DictConfig, folder: Path, command: str) -> float | None:
-    """Run a stage in `folder`. Returns the validation accuracy, for sweeps that search; never a figure of the test set."""
+    """Run a stage in `folder`. Returns the validation accuracy, for sweeps that search; never a test figure."""
     with Display() as display:
         try:
             values = plain(config)

@@ -82,9 +82,12 @@ class RunFolder:
         }
 
     def contents(self) -> dict[str, bytes]:
-        """Every file and what is in it."""
-        files = [path for path in self.path.rglob("*") if path.is_file()]
+        """Every file and what is in it, but for what a killed writer left half-written."""
+        files = [path for path in self.path.rglob("*") if path.is_file() and path.suffix != ".kdal-tmp"]
         return {str(path.relative_to(self.path)): path.read_bytes() for path in files}
+
+    def half_written(self) -> list[Path]:
+        return list(self.path.rglob("*.kdal-tmp"))
 
 
 @dataclass(frozen=True)

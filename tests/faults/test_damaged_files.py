@@ -51,6 +51,12 @@ def change(path: Path, harm: Callable[[bytes], bytes]) -> None:
     path.write_bytes(harm(path.read_bytes()))
 
 
+def changed(before: dict[str, bytes], run: RunFolder) -> set[str]:
+    """Files that are not what they were."""
+    after = run.contents()
+    return {name for name in before if after.get(name) != before[name]}
+
+
 class TestSnapshotsAndCheckpoints:
     def test_a_sound_snapshot_is_where_the_training_goes_on(self, go_on, stopped: RunFolder, reference: Reference):
         ended = go_on().ended()
@@ -89,14 +95,13 @@ class TestSnapshotsAndCheckpoints:
         ended = go_on().ended()
         assert ended.code == 2
         assert "teacher.safetensors" in ended.refusal
-        assert stopped.ledger() == RunFolder(stopped.path).ledger()
-        assert set(before) <= set(stopped.contents())
+        assert changed(before, stopped) <= {"manifest.json", "run.log"}
 
     def test_half_written_files_of_killed_writers_are_swept_away(self, go_on, stopped, reference):
         for name in (".curve.csv.x1y2.kdal-tmp", "checkpoints/.round_002.json.ab.kdal-tmp", "picks/.r.csv.q.kdal-tmp"):
             (stopped.path / name).write_bytes(b"half a li")
         assert go_on().ended().code == 0
-        assert not [name for name in stopped.contents() if "kdal-tmp" in name]
+        assert not stopped.half_written()
         assert stopped.outcome() == reference.outcome
 
     def test_a_torn_line_of_metrics_does_not_spoil_the_next_one(self, go_on, stopped):
@@ -104,8 +109,7 @@ class TestSnapshotsAndCheckpoints:
             file.write('{"what": "round 2", "st')
         assert go_on().ended().code == 0
         lines = (stopped.path / "metrics.jsonl").read_text().splitlines()
-        broken = [line for line in lines if not line.endswith("}") or line.count('"what"') != 1]
-        assert broken in ([], ['{"what": "round 2", "st'])
+        assert [line for line in lines if line.count('"what"') != 1] == []
 
 
 def another_value(values: list[float]) -> None:
@@ -151,10 +155,6 @@ class TestTheLedger:
         assert "ledger.jsonl" in ended.refusal
         assert not (stopped.path / "ledger.jsonl").exists()
 
-    def test_lines_with_other_line_ends_are_refused_not_guessed(self, go_on, stopped):
-        change(stopped.path / "ledger.jsonl", lambda data: data.replace(b"\n", b"\r\n"))
-        self.refused(go_on, stopped)
-
     def rewrite(self, run: RunFolder, records: list[dict]) -> None:
         (run.path / "ledger.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
 
@@ -164,8 +164,7 @@ class TestTheLedger:
         ended = go_on().ended()
         assert ended.code == 2
         assert "ledger.jsonl" in ended.refusal
-        after = run.contents()
-        assert {name for name in before if after.get(name) != before[name]} <= {"manifest.json", "run.log"}
+        assert changed(before, run) <= {"manifest.json", "run.log"}
         return ended.refusal
 
 

@@ -16,7 +16,7 @@ def assert_undisturbed(ended: Ended, run: RunFolder, reference) -> None:
     assert (ended.code, ended.err) == (0, "")
     assert run.outcome() == reference.outcome
     assert len(set(run.bought())) == len(run.bought())
-    assert not [path for path in run.contents() if path.endswith(".kdal-tmp")]
+    assert not run.half_written()
 
 
 @pytest.mark.parametrize("seed", range(12))
