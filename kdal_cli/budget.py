@@ -34,7 +34,7 @@ class Budget:
                 f"{pool:,} images − {self.initial:,} = {left:,}",
                 cure=f"at most {left:,} labels can be bought in a round" if left else "set budget.rounds=0",
             )
-        queries = [min(self.query, left - self.query * bought) for bought in range(self.rounds)]
+        queries = [min(self.query, left - self.query * bought) for bought in range(min(self.rounds, left))]
         return [self.initial, *(query for query in queries if query > 0)]
 
     def sentence(self, pool: int) -> str:

@@ -8,7 +8,7 @@ without unpickling code, and never loaded in part.
 
 import hashlib
 import json
-import pickle
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,7 +23,9 @@ from kdal_cli.errors import UserError
 from kdal_cli.files import write_bytes, write_json
 from kdal_cli.types import Shape
 
-KEY = "kdal"
+KEY, DIGEST = "kdal", "sha256"
+"""What our entries of a safetensors header are called."""
+
 WRAPPERS = ("state_dict", "model", "net", "model_state_dict")
 
 
@@ -73,9 +75,10 @@ class Checkpoint:
 def write(path: Path, body: nn.Module, card: Card) -> None:
     """Save `body` with its card, atomically."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in body.state_dict().items()}
-    content = asdict(card) | {"sha256": _digest(weights)}
-    write_bytes(path, save(weights, metadata={KEY: json.dumps(content)}))
-    write_json(path.with_suffix(".json"), content)
+    told = json.dumps(asdict(card))
+    digest = _digest(told, weights)
+    write_bytes(path, save(weights, metadata={KEY: told, DIGEST: digest}))
+    write_json(path.with_suffix(".json"), asdict(card) | {DIGEST: digest})
 
 
 def read(path: Path) -> Checkpoint:
@@ -116,19 +119,17 @@ def find(path: Path) -> Path:
 def _read_ours(path: Path) -> Checkpoint:
     try:
         with safe_open(path, framework="pt") as file:  # pyright: ignore[reportGeneralTypeIssues]
-            content = (file.metadata() or {}).get(KEY)
+            header = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError) as error:
         raise UserError(
             f"checkpoint cannot be read: {error}", where=path, cure="truncated or not safetensors"
         ) from None
-    if content is None:
-        return Checkpoint(path, weights, None)
-    fields = json.loads(content)
-    if fields.pop("sha256") != _digest(weights):
-        raise UserError(
-            "checkpoint is damaged: its contents do not match its checksum", where=path, cure="use another copy"
-        )
+    if not header and not path.with_suffix(".json").exists():
+        return Checkpoint(path, weights, None)  # somebody else's
+    if header.get(DIGEST) != _digest(header.get(KEY, ""), weights):
+        raise UserError("checkpoint is damaged: its checksum does not match", where=path, cure="use another copy")
+    fields = json.loads(header[KEY])
     fields["shape"] = Shape(**fields["shape"])
     fields |= {key: tuple(fields[key]) for key in ("classes", "mean", "std")}
     return Checkpoint(path, weights, Card(**fields))
@@ -136,12 +137,12 @@ def _read_ours(path: Path) -> Checkpoint:
 
 def _read_foreign(path: Path) -> dict[str, Tensor]:
     try:
+        _refuse_bomb(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # a damaged pickle can raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
-            f"checkpoint cannot be read: {reason}", where=path, cure="a file of plain weights is needed"
-        ) from None
+        cure = "a file of plain weights is needed"
+        raise UserError(f"checkpoint cannot be read: {reason}", where=path, cure=cure) from None
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -150,8 +151,16 @@ def _read_foreign(path: Path) -> dict[str, Tensor]:
     return {name.removeprefix("module."): tensor for name, tensor in content.items()}
 
 
-def _digest(weights: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
+def _refuse_bomb(path: Path) -> None:
+    """Raise ValueError for an archive that unfolds to more than it is; torch.save never compresses."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+                raise ValueError("its contents are compressed")
+
+
+def _digest(told: str, weights: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(told.encode())
     for name in sorted(weights):
         digest.update(f"{name} {weights[name].dtype} {tuple(weights[name].shape)}".encode())
         digest.update(weights[name].contiguous().flatten().view(torch.uint8).numpy().data)

@@ -31,8 +31,10 @@ class Engine:
         """
         name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         try:
+            if torch.device(name).type not in ("cpu", "cuda"):
+                raise ValueError(name)
             torch.empty(0, device=name)
-        except (RuntimeError, AssertionError):
+        except (RuntimeError, AssertionError, ValueError):
             raise UserError(f"device={device}", cure="auto, cpu, or a GPU of this machine: cuda, cuda:0, …") from None
         if threads:
             torch.set_num_threads(threads)
@@ -84,10 +86,11 @@ def memory_told(batch: int) -> Iterator[None]:
     """Out-of-memory as one line that names what to change."""
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise MachineError(
-            f"out of memory with batches of {batch}", cure="lower recipe.batch or recipe.pool_batch"
-        ) from None
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        cure = "lower recipe.batch or recipe.pool_batch"
+        raise MachineError(f"out of memory with batches of {batch}", cure=cure) from None
 
 
 @cache

@@ -7,11 +7,13 @@ without augmentation; rows of the pool follow `ids`, rows of the labelled part f
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from torch import Generator, Tensor
 
 from kdal_cli.errors import MachineError, UserError
+
+Seen = TypeVar("Seen", bound=tuple[Tensor, ...])
 
 
 class Scorer(Protocol):
@@ -83,10 +85,11 @@ class Evidence:
 
     def draws(self, count: int, rng: Generator) -> Iterator[Tensor]:
         """`count` logits (N, C) of the scorer under dropout, one at a time, so that N·C·K is never held."""
-        return self.scorer.draws(self.ids, count, rng)
+        for logits in self.scorer.draws(self.ids, count, rng):
+            yield _finite((logits,), self.ids)[0]
 
 
-def _finite(seen: tuple[Tensor, Tensor], ids: Tensor) -> tuple[Tensor, Tensor]:
+def _finite(seen: Seen, ids: Tensor) -> Seen:
     for values in seen:
         bad = ~values.isfinite().all(1)  # (N,)
         if bad.any():

@@ -27,6 +27,9 @@ from kdal_cli.streams import Streams
 from kdal_cli.types import Batch, Watcher
 from kdal_cli.values import Count, Natural, NonNegative, Positive, Share
 
+WARMUP_START = 1e-3
+"""The share of the learning rate that a warm-up starts from: a first step of size zero would be wasted."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -71,7 +74,7 @@ class Recipe:
     def rate(self, progress: float) -> float:
         """The learning rate at `progress`, the share of the steps that is done."""
         if progress < self.warmup:
-            return self.lr * max(progress, 1e-3) / self.warmup
+            return self.lr * max(progress / self.warmup, WARMUP_START)
         if self.schedule == "step":
             return self.lr * self.gamma ** sum(progress >= share for share in self.milestones)
         since = (progress - self.warmup) / (1 - self.warmup) if self.warmup < 1 else 1.0
@@ -169,6 +172,8 @@ def fit(
                     sums[name] = sums.get(name, 0.0) + part.detach()
                 watcher.advance(1, batch + pool_batch)
         engine.finish()
+        if not _finite(student):
+            broken = torch.where(broken < 0, stop - 1, broken)
         _refuse_broken(int(broken), recipe, steps, what)
         losses = {name: float(total) / (stop - start) for name, total in sums.items()}
         accuracy = {} if validate is None else {"val_accuracy": validate(student)}
@@ -278,6 +283,11 @@ def _optimizer(learners: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     return torch.optim.SGD(
         parameters, recipe.lr, momentum=momentum, nesterov=nesterov, weight_decay=recipe.weight_decay, fused=True
     )
+
+
+def _finite(network: nn.Module) -> bool:
+    """Whether every weight is a number: the loss of a step says nothing about the weights that it leaves."""
+    return bool(torch.stack([p.detach().isfinite().all() for p in network.parameters()]).all())
 
 
 def _refuse_broken(step: int, recipe: Recipe, steps: int, what: str) -> None:

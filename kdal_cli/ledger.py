@@ -1,6 +1,6 @@
 """What was bought, when, from whom, for how much: the truth of a run.
 
-`ledger.jsonl` is append-only. Each line is a JSON record that carries the SHA-256 of the line before it, so that a
+`ledger.jsonl` is append-only. Each line is a JSON record with a SHA-256 of itself and of the line before it, so that a
 changed line is found, by its number. A purchase is two records, each durable before the next thing happens: a `request`
 before the oracle is asked, a `receipt` before a label is used. A run that dies in between asks for the same ids again;
 a run that dies in the middle of a line finds a torn tail, which is put aside and cut.
@@ -77,25 +77,30 @@ class Ledger:
         """(ids, scores) of a request of this round that has no receipt yet: it is asked again, never decided again."""
         if self.pending is None or (self.pending["round"], self.pending["purpose"]) != (round, purpose):
             return None
-        return torch.tensor(self.pending["ids"]), torch.tensor(self.pending["scores"], dtype=torch.float64)
+        ids, scores = self.pending["ids"], self.pending["scores"]
+        return torch.tensor(ids, dtype=torch.int64), torch.tensor(scores, dtype=torch.float64)
 
     def buy(self, round: int, ids: Tensor, scores: Tensor, oracle: Oracle, purpose: str = "train") -> Purchase:
         """Ask the oracle for `ids` (k,) and write down the answer; the only place where labels come from.
 
-        Raises MachineError when an id was bought before or comes twice, UserError when the answer is still to come.
+        Raises MachineError when an id was bought before or comes twice, when another request waits for its answer, and
+        when an answer is not one label and one price for each id; UserError when the answer is still to come.
         """
         known = torch.cat([p.ids for p in self.purchases]) if self.purchases else ids[:0]
         if len(ids.unique()) != len(ids) or torch.isin(ids, known).any():
             raise MachineError(
                 f"round {round} asks for a label twice", where=self.path, cure="this is a fault of the sampler"
             )
-        if self.asked(round, purpose) is None:
-            self._append(
-                kind="request", round=round, purpose=purpose, ids=ids.tolist(), scores=scores.double().tolist()
-            )
+        request = {"round": round, "purpose": purpose, "ids": ids.tolist()}
+        if self.pending is None:
+            self._append(kind="request", **request, scores=scores.double().tolist())
+        elif any(self.pending[key] != value for key, value in request.items()):
+            raise MachineError(f"round {round} asks for labels while others are still asked for", where=self.path)
         answer = oracle(ids)
         if answer is None:
             raise UserError(f"the labels of round {round} have not been answered yet", where=self.path)
+        if not len(answer.labels) == len(answer.costs) == len(ids):
+            raise MachineError(f"{len(ids)} labels were asked for, {len(answer.labels)} came", where=answer.owner)
         self._append(
             kind="receipt",
             round=round,
@@ -117,7 +122,18 @@ class Ledger:
                 path = plain_cell(paths[int(id)]) if paths else ""
                 name = plain_cell(classes[int(label)])
                 writer.writerow(
-                    [p.round, p.purpose, id, label, name, p.owner, f"{cost:g}", f"{score:.6g}", p.time, path]
+                    [
+                        p.round,
+                        p.purpose,
+                        id,
+                        label,
+                        name,
+                        plain_cell(p.owner),
+                        f"{cost:g}",
+                        f"{score:.6g}",
+                        p.time,
+                        path,
+                    ]
                 )
         return text.getvalue()
 
@@ -128,7 +144,7 @@ class Ledger:
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             **record,
         }
-        line = json.dumps(record).encode()
+        line = json.dumps(record | {"sha256": _digest(record)}).encode()
         with self.path.open("ab") as file:
             file.write(line + b"\n")
             file.flush()
@@ -139,12 +155,13 @@ class Ledger:
         number = self._lines + 1
         try:
             record = json.loads(line)
-            if record["previous"] != self._last or record["n"] != number:
+            whole = json.dumps(record).encode() == line and record.pop("sha256") == _digest(record)
+            if not whole or record["previous"] != self._last or record["n"] != number:
                 raise ValueError
             self._take(record)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise UserError(
-                f"line {number} does not follow from the lines before it: the ledger was changed by hand or damaged",
+                f"line {number} is not what was written there, or not after these lines: the ledger was changed by hand",
                 where=self.path,
                 cure="restore the file from a copy, or start a new run",
             ) from None
@@ -157,21 +174,22 @@ class Ledger:
         request, self.pending = self.pending, None
         if request is None or (request["round"], request["purpose"]) != (record["round"], record["purpose"]):
             raise ValueError
-        ids, labels = torch.tensor(request["ids"]), torch.tensor(record["labels"])
-        if len(ids) != len(labels):
-            raise ValueError
         self.purchases.append(
             Purchase(
                 round=record["round"],
                 purpose=record["purpose"],
-                ids=ids,
-                labels=labels,
+                ids=torch.tensor(request["ids"], dtype=torch.int64),
+                labels=torch.tensor(record["labels"], dtype=torch.int64),
                 costs=torch.tensor(record["costs"], dtype=torch.float64),
                 scores=torch.tensor(request["scores"], dtype=torch.float64),
                 owner=record["owner"],
                 time=record["time"],
             )
         )
+
+
+def _digest(record: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record).encode()).hexdigest()
 
 
 def _whole_lines(path: Path) -> list[bytes]:
@@ -187,5 +205,6 @@ def _whole_lines(path: Path) -> list[bytes]:
 
 
 def plain_cell(text: str) -> str:
-    """Text that a spreadsheet will not take for a formula."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    """Text that a spreadsheet will not take for a formula, and that stays in its cell."""
+    text = text.replace("\r", "\\r")
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t") else text

@@ -21,7 +21,7 @@ import torch
 from kdal_cli.errors import InUse, UserError
 from kdal_cli.files import sha256, sweep, write_bytes, write_json
 
-PACKAGES = ("kdal", "torch", "torchvision", "hydra-core", "numpy", "safetensors")
+PACKAGES = ("kdal", "torchvision", "hydra-core", "numpy", "safetensors")
 SNAPSHOT_SECONDS = 60.0
 
 
@@ -166,7 +166,8 @@ class Log:
 
 
 def _versions() -> dict[str, str]:
-    return {"python": platform.python_version()} | {package: version(package) for package in PACKAGES}
+    packages = {package: version(package) for package in PACKAGES}
+    return {"python": platform.python_version(), **packages, "torch": torch.__version__}
 
 
 def _git() -> dict[str, Any] | None:

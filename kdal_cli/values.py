@@ -19,7 +19,7 @@ class Within:
 
     def __contains__(self, value: float) -> bool:
         over = value > self.low if self.above else value >= self.low
-        return over and value <= self.high and math.isfinite(value)
+        return over and value <= self.high and -math.inf < value < math.inf
 
     def __str__(self) -> str:
         if self.high < math.inf:

@@ -44,8 +44,9 @@ def run_stage(stage: str, config: DictConfig, folder: Path, command: str) -> flo
         try:
             values = plain(config)
             with claim(folder) as run, stoppable(stage, folder):
+                display.say(f"run folder {present.shown(folder)}")
                 if run.result is not None:
-                    display.say(f"this run is done: {folder}")
+                    display.say("this run is done already")
                     return run.result.get("val_accuracy")
                 result = STAGES[stage](Bench(values, run, display, command))
                 run.finish(result)

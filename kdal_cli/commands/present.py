@@ -18,13 +18,11 @@ from kdal_cli.report import plots, tables
 
 
 def headline(lab: Lab, stage: str, lines: Sequence[str]) -> None:
-    """What is about to be done, and where its results will be."""
+    """What is about to be done, with what."""
     data, engine = lab.data, lab.engine.describe()
     sizes = f"{len(lab.pool):,} in the pool, {len(lab.validation):,} for validation, {len(data.test):,} to test"
     device = f"{engine['name']}, {engine['threads']} threads" if engine["device"] == "cpu" else engine["name"]
-    lab.display.stage(
-        f"kdal {stage}", [f"data {data.name}: {sizes}", *lines, f"on {device}; run folder {shown(lab.run.folder)}"]
-    )
+    lab.display.stage(f"kdal {stage}", [f"data {data.name}: {sizes}", *lines, f"on {device}"])
 
 
 def curve(lab: Lab, curve: Table, teacher: Teacher | None, plan: str) -> dict[str, Any]:

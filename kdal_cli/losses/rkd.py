@@ -19,7 +19,10 @@ def distances(features: Tensor) -> Tensor:
 
 def angles(features: Tensor) -> Tensor:
     """cos of the angle at b between a and c, for every triplet, (B, D) -> (B, B, B)."""
-    edges = F.normalize(features[None] - features[:, None], dim=2)  # (B, B, D): from b to each other image
+    edges = features[None] - features[:, None]  # (B, B, D): from b to each other image
+    square = edges.square().sum(2, keepdim=True)  # (B, B, 1)
+    apart = square > 0  # an edge of no length has no direction, and passes no gradient on
+    edges = torch.where(apart, edges / torch.where(apart, square, 1.0).sqrt(), 0.0)
     return edges @ edges.transpose(1, 2)  # (B, B, B)
 
 

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdal_cli.errors import UserError
 from kdal_cli.types import Batch, Output
 from kdal_cli.values import Positive
 
@@ -34,10 +35,16 @@ class Vid(nn.Module):
         initial_variance: Positive = 5.0,
     ) -> None:
         super().__init__()
-        self.pairs = list(zip(layers, teacher_layers or layers, strict=True))
+        theirs = teacher_layers or layers
+        if len(layers) != len(theirs):
+            raise UserError(f"teacher_layers={list(theirs)}", cure=f"as many paths as layers={list(layers)}")
+        if initial_variance <= SMALLEST_VARIANCE:
+            raise UserError(f"initial_variance={initial_variance:g}", cure=f"accepted: above {SMALLEST_VARIANCE:g}")
+        self.pairs = list(zip(layers, theirs, strict=True))
         widths = [(student.maps[s].shape[1], teacher.maps[t].shape[1]) for s, t in self.pairs]
         self.means = nn.ModuleList(_regressor(narrow, wide) for narrow, wide in widths)
-        rho = math.log(math.expm1(initial_variance - SMALLEST_VARIANCE))  # the inverse of softplus
+        wanted = initial_variance - SMALLEST_VARIANCE
+        rho = wanted + math.log(-math.expm1(-wanted))  # the inverse of softplus
         self.rhos = nn.ParameterList(torch.full((wide,), rho) for _, wide in widths)
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> Tensor:

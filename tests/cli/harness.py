@@ -124,10 +124,18 @@ class Running:
 
     def wait_for(self, text: str) -> None:
         """Wait until the command has said `text` on stdout."""
+        self.wait_until(lambda: text in self._said("out"))
+        assert text in self._said("out"), f"{self.words} ended without saying {text!r}: {self._said('err')}"
+
+    def wait_for_characters(self, count: int) -> None:
+        """Wait until the command has said so much on stdout, or has ended: a measure of how far it is."""
+        self.wait_until(lambda: len(self._said("out")) >= count)
+
+    def wait_until(self, happened: Callable[[], bool]) -> None:
+        """Wait until something has happened, or the command has ended."""
         patience = time.monotonic() + PATIENCE
-        while text not in self._said("out"):
-            assert self.process.is_alive(), f"{self.words} ended without saying {text!r}: {self._said('err')}"
-            assert time.monotonic() < patience, f"{self.words} does not say {text!r}"
+        while self.process.is_alive() and not happened():
+            assert time.monotonic() < patience, f"{self.words} is stuck:\n{self._said('out')[-2000:]}"
             time.sleep(0.005)
 
     def signal(self, number: int) -> None:

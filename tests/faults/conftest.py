@@ -1,6 +1,7 @@
 """A run that nothing happens to, which those that much happens to must equal."""
 
-import time
+import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 from cli.harness import Kdal, RunFolder, Running
+from faults.sabotage import DieBefore
 
 SMALL = ("al-loop", "experiment=smoke", "budget.rounds=3", "recipe.checks=4")
 """Four rounds of 20 labels, each trained for 20 steps with a check every fifth; a second in all."""
@@ -15,22 +17,38 @@ SMALL = ("al-loop", "experiment=smoke", "budget.rounds=3", "recipe.checks=4")
 
 @dataclass(frozen=True)
 class Reference:
-    """SMALL, undisturbed: its folder, what it came to, and how many seconds it took."""
+    """SMALL, undisturbed: its folder, what it came to, and how much it said on the way."""
 
     run: RunFolder
     outcome: dict[str, Any]
-    seconds: float
+    characters: int
 
 
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
     here = tmp_path_factory.mktemp("reference") / "here"
     here.mkdir()
-    kdal = Kdal(here)
-    kdal("--version")  # the fork server imports everything now
-    started = time.monotonic()
-    run = kdal(*SMALL).run
-    return Reference(run, run.outcome(), time.monotonic() - started)
+    ended = Kdal(here)(*SMALL)
+    return Reference(ended.run, ended.run.outcome(), len(ended.out))
+
+
+@pytest.fixture(scope="session")
+def stopped_once(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """SMALL, killed in round 2, before its third snapshot: two rounds are done, the third is paid for."""
+    here = tmp_path_factory.mktemp("stopped") / "here"
+    here.mkdir()
+    snapshots_before = 2 * (2 + 4 + 4) + 2 * 2  # a rename each and an fsync: of the teacher's, of two rounds', of this
+    killed = Kdal(here)(*SMALL, "hydra.run.dir=run", first=DieBefore(snapshots_before + 1, of="training.snapshot"))
+    assert killed.code == -signal.SIGKILL
+    run = RunFolder(here / "run")
+    assert (len(run.table()), len(run.ledger()), (run.path / "training.snapshot").exists()) == (2, 8, True)
+    return run
+
+
+@pytest.fixture
+def stopped(stopped_once: RunFolder, run: RunFolder) -> RunFolder:
+    """A copy of it, in the folder `run`. Its teacher is in the store of the run that it was copied from."""
+    return RunFolder(shutil.copytree(stopped_once.path, run.path))
 
 
 @pytest.fixture

@@ -54,14 +54,15 @@ class TearLine:
 
 @dataclass(frozen=True)
 class FailFrom:
-    """The disk refuses, with this error number, from the n-th time on that something is made durable."""
+    """The disk refuses, with this error number, from the n-th time on that files named `of` are made durable."""
 
     step: int
     error: int
+    of: str = ""
 
     def __call__(self) -> None:
         snapshot_at_every_check()
-        each_durable_step(self._fail)
+        each_durable_step(self._fail, self.of)
 
     def _fail(self, step: int, path: Path) -> None:
         if step >= self.step:
@@ -80,7 +81,7 @@ def each_durable_step(do: Callable[[int, Path], None], of: str = "") -> None:
             do(count, path)
 
     def counted_fsync(descriptor: int) -> None:
-        step(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+        step(Path(f"/proc/self/fd/{descriptor}").readlink())
         fsync(descriptor)
 
     def counted_replace(source: os.PathLike, target: os.PathLike) -> None:

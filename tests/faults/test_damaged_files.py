@@ -8,18 +8,8 @@ from pathlib import Path
 
 import pytest
 from cli.harness import Kdal, RunFolder
-
 from faults.conftest import SMALL, Reference
 from faults.sabotage import DieBefore
-
-
-@pytest.fixture
-def stopped(go_on, run: RunFolder) -> RunFolder:
-    """SMALL, killed in round 2, between its second and its third snapshot: two rounds are done, three are paid for."""
-    killed = go_on(first=DieBefore(25, of="training.snapshot")).ended()
-    assert killed.code == -signal.SIGKILL
-    assert (len(run.table()), len(run.ledger()), (run.path / "training.snapshot").exists()) == (2, 8, True)
-    return run
 
 
 def truncate(data: bytes) -> bytes:
@@ -88,14 +78,15 @@ class TestSnapshotsAndCheckpoints:
         assert stopped.outcome() == reference.outcome
 
     @pytest.mark.parametrize("harm", [truncate, flip_a_bit, empty])
-    def test_a_damaged_teacher_in_the_store_is_named_and_not_used(self, kdal, go_on, stopped, harm):
+    def test_a_damaged_teacher_in_the_store_is_named_and_not_used(self, kdal: Kdal, go_on, run, harm):
+        go_on(first=DieBefore(5, of="curve.csv")).ended()
         [teacher] = kdal.here.glob("outputs/teachers/*/teacher.safetensors")
         change(teacher, harm)
-        before = stopped.contents()
+        before = run.contents()
         ended = go_on().ended()
         assert ended.code == 2
         assert "teacher.safetensors" in ended.refusal
-        assert changed(before, stopped) <= {"manifest.json", "run.log"}
+        assert changed(before, run) <= {"manifest.json", "run.log"}
 
     def test_half_written_files_of_killed_writers_are_swept_away(self, go_on, stopped, reference):
         for name in (".curve.csv.x1y2.kdal-tmp", "checkpoints/.round_002.json.ab.kdal-tmp", "picks/.r.csv.q.kdal-tmp"):

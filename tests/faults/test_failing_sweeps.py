@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 from cli.harness import Ended, Kdal, RunFolder
-
 from faults.conftest import SMALL
 
-ONE_WRONG = (*SMALL, "-m", "hydra.sweep.dir=sweep")
+SWEEP = (*SMALL, "-m", "hydra.sweep.dir=sweep")
 
 
 def jobs(here: Path) -> list[RunFolder]:
@@ -26,7 +25,7 @@ def errors(ended: Ended) -> list[str]:
 
 @pytest.mark.parametrize("values", ["5,100000,10", "100000,5,10"])
 def test_a_job_with_a_bad_value_does_not_stop_the_others(kdal: Kdal, here: Path, values: str):
-    ended = kdal(*ONE_WRONG, f"budget.initial={values}")
+    ended = kdal(*SWEEP, f"budget.initial={values}")
     assert ended.code == 2
     [line] = errors(ended)
     assert "budget.initial=100000" in line
@@ -35,7 +34,7 @@ def test_a_job_with_a_bad_value_does_not_stop_the_others(kdal: Kdal, here: Path,
 
 
 def test_a_job_that_the_machine_fails_does_not_stop_the_others(kdal: Kdal, here: Path):
-    ended = kdal(*ONE_WRONG, "recipe.lr=1e30,0.003")
+    ended = kdal(*SWEEP, "recipe.lr=1e30,0.003")
     assert ended.code == 3
     [line] = errors(ended)
     assert "not finite" in line
@@ -46,14 +45,14 @@ def test_a_job_that_the_machine_fails_does_not_stop_the_others(kdal: Kdal, here:
 
 
 def test_every_job_that_fails_is_told_once(kdal: Kdal, here: Path):
-    ended = kdal(*ONE_WRONG, "budget.initial=100000,5,200000")
+    ended = kdal(*SWEEP, "budget.initial=100000,5,200000")
     assert ended.code == 2
     assert ["100000" in line or "200000" in line for line in errors(ended)] == [True, True]
     assert len(jobs(here)) == 1
 
 
 def test_an_unknown_option_of_a_later_job_is_refused_before_the_first_one_runs(kdal: Kdal, here: Path):
-    ended = kdal(*ONE_WRONG, "sampler=random,margn")
+    ended = kdal(*SWEEP, "sampler=random,margn")
     assert ended.code == 2
     assert "did you mean 'margin'" in ended.refusal
     assert not (here / "outputs").exists()
@@ -61,16 +60,16 @@ def test_an_unknown_option_of_a_later_job_is_refused_before_the_first_one_runs(k
 
 
 def test_the_summary_of_a_sweep_names_the_jobs_that_are_done_and_those_that_are_not(kdal: Kdal, here: Path):
-    ended = kdal(*ONE_WRONG, "recipe.lr=1e30,0.003")
+    ended = kdal(*SWEEP, "recipe.lr=1e30,0.003")
     rows = RunFolder(here / "sweep").table("summary.csv")
     assert [row["state"] for row in rows] == ["not done", "done"]
-    assert [row["recipe.lr"] for row in rows] == ["1e30", "0.003"]
+    assert [float(row["recipe.lr"]) for row in rows] == [1e30, 0.003]
     assert rows[1]["labels"] == "80"
     assert "summary" in ended.out.splitlines()[-1]
 
 
 def test_a_killed_sweep_that_is_typed_again_goes_on_where_it_was(kdal: Kdal, here: Path, reference):
-    words = (*ONE_WRONG, "seed=1,0,2")
+    words = (*SWEEP, "seed=1,0,2")
     running = kdal.start(*words)
     running.wait_for("round 1/3")
     while len(jobs(here)) < 2 or not list(jobs(here)[1].path.glob("curve.csv")):
@@ -88,7 +87,7 @@ def test_a_killed_sweep_that_is_typed_again_goes_on_where_it_was(kdal: Kdal, her
 
 
 def test_a_job_of_a_sweep_can_be_resumed_by_itself(kdal: Kdal, here: Path, reference):
-    running = kdal.start(*ONE_WRONG, "seed=0,1")
+    running = kdal.start(*SWEEP, "seed=0,1")
     running.wait_for("round 2/3")
     running.signal(signal.SIGKILL)
     running.ended()

@@ -7,20 +7,11 @@ from pathlib import Path
 
 import pytest
 from cli.harness import Kdal, RunFolder
-
 from faults.conftest import SMALL, Reference
 from faults.sabotage import DieBefore
 
 BAD = ["seed=abc", "budget.initial=100000", "teacher=none", "+seeed=3", "loss.kd.temperature=0"]
 """Refused after Hydra has written into the run folder."""
-
-
-@pytest.fixture
-def stopped(go_on, run: RunFolder) -> RunFolder:
-    """SMALL, killed after its first round."""
-    go_on(first=DieBefore(3, of="curve.csv")).ended()
-    assert len(run.table()) == 1
-    return run
 
 
 @pytest.fixture
@@ -145,8 +136,8 @@ class TestWhatARunWasStartedWith:
     def test_images_that_are_gone_are_refused_and_put_back_they_go_on(self, kdal: Kdal, here: Path, images: Path):
         words = ("al-loop", "experiment=smoke", "data=npz", f"data.path={images}", "data.split.validation=40")
         undisturbed = kdal(*words).run.outcome()
-        kdal(*words, "hydra.run.dir=run", first=DieBefore(4))
-        assert not (here / "run" / "ledger.jsonl").exists()  # nothing is bought yet: the request is all there is
+        kdal(*words, "hydra.run.dir=run", first=DieBefore(3))
+        assert not (here / "run" / "ledger.jsonl").exists()  # nothing is bought yet
         images.rename(here / "away.npz")
         ended = kdal("al-loop", "resume=run")
         assert ended.code == 2
@@ -168,7 +159,9 @@ class TestWhatARunWasStartedWith:
         rng = np.random.default_rng(0)
         labels = np.arange(200) % 2
         pixels = rng.integers(0, 128, (200, 4, 4)).astype(np.uint8) + (128 * labels[:, None, None]).astype(np.uint8)
-        np.savez(here / "images.npz", x_train=pixels[:160], y_train=labels[:160], x_test=pixels[160:], y_test=labels[160:])
+        np.savez(
+            here / "images.npz", x_train=pixels[:160], y_train=labels[:160], x_test=pixels[160:], y_test=labels[160:]
+        )
         return here / "images.npz"
 
 
@@ -193,7 +186,9 @@ def test_two_runs_of_one_second_have_a_folder_each(kdal: Kdal):
     assert len(folders) == 2
 
 
-def test_a_folder_that_is_moved_while_its_run_goes_on_is_told_and_not_made_again(kdal: Kdal, run: RunFolder, here: Path):
+def test_a_folder_that_is_moved_while_its_run_goes_on_is_told_and_not_made_again(
+    kdal: Kdal, run: RunFolder, here: Path
+):
     running = kdal.start(*SMALL, "recipe.steps=400", f"hydra.run.dir={run.path}")
     running.wait_for("round 1/3")
     run.path.rename(here / "moved")

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 from cli.harness import CONSOLE_SCRIPT, Ended, Kdal, RunFolder
-
 from faults.conftest import SMALL
 
-LONG = (*SMALL, "recipe.steps=400", "recipe.checks=100")
-"""Four rounds of about a second each, so that there is time to be stopped in."""
+LONG = (*SMALL, "recipe.steps=200", "recipe.checks=50")
+"""Four rounds of half a second each, so that there is time to be stopped in."""
 
 
 @pytest.fixture(scope="session")
@@ -90,8 +89,8 @@ def test_a_run_that_is_stopped_again_and_again_ends_all_the_same(kdal: Kdal, run
 
 
 def test_stopped_while_the_teacher_learns_a_run_goes_on_to_the_same_end(kdal: Kdal, run, undisturbed):
-    running = kdal.start(*LONG, f"hydra.run.dir={run.path}", "teacher.recipe.steps=4000", "teacher.recipe.checks=400")
-    running.wait_for("step 20/4,000")
+    running = kdal.start(*LONG, f"hydra.run.dir={run.path}", "teacher.recipe.steps=1000", "teacher.recipe.checks=100")
+    running.wait_for("step 20/1,000")
     running.signal(signal.SIGTERM)
     again = kdal(*command_told(running.ended()))
     assert (again.code, again.err) == (0, "")
@@ -102,11 +101,16 @@ def test_ctrl_c_while_torch_is_being_imported_is_one_line(here: Path):
     environment = {**os.environ, "PYTHONWARNINGS": "error"}
     for seconds in (0.5, 1.5, 2.5):
         process = subprocess.Popen(
-            [CONSOLE_SCRIPT, *LONG], cwd=here, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [CONSOLE_SCRIPT, *LONG],
+            cwd=here,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         time.sleep(seconds)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=30)
         assert process.returncode == 130, err
         assert len(err.splitlines()) == 1, err
         assert err.startswith("kdal: stopped")

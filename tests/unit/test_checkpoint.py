@@ -69,7 +69,7 @@ def test_weights_and_card_come_back_as_they_were(ours: Path) -> None:
 def test_so_they_do_from_a_net_in_channels_last_with_batch_norm_and_counters(tmp_path: Path) -> None:
     def net(seed: int) -> nn.Module:
         torch.manual_seed(seed)
-        return resnet(Shape(3, 8, 8, 5), depth=8, widths=(4, 4, 8, 8))
+        return resnet(Shape(3, 8, 8, 5), depth=8, widths=(8, 8, 12, 16))
 
     with torch.random.fork_rng():
         body, other = net(0).to(memory_format=torch.channels_last), net(1)
@@ -269,3 +269,11 @@ def test_a_folder_with_nothing_in_it_and_a_file_that_is_not_there_are_refused(tm
         checkpoint.read(tmp_path)
     with pytest.raises(UserError, match="no such checkpoint"):
         checkpoint.read(tmp_path / "x.safetensors")
+
+
+def test_of_a_folder_of_runs_the_newest_is_meant(tmp_path: Path) -> None:
+    for n, run in enumerate(["b", "a", "c"]):
+        checkpoint.write(tmp_path / run / "checkpoints" / "student.safetensors", small(seed=n), CARD)
+    for age, run in enumerate(["a", "b", "c"]):
+        os.utime(tmp_path / run, (1e9 - age, 1e9 - age))
+    assert checkpoint.find(tmp_path) == tmp_path / "a" / "checkpoints" / "student.safetensors"

@@ -24,7 +24,7 @@ MEAN, STD = (0.5, 0.25, 0.75), (0.1, 0.2, 0.4)
 BODIES = {
     "mlp": lambda: mlp(SHAPE, hidden=(7, 6)),
     "small_cnn": lambda: small_cnn(SHAPE, width=4),
-    "resnet": lambda: resnet(SHAPE, depth=8, widths=(4, 4, 6, 8)),
+    "resnet": lambda: resnet(SHAPE, depth=8, widths=(8, 8, 12, 16)),
 }
 every_body = pytest.mark.parametrize("name", BODIES)
 
