@@ -23,8 +23,8 @@ from kdal_cli.errors import UserError
 from kdal_cli.files import write_bytes, write_json
 from kdal_cli.types import Shape
 
-KEY, DIGEST = "kdal", "sha256"
-"""What our entries of a safetensors header are called."""
+KEY = "kdal"
+"""What our entry of a safetensors header is called."""
 
 WRAPPERS = ("state_dict", "model", "net", "model_state_dict")
 
@@ -75,10 +75,9 @@ class Checkpoint:
 def write(path: Path, body: nn.Module, card: Card) -> None:
     """Save `body` with its card, atomically."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in body.state_dict().items()}
-    told = json.dumps(asdict(card))
-    digest = _digest(told, weights)
-    write_bytes(path, save(weights, metadata={KEY: told, DIGEST: digest}))
-    write_json(path.with_suffix(".json"), asdict(card) | {DIGEST: digest})
+    content = {"card": asdict(card), "sha256": _digest(asdict(card), weights)}
+    write_bytes(path, save(weights, metadata={KEY: json.dumps(content)}))
+    write_json(path.with_suffix(".json"), content["card"] | {"sha256": content["sha256"]})
 
 
 def read(path: Path) -> Checkpoint:
@@ -127,9 +126,14 @@ def _read_ours(path: Path) -> Checkpoint:
         ) from None
     if not header and not path.with_suffix(".json").exists():
         return Checkpoint(path, weights, None)  # somebody else's
-    if header.get(DIGEST) != _digest(header.get(KEY, ""), weights):
-        raise UserError("checkpoint is damaged: its checksum does not match", where=path, cure="use another copy")
-    fields = json.loads(header[KEY])
+    try:
+        content = json.loads(header[KEY])
+        fields = content["card"]
+        if content["sha256"] != _digest(fields, weights):
+            raise ValueError
+    except (KeyError, TypeError, ValueError):
+        cure = "use another copy"
+        raise UserError("checkpoint is damaged: its checksum does not match", where=path, cure=cure) from None
     fields["shape"] = Shape(**fields["shape"])
     fields |= {key: tuple(fields[key]) for key in ("classes", "mean", "std")}
     return Checkpoint(path, weights, Card(**fields))
@@ -159,8 +163,8 @@ def _refuse_bomb(path: Path) -> None:
                 raise ValueError("its contents are compressed")
 
 
-def _digest(told: str, weights: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256(told.encode())
+def _digest(card: Mapping[str, Any], weights: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps(card).encode())
     for name in sorted(weights):
         digest.update(f"{name} {weights[name].dtype} {tuple(weights[name].shape)}".encode())
         digest.update(weights[name].contiguous().flatten().view(torch.uint8).numpy().data)

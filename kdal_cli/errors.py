@@ -53,7 +53,7 @@ FEW = 40
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """What to do about a name that is not there: the nearest one that is, and all of them where they are few."""
-    names = sorted(known)
+    names = sorted(map(str, known))
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     guess = f"did you mean {close[0]!r}?" if close else ""
     listed = f"known: {', '.join(names) or 'none'}" if len(names) <= FEW else "--help lists what is known"

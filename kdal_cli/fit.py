@@ -163,6 +163,8 @@ def fit(
                 with engine.autocast(precision):
                     output = student(data.pixels)
                 parts = objective(output, answers, data, progress)
+                if not parts:
+                    raise UserError("the loss looks at no image", where="loss.on", cure="no pool is left: loss.on=both")
                 loss = torch.stack(list(parts.values())).sum()
                 optimizer.zero_grad()
                 loss.backward()

@@ -161,7 +161,7 @@ class Ledger:
             self._take(record)
         except (ValueError, KeyError, TypeError, AttributeError):
             raise UserError(
-                f"line {number} is not what was written there, or not after these lines: the ledger was changed by hand",
+                f"line {number} is not what was written there: the ledger was changed by hand or damaged",
                 where=self.path,
                 cure="restore the file from a copy, or start a new run",
             ) from None

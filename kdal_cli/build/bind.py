@@ -6,11 +6,11 @@ the ranges of `kdal_cli.values`, and dataclasses, field by field.
 
 import dataclasses
 import inspect
-import math
+import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_origin, get_type_hints
 
 from kdal_cli.errors import UserError, nearest
 from kdal_cli.schedules import Schedule
@@ -29,7 +29,9 @@ def bind(target: Callable[..., Any], section: Mapping[str, Any], where: str, giv
     accepted = [name for name, p in parameters.items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
     for key in section:
         if key not in accepted and not anything:
-            raise UserError(f"{_join(where, key)}={section[key]}", where="no such key", cure=nearest(key, accepted))
+            raise UserError(
+                f"{_join(where, key)}={section[key]}", where="no such key", cure=nearest(str(key), accepted)
+            )
     for name in accepted:
         if name not in section and parameters[name].default is inspect.Parameter.empty:
             raise UserError(f"{_join(where, name)} is missing", cure=f"set it: {_wanted(hints.get(name, Any))}")
@@ -64,7 +66,7 @@ def convert(value: Any, hint: Any, where: str) -> Any:
             return value
         return make(hint, value, where) if isinstance(value, Mapping) else _refuse(value, hint, where)
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value) if math.isfinite(value) else _refuse(value, hint, where)
+        return float(value) if abs(value) <= sys.float_info.max else _refuse(value, hint, where)
     if hint is Path and isinstance(value, str | Path):
         return Path(value)
     if hint is str and isinstance(value, int) and not isinstance(value, bool):
@@ -76,8 +78,14 @@ def convert(value: Any, hint: Any, where: str) -> Any:
 
 def schedule(section: Mapping[str, Any], hint: Any, where: str) -> Schedule:
     """A schedule whose ends are both values that `hint` accepts."""
+    if section["schedule"] != "constant":
+        section = {"start": 0.0, **section}
     ends = {key: convert(section[key], hint, _join(where, key)) for key in ("start", "end") if key in section}
     return make(Schedule, {**section, **ends}, where)
+
+
+def is_schedule(value: object) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(value, Mapping) and "schedule" in value
 
 
 def _ranged(value: Any, hint: Any, where: str) -> Any:
@@ -95,6 +103,8 @@ def _either(value: Any, hint: Any, where: str) -> Any:
     if value is None:
         return None if type(None) in choices else _refuse(value, hint, where)
     rest = [choice for choice in choices if choice is not type(None)]
+    if Schedule in rest and is_schedule(value):
+        return schedule(value, rest[0], where)
     if len(rest) == 1:
         return convert(value, rest[0], where)
     for choice in rest:
@@ -129,4 +139,4 @@ def _wanted(hint: Any) -> str:
 
 
 def _join(where: str, key: str) -> str:
-    return f"{where}.{key}" if where else key
+    return f"{where}.{key}" if where else str(key)

@@ -1,7 +1,7 @@
 """Sections of the configuration to the objects that they describe."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_type_hints
 
@@ -13,7 +13,7 @@ import kdal_cli.losses
 import kdal_cli.models
 import kdal_cli.samplers
 from kdal_cli import oracle as oracles
-from kdal_cli.build.bind import bind, make, schedule
+from kdal_cli.build.bind import bind, is_schedule, make, schedule
 from kdal_cli.build.registry import is_class, resolve
 from kdal_cli.commands._lab import Blueprint
 from kdal_cli.commands.al_loop import Sampler
@@ -36,7 +36,7 @@ def arguments(section: Section) -> dict[str, Any]:
 
 def data(section: Section, trust: Sequence[str], watcher: Watcher) -> tuple[ImageData, torch.Tensor, torch.Tensor]:
     """The images, and the ids of the pool and of the validation images."""
-    source = resolve(kdal_cli.data, section["name"], trust, "data")
+    source = resolve(kdal_cli.data, section.get("name"), trust, "data")
     own = {key: value for key, value in arguments(section).items() if key not in ("split", "augment")}
     split = make(Split, section["split"], "data.split")
     images = source(watcher, **bind(source, own, "data", given=1))
@@ -45,7 +45,7 @@ def data(section: Section, trust: Sequence[str], watcher: Watcher) -> tuple[Imag
 
 def blueprint(section: Section, shape: Shape, trust: Sequence[str], where: str) -> Blueprint:
     """An architecture for images of this shape. It is built once here, so that what cannot be built is refused now."""
-    architecture = resolve(kdal_cli.models, section["name"], trust, where)
+    architecture = resolve(kdal_cli.models, section.get("name"), trust, where)
     settings = bind(architecture, arguments(section), where, given=1)
 
     def build() -> nn.Module:
@@ -78,16 +78,16 @@ def _try(body: nn.Module, shape: Shape, where: str) -> None:
 
 
 def sampler(section: Section, trust: Sequence[str]) -> Sampler:
-    choose = resolve(kdal_cli.samplers, section["name"], trust, "sampler")
+    choose = resolve(kdal_cli.samplers, section.get("name"), trust, "sampler")
     return functools.partial(choose, **bind(choose, arguments(section), "sampler", given=3))
 
 
 def oracle(section: Section, labels: torch.Tensor) -> Oracle:
     known = {"simulated": oracles.simulated}
-    if section["name"] not in known:
-        raise UserError(f"oracle.name={section['name']}", cure=nearest(section["name"], known))
-    sell = known[section["name"]]
-    return sell(labels, **bind(sell, arguments(section), "oracle", given=1))
+    name = section.get("name")
+    if name not in known:
+        raise UserError(f"oracle.name={name}", cure=nearest(str(name), known))
+    return known[name](labels, **bind(known[name], arguments(section), "oracle", given=1))
 
 
 @dataclass(frozen=True)
@@ -163,15 +163,12 @@ def loss(section: Section, trust: Sequence[str], shape: Shape) -> LossPlan:
 def _term(where: str, section: Section, soft: float, trust: Sequence[str]) -> _Term:
     keys = [field.name for field in fields(_Settings)]
     if not isinstance(section, Mapping) or "name" not in section:
-        raise UserError(
-            f"{where}={section}", cure=f"a term is a mapping of name, {', '.join(keys)} and arguments of its own"
-        )
-    settings = make(_Settings, {key: section[key] for key in keys if key in section}, where)
+        cure = f"a term is a mapping of name, {', '.join(keys)} and arguments of its own"
+        raise UserError(f"{where}={section}", cure=cure)
     own = {key: value for key, value in arguments(section).items() if key not in keys}
-    term = resolve(kdal_cli.losses, section["name"], trust, where)
-    hints = get_type_hints(term, include_extras=True)
-    plans = {key: value for key, value in own.items() if isinstance(value, Mapping) and "schedule" in value}
-    schedules = {key: schedule(plan, hints.get(key, float), f"{where}.{key}") for key, plan in plans.items()}
+    settings = make(_Settings, {key: section[key] for key in keys if key in section}, where)
+    term = resolve(kdal_cli.losses, section.get("name"), trust, where)
+    schedules = _schedules(term, own, where)
     values = {key: value.end for key, value in schedules.items()}
     fixed = bind(term, own | values, where, given=2 if is_class(term) else 3)
     fixed = {key: value for key, value in fixed.items() if key not in schedules}
@@ -179,7 +176,21 @@ def _term(where: str, section: Section, soft: float, trust: Sequence[str]) -> _T
     return _Term(Part(call, _scaled(settings.weight, soft if settings.soft else 1.0), settings.on, schedules), fixed)
 
 
+def _schedules(term: Callable[..., Any], own: Section, where: str) -> dict[str, Schedule]:
+    """The arguments of a term that change over the training. Raises UserError for those of a term that learns."""
+    plans = {key: value for key, value in own.items() if is_schedule(value)}
+    if plans and is_class(term):
+        key = next(iter(plans))
+        raise UserError(
+            f"{where}.{key} is scheduled", cure="this term is made once, before the training; schedule its weight"
+        )
+    hints = get_type_hints(term, include_extras=True)
+    return {key: schedule(plan, hints.get(key, float), f"{where}.{key}") for key, plan in plans.items()}
+
+
 def _scaled(weight: float | Schedule, by: float) -> float | Schedule:
+    if not by:
+        return 0.0
     if isinstance(weight, Schedule):
         return replace(weight, start=weight.start * by, end=weight.end * by)
     return weight * by

@@ -16,13 +16,13 @@ from typing import Any
 from kdal_cli.errors import UserError, nearest
 
 
-def resolve(package: ModuleType, name: str, trust: Sequence[str], where: str) -> Callable[..., Any]:
+def resolve(package: ModuleType, name: object, trust: Sequence[str], where: str) -> Callable[..., Any]:
     """The function `name` of the module `name`, or its class in CamelCase. Raises UserError for what is not there."""
-    if ":" in name:
-        return _own_code(name, trust, where)
     known = names(package)
-    if name not in known:
-        raise UserError(f"{where}.name={name}", cure=nearest(name, known))
+    if isinstance(name, str) and ":" in name:
+        return _own_code(name, trust, where)
+    if not isinstance(name, str) or name not in known:
+        raise UserError(f"{where}.name={name}", cure=nearest(str(name), known))
     module = importlib.import_module(f"{package.__name__}.{name}")
     camel = "".join(word.capitalize() for word in name.split("_"))
     return getattr(module, name, None) or getattr(module, camel)
@@ -44,9 +44,11 @@ def _own_code(name: str, trust: Sequence[str], where: str) -> Callable[..., Any]
         raise UserError(f"{where}.name={name} is code from outside", cure=f"say that you trust it: trust=[{top}]")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
+    cure = "package.module:name, importable from this folder"
     try:
-        return getattr(importlib.import_module(path), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UserError(
-            f"{where}.name={name}: {error}", cure="package.module:name, importable from this folder"
-        ) from None
+        thing = getattr(importlib.import_module(path), attribute)
+    except Exception as error:  # other people's code can raise anything
+        raise UserError(f"{where}.name={name}: {error}", cure=cure) from None
+    if not callable(thing):
+        raise UserError(f"{where}.name={name}: {attribute} is a {type(thing).__name__}", cure=cure)
+    return thing

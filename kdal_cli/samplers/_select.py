@@ -13,11 +13,16 @@ def top(scores: Tensor, k: int, ids: Tensor, rng: Generator) -> Query:
     that comes first in the data is favoured.
     """
     scores = scores.detach().double().cpu()
-    salt = torch.randint(2**62, (), generator=rng)
-    by_key = _scramble(ids.cpu() ^ salt).argsort(stable=True)  # (N,)
+    by_key = shuffled(ids, rng)  # (N,)
     order = by_key[scores[by_key].argsort(descending=True, stable=True)]
     rows = order[: min(k, len(order))]
     return Query(rows, scores[rows])
+
+
+def shuffled(ids: Tensor, rng: Generator) -> Tensor:
+    """All rows in a random order that depends on the ids, (N,) distinct, and not on where each of them lies -> (N,)."""
+    salt = torch.randint(2**62, (), generator=rng)
+    return _scramble(ids.cpu() ^ salt).argsort(stable=True)
 
 
 def _scramble(x: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from kdal_cli.evidence import Evidence
+from kdal_cli.samplers._select import shuffled
 from kdal_cli.types import Query
 
 
@@ -21,7 +22,9 @@ def badge(pool: Evidence, k: int, rng: Generator) -> Query:
     N·(C + D) and a pick costs N·(C + D). The first image is the one of the largest gradient, as in the authors' code;
     score: the squared distance that an image was drawn with.
     """
-    a, z = residuals(pool.logits.double()), pool.features.double()  # (N, C), (N, D)
+    order = shuffled(pool.ids, rng)  # (N,) so that nothing hangs on the order of the pool
+    seen = order.to(pool.features.device)
+    a, z = residuals(pool.logits[seen].double()), pool.features[seen].double()  # (N, C), (N, D)
     size = a.square().sum(1) * z.square().sum(1)  # (N,) ‖g‖²
     distance = size.clone()
     free = torch.ones(len(pool), dtype=torch.bool, device=size.device)
@@ -37,7 +40,7 @@ def badge(pool: Evidence, k: int, rng: Generator) -> Query:
         inner = (a @ a[row]) * (z @ z[row])  # (N,) ⟨g_i, g_row⟩
         apart = (size + size[row] - 2 * inner).clamp(min=0)
         distance = apart if pick == 0 else torch.minimum(distance, apart)
-    return Query(torch.tensor(rows, dtype=torch.int64), torch.tensor(scores, dtype=torch.float64))
+    return Query(order[rows], torch.tensor(scores, dtype=torch.float64))
 
 
 def _draw(weights: Tensor, rng: Generator) -> int:

@@ -4,20 +4,26 @@ import torch
 from torch import Generator, Tensor
 
 from kdal_cli.evidence import Evidence
-from kdal_cli.samplers._select import top
+from kdal_cli.samplers._select import shuffled
 from kdal_cli.types import Query
 
 CHUNK = 4096
 """Rows of a distance computed at a time; never N×N or N×M at once."""
 
 
+EXACT = "donot_use_mm_for_euclid_dist"
+"""Through matrix products torch loses half of the digits, and duplicates would lie apart."""
+
+
 def nearest(features: Tensor, centres: Tensor) -> Tensor:
     """Squared distance of each row to its nearest centre, (N, D), (M, D) -> (N,); infinite without centres."""
     distance = features.new_full((len(features),), torch.inf)
-    for part in centres.split(CHUNK):
+    for part in centres.split(CHUNK) if len(centres) else ():
         for start in range(0, len(features), CHUNK):
             rows = slice(start, start + CHUNK)
-            distance[rows] = torch.minimum(distance[rows], torch.cdist(features[rows], part).square().min(1).values)
+            distance[rows] = torch.minimum(
+                distance[rows], torch.cdist(features[rows], part, compute_mode=EXACT).square().min(1).values
+            )
     return distance
 
 
@@ -28,7 +34,7 @@ def coreset(pool: Evidence, k: int, rng: Generator) -> Query:
     N·D. Without labelled images it starts at a random one, of score infinity. Of equally far ones the first in a random
     order of the ids.
     """
-    order = top(torch.zeros(len(pool)), len(pool), pool.ids, rng).rows  # (N,) ties, and the start
+    order = shuffled(pool.ids, rng)  # (N,) decides ties, and the start
     features = pool.features[order.to(pool.features.device)].float()  # (N, D)
     distance = nearest(features, pool.labelled_features.float())  # (N,)
     rows, scores = [], []

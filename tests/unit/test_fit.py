@@ -192,6 +192,14 @@ def test_a_teacher_of_weight_zero_leaves_the_bits_of_plain_training(learn: Learn
     assert same(weights(with_teacher), weights(plain))
 
 
+@pytest.mark.parametrize(("on", "images_a_step"), [("labelled", 8), ("pool", 12), ("both", 12)])
+def test_the_pool_is_drawn_where_a_term_looks_at_it(on, images_a_step: int, learn: Learn, make_network, engine) -> None:
+    teacher = LiveTeacher(make_network(1), engine, "fp32")
+    objective = Objective(1.0, {"kd": Part(kd, 1.0, on)})
+    fitted = learn(make_network(), objective=objective, teacher=teacher, pool=torch.arange(40, 96))
+    assert fitted.images == 24 * images_a_step
+
+
 class Album(Snapshots):
     """Snapshots at every check, each of them kept."""
 

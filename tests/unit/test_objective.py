@@ -162,6 +162,12 @@ def test_a_term_of_weight_zero_is_neither_computed_nor_trained() -> None:
     assert not objective.needs_teacher
 
 
+@pytest.mark.parametrize(("on", "needed"), [("labelled", False), ("pool", True), ("both", True)])
+def test_a_pool_is_needed_where_a_term_looks_at_it(on: str, needed: bool) -> None:
+    assert Objective(1.0, {"kd": Part(kd, 1.0, on)}).needs_pool is needed  # type: ignore[arg-type]
+    assert not Objective(1.0, {"kd": Part(kd, 0.0, on)}).needs_pool  # type: ignore[arg-type]
+
+
 def test_a_term_that_learns_trains_with_the_objective_and_moves_with_it() -> None:
     term = Learnt()
     objective = Objective(1.0, {"learnt": Part(term, 1.0)}).double()

@@ -49,3 +49,15 @@ def test_it_never_leaves_its_ends_and_never_turns_back(kind: str, start: float, 
 def test_a_plain_number_is_its_own_schedule() -> None:
     assert at(0.3, 0.7) == 0.3
     assert at(Schedule("linear", start=0.0, end=10.0), 0.7) == pytest.approx(7.0)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "words"),
+    [
+        (Schedule("constant", end=4.0), "4"),
+        (Schedule("linear", start=8.0, end=2.0), "linear 8 → 2"),
+        (Schedule("cosine", end=0.5, until=0.25), "cosine 0 → 0.5 until 25%"),
+    ],
+)
+def test_a_schedule_says_itself_in_words(schedule: Schedule, words: str) -> None:
+    assert str(schedule) == words

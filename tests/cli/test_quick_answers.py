@@ -1,0 +1,81 @@
+"""What needs no torch does not import it: help, versions, completion and typos answer in a blink."""
+
+import re
+import resource
+
+import pytest
+from cli.harness import Ended, Kdal
+
+from kdal_cli.cli.main import STAGES
+
+INSTANT = [["--version"], ["--help"], ["-h"], [], ["completion", "bash"], ["completion", "query", "kdal al"]]
+INSTANT += [[stage, "--help"] for stage in STAGES]
+TYPOS = [["al-lop"], ["al-loop", "sampler=margn"], ["al-loop", "seeed=3"], ["al-loop", "recipe.stepz=3"]]
+TYPOS += [["al-loop", "-m", "budget=small,50"], ["al-loop", "resume=nowhere"], ["al-loop", "--bogus"]]
+COMPOSED = [
+    ["al-loop", "--cfg", "job"],
+    ["al-loop", "--info", "defaults"],
+    ["completion", "query", "kdal al-loop samp"],
+]
+
+
+def imported(ended: Ended) -> set[str]:
+    """The top packages that a command imported, as `-X importtime` lists them on stderr."""
+    return {name.split(".")[0] for name in re.findall(r"^import time:.*\| +([\w.]+)$", ended.err, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("words", INSTANT, ids=" ".join)
+def test_an_instant_answer_imports_neither_torch_nor_hydra_and_takes_no_half_second(installed, words: list[str]):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    ended = installed(*words, PYTHONPROFILEIMPORTTIME="1")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert ended.code == 0
+    assert ended.out
+    assert "kdal_cli" in imported(ended)
+    assert not imported(ended) & {"torch", "hydra", "omegaconf", "numpy", "rich"}
+    assert (after.ru_utime - before.ru_utime) + (after.ru_stime - before.ru_stime) < 0.5
+
+
+@pytest.mark.parametrize("words", TYPOS, ids=" ".join)
+def test_a_typo_is_refused_without_importing_torch(installed, words: list[str]):
+    ended = installed(*words, PYTHONPROFILEIMPORTTIME="1")
+    assert ended.code == 2
+    assert "kdal_cli" in imported(ended)
+    assert not imported(ended) & {"torch", "numpy"}
+
+
+@pytest.mark.parametrize("words", COMPOSED, ids=" ".join)
+def test_a_configuration_is_shown_without_importing_torch(installed, words: list[str]):
+    ended = installed(*words, PYTHONPROFILEIMPORTTIME="1")
+    assert ended.code == 0
+    assert "hydra" in imported(ended)
+    assert not imported(ended) & {"torch", "numpy"}
+
+
+class TestWhatTheyAnswer:
+    def test_the_version_is_that_of_the_package(self, kdal: Kdal):
+        assert re.fullmatch(r"kdal \d+\.\d+\.\d+\n", kdal("--version").out)
+
+    def test_a_stage_has_no_version_but_that(self, kdal: Kdal):
+        assert kdal("al-loop", "--version").out == kdal("--version").out
+
+    def test_help_names_every_stage_and_the_exit_codes(self, kdal: Kdal):
+        out = kdal("--help").out
+        assert all(stage in out for stage in STAGES)
+        assert all(code in out for code in ("0 done", "2 ", "3 ", "4 ", "130", "143"))
+
+    def test_no_word_at_all_is_a_call_for_help(self, kdal: Kdal):
+        assert kdal().out == kdal("--help").out
+
+    @pytest.mark.parametrize("stage", STAGES)
+    def test_the_help_of_a_stage_lists_groups_with_their_options_and_the_default_in_brackets(self, kdal, stage: str):
+        out = kdal(stage, "--help").out
+        assert re.search(r"sampler .*entropy, .*\[margin\], .*random", out)
+        assert re.search(r"budget .*large, \[medium\], small", out)
+        assert "seed: 0" in out
+        assert "_base" not in out
+
+    def test_the_help_beside_other_words_is_a_help_as_well(self, kdal: Kdal):
+        ended = kdal("al-loop", "budget=5", "--help")
+        assert (ended.code, ended.err) == (0, "")
+        assert "sampler" in ended.out

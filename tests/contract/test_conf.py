@@ -1,0 +1,238 @@
+"""Every file of conf: it composes, it says what it is, it fits the code that it names, and the help tells the truth."""
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+import kdal_cli.data
+import kdal_cli.losses
+import kdal_cli.models
+import kdal_cli.samplers
+from kdal_cli import oracle as oracles
+from kdal_cli.budget import Budget
+from kdal_cli.build import parts
+from kdal_cli.build.bind import bind, convert, make
+from kdal_cli.build.registry import names, resolve
+from kdal_cli.build.stage import GROUPS, SETTINGS
+from kdal_cli.cli.help import stage_help
+from kdal_cli.cli.main import STAGES
+from kdal_cli.data._augment import Augment
+from kdal_cli.data._split import Split
+from kdal_cli.fit import Recipe
+from kdal_cli.types import Shape
+
+CONF = Path(__file__).parents[2] / "conf"
+REGISTRIES = {"data": kdal_cli.data, "loss": kdal_cli.losses, "sampler": kdal_cli.samplers, "student": kdal_cli.models}
+
+MISSING = {  # what only the user knows
+    ("data", "image_folder"): {"data.root"},
+    ("data", "npz"): {"data.path"},
+    ("student", "custom"): {"student.name"},
+    ("teacher", "custom"): {"teacher.model.name"},
+}
+
+
+def options(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml") if not path.name.startswith("_"))
+
+
+def folders() -> list[str]:
+    return sorted(folder.name for folder in CONF.iterdir() if folder.is_dir())
+
+
+ALL = [(group, option) for group in folders() for option in options(group)]
+every_option = pytest.mark.parametrize(("group", "option"), ALL, ids=lambda value: str(value))
+every_stage = pytest.mark.parametrize("stage", STAGES)
+
+
+@cache
+def composed(stage: str, *choices: str) -> DictConfig:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(stage, list(choices), return_hydra_config=True)
+
+
+def chosen(group: str, option: str) -> DictConfig:
+    """al-loop with an option; a network is composed once for both of its roles."""
+    roles = [role for role in ("student", "teacher") if option in options(role)]
+    choices = [f"{role}={option}" for role in roles] if group in ("student", "teacher") else [f"{group}={option}"]
+    return composed("al-loop", *choices)
+
+
+def section(group: str, option: str) -> dict[str, Any]:
+    config = chosen(group, option)
+    for key in MISSING.get((group, option), ()):
+        OmegaConf.update(config := config.copy(), key, "somewhere")
+    values = OmegaConf.to_container(config[group], resolve=True)
+    assert isinstance(values, dict)
+    return values  # type: ignore[return-value]
+
+
+# Every file.
+
+
+@every_option
+def test_it_composes_and_leaves_open_only_what_the_user_alone_can_say(group: str, option: str) -> None:
+    config = chosen(group, option)
+    assert config.hydra.runtime.choices[group] == option
+    missing = OmegaConf.missing_keys(OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]))
+    expected = MISSING.get((group, option), set())
+    other_role = MISSING.get(("teacher" if group == "student" else "student", option), set())
+    assert missing == expected | (other_role if group in ("student", "teacher") else set())
+
+
+@every_option
+def test_it_adds_no_key_that_a_stage_does_not_know(group: str, option: str) -> None:
+    keys = set(chosen(group, option)) - {"hydra"}
+    assert keys <= {*GROUPS, *SETTINGS}
+
+
+@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONF)))
+def test_it_says_at_its_head_what_it_is(path: Path) -> None:
+    head = [line for line in path.read_text().splitlines()[:2] if not line.startswith("# @package")]
+    assert re.fullmatch(r"# \S.{15,}", head[0])
+
+
+@pytest.mark.parametrize("group", REGISTRIES)
+def test_everything_in_a_registry_can_be_chosen(group: str) -> None:
+    """A new file of code without a file of configuration could not be reached."""
+    reached: set[str] = set()
+    for option in options(group):
+        values = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{option}.yaml"))
+        sections = values.values() if group == "loss" else [values]  # type: ignore[union-attr]
+        reached |= {str(part["name"]) for part in sections if isinstance(part, dict) and "name" in part}
+    assert reached - {"???"} == set(names(REGISTRIES[group]))
+
+
+# Every signature.
+
+
+@pytest.mark.parametrize("option", [o for o in options("student") if o != "custom"])
+def test_an_architecture_fits_its_signature(option: str) -> None:
+    own = section("student", option)
+    bind(resolve(kdal_cli.models, own["name"], [], "student"), parts.arguments(own), "student", given=1)
+
+
+@pytest.mark.parametrize("option", options("sampler"))
+def test_a_sampler_fits_its_signature(option: str) -> None:
+    parts.sampler(section("sampler", option), [])
+
+
+@pytest.mark.parametrize("option", options("loss"))
+def test_a_loss_fits_its_signatures(option: str) -> None:
+    parts.loss(section("loss", option), [], Shape(3, 32, 32, 10))
+
+
+@pytest.mark.parametrize("option", options("oracle"))
+def test_an_oracle_fits_its_signature(option: str) -> None:
+    own = section("oracle", option)
+    bind(getattr(oracles, own["name"]), parts.arguments(own), "oracle", given=1)
+
+
+@pytest.mark.parametrize("option", options("recipe"))
+def test_a_recipe_fits_its_signature_and_leaves_nothing_to_a_default_unseen(option: str) -> None:
+    own = section("recipe", option)
+    make(Recipe, own, "recipe")
+    assert set(own) == set(Recipe.__dataclass_fields__)
+
+
+@pytest.mark.parametrize("option", options("budget"))
+def test_a_budget_fits_its_signature_and_its_own_words(option: str) -> None:
+    budget = make(Budget, section("budget", option), "budget")
+    head = (CONF / "budget" / f"{option}.yaml").read_text().splitlines()[0]
+    total = sum(budget.plan(10**6))
+    assert f"{budget.initial:,} " in head
+    assert f"{total:,} in all" in head
+
+
+@pytest.mark.parametrize("option", options("data"))
+def test_a_data_set_fits_its_signature(option: str) -> None:
+    own = section("data", option)
+    convert(own.pop("split"), Split, "data.split")
+    convert(own.pop("augment"), Augment, "data.augment")
+    bind(resolve(kdal_cli.data, own["name"], [], "data"), parts.arguments(own), "data", given=1)
+
+
+@pytest.mark.parametrize("option", [o for o in options("teacher") if o not in ("custom", "none")])
+def test_a_teacher_is_the_net_of_the_student_of_that_name(option: str) -> None:
+    assert section("teacher", option)["model"] == section("student", option)
+
+
+def test_a_teacher_can_be_whatever_a_student_can_and_none() -> None:
+    assert options("teacher") == sorted([*options("student"), "none"])
+    assert section("teacher", "none")["model"] is None
+
+
+@pytest.mark.parametrize("option", options("experiment"))
+def test_an_experiment_begins_with_the_command_that_runs_it(option: str) -> None:
+    text = (CONF / "experiment" / f"{option}.yaml").read_text()
+    (command,) = re.findall(r"^#   (kdal .*?)(?:  .*)?$", text, re.MULTILINE)
+    stage, *words = command.split()[1:]
+    assert stage in STAGES
+    assert f"experiment={option}" in words
+
+
+# Every stage.
+
+
+@every_stage
+def test_a_stage_composes_with_the_keys_it_knows(stage: str) -> None:
+    config = composed(stage)
+    assert config.hydra.job.name == stage
+    assert set(config) - {"hydra"} <= {*GROUPS, *SETTINGS}
+
+
+def groups_in(help_text: str) -> dict[str, list[str]]:
+    """{group: options as listed} of a help text."""
+    block = help_text.split("groups, with the default in brackets\n")[1].split("\n\n")[0]
+    joined = re.sub(r"\n {14}", " ", block)
+    found = dict(re.findall(r"^ {2}(\w+) +(.+)$", joined, re.MULTILINE))
+    return {group: listed.split(", ") for group, listed in found.items()}
+
+
+@every_stage
+def test_the_help_lists_exactly_the_options_that_hydra_knows(stage: str) -> None:
+    listed = groups_in(stage_help(CONF, stage))
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        known = {group: loader.get_group_options(group) for group in loader.list_groups("") if group != "hydra"}
+    assert {group: sorted(o.strip("[]") for o in found) for group, found in listed.items()} == {
+        group: sorted(o for o in found if not o.startswith("_")) for group, found in known.items()
+    }
+
+
+@every_stage
+def test_the_help_brackets_the_choices_that_hydra_makes(stage: str) -> None:
+    listed = groups_in(stage_help(CONF, stage))
+    bracketed = {group: next((o.strip("[]") for o in found if o[0] == "["), None) for group, found in listed.items()}
+    made = composed(stage).hydra.runtime.choices
+    assert bracketed == {group: made[group] for group in bracketed}
+
+
+@every_stage
+def test_the_help_shows_every_default_key_with_its_value(stage: str) -> None:
+    text = stage_help(CONF, stage)
+    config = composed(stage)
+    for key in set(config) - {"hydra", *GROUPS}:
+        assert re.search(rf"^ +{key}: ", text, re.MULTILINE), key
+    for group in ("student", "recipe", "budget", "oracle", "data"):
+        for key in set(config[group]) - {"name"}:
+            assert re.search(rf"^ +{group}\.{key}: ", text, re.MULTILINE), f"{group}.{key}"
+    for group in ("student", "budget", "oracle"):
+        for key, value in config[group].items():
+            if key != "name":
+                assert re.search(rf"^ +{group}\.{key}: {re.escape(str(value))}\b", text, re.MULTILINE)
+
+
+@every_stage
+def test_the_help_of_a_stage_begins_with_what_it_does(stage: str) -> None:
+    assert stage_help(CONF, stage).startswith(f"kdal {stage}: {STAGES[stage]}")
+
+

@@ -1,0 +1,78 @@
+"""Mutual information of prediction and dropout mask, against NumPy and against what theory says at its ends.
+
+N images, C classes, K draws.
+"""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from kdal_cli.samplers.bald import Disagreement, bald
+
+
+def information(draws: list[Tensor]) -> Tensor:
+    running = Disagreement()
+    for logits in draws:
+        running.add(logits)
+    return running.score()
+
+
+def random_draws(k: int, n: int = 6, c: int = 4, spread: float = 2.0) -> list[Tensor]:
+    rng = torch.Generator().manual_seed(0)
+    return [spread * torch.randn(n, c, generator=rng) for _ in range(k)]
+
+
+def entropy(probs: np.ndarray) -> np.ndarray:
+    return -(probs * np.log(probs)).sum(-1)
+
+
+@pytest.mark.parametrize("k", [1, 2, 10])
+def test_it_is_the_entropy_of_the_mean_less_the_mean_of_the_entropies(k: int) -> None:
+    draws = random_draws(k)
+    logits = torch.stack(draws).double().numpy()  # (K, N, C)
+    probs = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    expected = entropy(probs.mean(0)) - entropy(probs).mean(0)
+    np.testing.assert_allclose(information(draws).numpy(), expected, atol=1e-12)
+
+
+def test_draws_that_agree_tell_nothing_however_unsure_they_are() -> None:
+    logits = torch.randn(5, 4, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(information([logits] * 7), torch.zeros(5).double(), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("k", [2, 3, 5])
+def test_sure_draws_that_all_differ_tell_the_logarithm_of_their_number(k: int) -> None:
+    opposite = [1e4 * torch.eye(5)[[i]] for i in range(k)]
+    assert information(opposite).item() == pytest.approx(math.log(k), abs=1e-12)
+
+
+@pytest.mark.parametrize(("k", "c"), [(3, 8), (12, 4)])
+def test_it_lies_between_zero_and_the_logarithm_of_the_fewer_of_draws_and_classes(k: int, c: int) -> None:
+    score = information(random_draws(k, n=50, c=c, spread=30.0))
+    assert ((score >= 0) & (score <= math.log(min(k, c)) + 1e-12)).all()
+    assert score.max() > 0.5 * math.log(min(k, c))
+
+
+def test_the_sampler_takes_the_images_on_which_draws_disagree_most(make_pool, rng: torch.Generator) -> None:
+    """With noise of the same size, sure images are those on which it changes nothing."""
+    sure = torch.arange(20.0)[:, None] * torch.tensor([[3.0, 0.0, -3.0]])
+    query = bald(make_pool(sure), 4, rng, draws=60)
+    assert set(query.rows.tolist()) == {0, 1, 2, 3} or query.rows.float().mean() < 4
+    assert (query.scores.diff() <= 0).all()
+
+
+def test_it_asks_for_as_many_draws_as_it_is_told(make_pool, rng: torch.Generator) -> None:
+    pool = make_pool(torch.zeros(6, 3))
+    asked: list[int] = []
+    draws = pool.scorer.draws
+
+    def counting(ids: Tensor, count: int, generator: torch.Generator):
+        asked.append(count)
+        return draws(ids, count, generator)
+
+    pool.scorer.draws = counting
+    bald(pool, 2, rng, draws=3)
+    assert asked == [3]
