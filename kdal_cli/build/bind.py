@@ -6,6 +6,7 @@ the ranges of `kdal_cli.values`, and dataclasses, field by field.
 
 import dataclasses
 import inspect
+import json
 import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -17,21 +18,24 @@ from kdal_cli.schedules import Schedule
 from kdal_cli.values import Within
 
 
-def bind(target: Callable[..., Any], section: Mapping[str, Any], where: str, given: int = 0) -> dict[str, Any]:
+def bind(
+    target: Callable[..., Any], section: Mapping[str, Any], where: str, given: int = 0, besides: Sequence[str] = ()
+) -> dict[str, Any]:
     """The keyword arguments of `target` that a section of the configuration stands for, checked and converted.
 
-    given: how many leading parameters the caller passes itself. where: the section's dotted key, for messages.
+    given: how many leading parameters the caller passes itself. besides: keys of the section that are somebody else's.
+    where: the section's dotted key, for messages.
     Raises UserError naming key, value and what would be accepted.
     """
     parameters = dict(list(inspect.signature(target).parameters.items())[given:])
     hints = get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
     anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     accepted = [name for name, p in parameters.items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    section = {key: value for key, value in section.items() if key not in besides}
     for key in section:
         if key not in accepted and not anything:
-            raise UserError(
-                f"{_join(where, key)}={section[key]}", where="no such key", cure=nearest(str(key), accepted)
-            )
+            cure = nearest(str(key), [*accepted, *besides])
+            raise UserError(f"{_join(where, key)}={section[key]}", where="no such key", cure=cure)
     for name in accepted:
         if name not in section and parameters[name].default is inspect.Parameter.empty:
             raise UserError(f"{_join(where, name)} is missing", cure=f"set it: {_wanted(hints.get(name, Any))}")
@@ -116,7 +120,7 @@ def _either(value: Any, hint: Any, where: str) -> Any:
 
 
 def _refuse(value: Any, hint: Any, where: str) -> Any:
-    shown = "null" if value is None else value
+    shown = json.dumps(value) if value is None or isinstance(value, bool) else value  # as it is written in YAML
     raise UserError(f"{where}={shown}", cure=f"accepted: {_wanted(hint)}")
 
 

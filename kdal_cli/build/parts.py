@@ -29,24 +29,19 @@ from kdal_cli.values import NonNegative
 Section = Mapping[str, Any]
 
 
-def arguments(section: Section) -> dict[str, Any]:
-    """The arguments of a section: everything but its name."""
-    return {key: value for key, value in section.items() if key != "name"}
-
-
 def data(section: Section, trust: Sequence[str], watcher: Watcher) -> tuple[ImageData, torch.Tensor, torch.Tensor]:
     """The images, and the ids of the pool and of the validation images."""
     source = resolve(kdal_cli.data, section.get("name"), trust, "data")
-    own = {key: value for key, value in arguments(section).items() if key not in ("split", "augment")}
-    split = make(Split, section["split"], "data.split")
-    images = source(watcher, **bind(source, own, "data", given=1))
+    settings = bind(source, section, "data", given=1, besides=("name", "split", "augment"))
+    split = make(Split, section.get("split", {}), "data.split")
+    images = source(watcher, **settings)
     return images, *split_ids(len(images.train), split)
 
 
 def blueprint(section: Section, shape: Shape, trust: Sequence[str], where: str) -> Blueprint:
     """An architecture for images of this shape. It is built once here, so that what cannot be built is refused now."""
     architecture = resolve(kdal_cli.models, section.get("name"), trust, where)
-    settings = bind(architecture, arguments(section), where, given=1)
+    settings = bind(architecture, section, where, given=1, besides=("name",))
 
     def build() -> nn.Module:
         return architecture(shape, **settings)
@@ -79,7 +74,7 @@ def _try(body: nn.Module, shape: Shape, where: str) -> None:
 
 def sampler(section: Section, trust: Sequence[str]) -> Sampler:
     choose = resolve(kdal_cli.samplers, section.get("name"), trust, "sampler")
-    return functools.partial(choose, **bind(choose, arguments(section), "sampler", given=3))
+    return functools.partial(choose, **bind(choose, section, "sampler", given=3, besides=("name",)))
 
 
 def oracle(section: Section, labels: torch.Tensor) -> Oracle:
@@ -87,7 +82,7 @@ def oracle(section: Section, labels: torch.Tensor) -> Oracle:
     name = section.get("name")
     if name not in known:
         raise UserError(f"oracle.name={name}", cure=nearest(str(name), known))
-    return known[name](labels, **bind(known[name], arguments(section), "oracle", given=1))
+    return known[name](labels, **bind(known[name], section, "oracle", given=1, besides=("name",)))
 
 
 @dataclass(frozen=True)
@@ -165,7 +160,7 @@ def _term(where: str, section: Section, soft: float, trust: Sequence[str]) -> _T
     if not isinstance(section, Mapping) or "name" not in section:
         cure = f"a term is a mapping of name, {', '.join(keys)} and arguments of its own"
         raise UserError(f"{where}={section}", cure=cure)
-    own = {key: value for key, value in arguments(section).items() if key not in keys}
+    own = {key: value for key, value in section.items() if key not in ("name", *keys)}
     settings = make(_Settings, {key: section[key] for key in keys if key in section}, where)
     term = resolve(kdal_cli.losses, section.get("name"), trust, where)
     schedules = _schedules(term, own, where)

@@ -81,8 +81,15 @@ class Bench:
     display: Display
     command: str
 
+    def section(self, key: str) -> dict[str, Any]:
+        """A group of the configuration. Raises UserError when it was taken out."""
+        section = self.values.get(key)
+        if not isinstance(section, dict):
+            raise UserError(f"{key} is missing", cure=f"choose an option: {key}=…")
+        return section
+
     def setting(self, key: str, hint: Any) -> Any:
-        return convert(self.values[key], hint, key)
+        return convert(self.values.get(key), hint, key)
 
     @cached_property
     def trust(self) -> list[str]:
@@ -93,7 +100,7 @@ class Bench:
         """Data, device and randomness; the manifest is written when they are known."""
         seed = self.setting("seed", Natural)
         engine = Engine.start(self.setting("device", str), self.setting("threads", Count | None))
-        data, pool, validation = parts.data(self.values["data"], self.trust, self.display)
+        data, pool, validation = parts.data(self.section("data"), self.trust, self.display)
         self.run.describe(self.values, fingerprint(data), self.command, engine.describe())
         train = Resident(data.train.pixels, self.recipe.augment, engine.device)
         test = Resident(data.test.pixels, Augment(), engine.device)
@@ -101,21 +108,21 @@ class Bench:
 
     @cached_property
     def recipe(self) -> Recipe:
-        return make(Recipe, self.values["recipe"], "recipe")
+        return make(Recipe, self.section("recipe"), "recipe")
 
     @cached_property
     def student(self) -> Blueprint:
-        return parts.blueprint(self.values["student"], self.lab.data.shape, self.trust, "student")
+        return parts.blueprint(self.section("student"), self.lab.data.shape, self.trust, "student")
 
     @cached_property
     def loss(self) -> parts.LossPlan:
-        return parts.loss(self.values["loss"], self.trust, self.lab.data.shape)
+        return parts.loss(self.section("loss"), self.trust, self.lab.data.shape)
 
     @cached_property
     def teacher_plan(self) -> TeacherPlan | None:
         """The teacher that is wanted, or None with `teacher=none`."""
-        section = self.values["teacher"]
-        if section["model"] is None:
+        section = self.section("teacher")
+        if section.get("model") is None:
             return None
         blueprint = parts.blueprint(section["model"], self.lab.data.shape, self.trust, "teacher.model")
         rest = {key: value for key, value in section.items() if key != "model"}
@@ -150,10 +157,10 @@ def _distill(bench: Bench) -> dict[str, Any]:
 
 def _al_loop(bench: Bench) -> dict[str, Any]:
     lab, loss, student, recipe = bench.lab, bench.loss, bench.student, bench.recipe
-    budget = make(Budget, bench.values["budget"], "budget")
+    budget = make(Budget, bench.section("budget"), "budget")
     sampler, oracle = (
-        parts.sampler(bench.values["sampler"], bench.trust),
-        parts.oracle(bench.values["oracle"], lab.data.train.labels),
+        parts.sampler(bench.section("sampler"), bench.trust),
+        parts.oracle(bench.section("oracle"), lab.data.train.labels),
     )
     scorer = bench.setting("scorer", Literal["student", "teacher"])
     plan = budget.sentence(len(lab.pool))

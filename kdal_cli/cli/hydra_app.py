@@ -9,8 +9,9 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -30,6 +31,7 @@ from kdal_cli.errors import UserError, nearest
 def start(stage: str, words: Sequence[str]) -> None:
     """Run a stage as the words after its name say."""
     flags, overrides = flags_first(words)
+    refuse_strange_files(flags)
     resumed = [o.removeprefix("resume=") for o in overrides if o.startswith("resume=")]
     if resumed:
         if len(overrides) > 1 or flags:
@@ -50,12 +52,11 @@ def run_hydra(stage: str, words: Sequence[str]) -> None:
         decorated()
     except Escape as escape:
         raise escape.error from None
-    except (HydraException, OmegaConfBaseException) as error:
-        raise refusal(stage, error) from error
-    except (PermissionError, NotADirectoryError, FileNotFoundError, FileExistsError) as error:
-        raise UserError(
-            f"cannot write: {error.strerror}", where=error.filename, cure="choose another hydra.run.dir"
-        ) from error
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise refusal(stage, error, words) from error
+    except OSError as error:
+        cure = "choose another hydra.run.dir"
+        raise UserError(f"cannot write: {error.strerror}", where=error.filename, cure=cure) from error
     finally:
         sweep = sys.modules.get("kdal_cli.cli.sweep")  # imported by Hydra when a sweep starts
         if sweep is not None:
@@ -78,14 +79,21 @@ def job(config: DictConfig) -> Any:
     from kdal_cli.build.stage import run_stage
 
     about = HydraConfig.get()
+    overrides = told(about)
     stage, folder = str(about.job.config_name), Path(about.runtime.output_dir)
     try:
-        return run_stage(stage, config, folder, shlex.join(["kdal", stage, *about.overrides.task]))
+        refuse_borrowed_trust(config, overrides)
+        return run_stage(stage, config, folder, shlex.join(["kdal", stage, *overrides]))
     except Exception as error:
         if about.mode == RunMode.MULTIRUN:
             tell(error)
             raise
         raise Escape(error) from error
+
+
+def told(about: Any) -> list[str]:
+    """The overrides of a job, as they were written: an interpolation among them is not resolved here."""
+    return OmegaConf.to_container(about.overrides.task, resolve=False)  # type: ignore[return-value]
 
 
 def resume(stage: str, folder: Path) -> None:
@@ -101,6 +109,7 @@ def resume(stage: str, folder: Path) -> None:
     config = OmegaConf.create(saved.read_text())
     assert isinstance(config, DictConfig)
     folder = folder.resolve()
+    refuse_borrowed_trust(config, told(about))
     if Path(about.runtime.cwd).is_dir():
         os.chdir(about.runtime.cwd)
 
@@ -110,11 +119,14 @@ def resume(stage: str, folder: Path) -> None:
 
 
 def flags_first(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """(flags with their values, overrides): Hydra itself stops at a flag that comes after an override."""
-    takes_value = {
-        name for action in get_args_parser()._actions if action.nargs in (None, 1) for name in action.option_strings
-    }
-    optional = {name for action in get_args_parser()._actions if action.nargs == "?" for name in action.option_strings}
+    """(flags with their values, overrides): Hydra itself stops at a flag that comes after an override.
+
+    Raises UserError for a flag that Hydra does not know, or without its value.
+    """
+    parser = get_args_parser()
+    parser.error = _refuse_flags  # type: ignore[method-assign]
+    takes_value = {name for action in parser._actions if action.nargs in (None, 1) for name in action.option_strings}
+    optional = {name for action in parser._actions if action.nargs == "?" for name in action.option_strings}
     flags: list[str] = []
     overrides: list[str] = []
     rest = list(words)
@@ -126,7 +138,32 @@ def flags_first(words: Sequence[str]) -> tuple[list[str], list[str]]:
         flags.append(word)
         if rest and (word in takes_value or (word in optional and re.fullmatch(r"[a-z-]+", rest[0]))):
             flags.append(rest.pop(0))
+    if parser.parse_args([*flags, *overrides]).shell_completion:
+        raise UserError("--shell-completion is not for hands", cure='eval "$(kdal completion bash)"')
     return flags, overrides
+
+
+def _refuse_flags(message: str) -> NoReturn:
+    raise UserError(message, cure="kdal --help")
+
+
+def refuse_strange_files(flags: Sequence[str]) -> None:
+    """Raise UserError when a configuration folder from outside would configure Hydra itself, which can run any code."""
+    for flag, value in pairwise(flags):
+        if flag in ("--config-dir", "-cd", "--config-path", "-cp"):
+            for path in sorted(Path(value).rglob("*.y*ml")):
+                text = path.read_text(errors="replace")
+                if found := re.search(r"^hydra:\s*(\w*)|^# *@package +(?:_global_\.)?hydra\S*", text, re.MULTILINE):
+                    key = f"hydra.{found.group(1)}" if found.group(1) else "hydra"
+                    raise UserError(f"{key} is set by a file", where=path, cure="set it on the command line")
+                if "hydra" in path.relative_to(value).parts:
+                    raise UserError("this file would be an option of Hydra itself", where=path, cure="take it out")
+
+
+def refuse_borrowed_trust(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Raise UserError when it was a file, and not the user, that trusts in code from outside."""
+    if config.get("trust") and not any(override.lstrip("+").startswith("trust=") for override in overrides):
+        raise UserError(f"trust={config.trust} is set by a file", cure="say it yourself, on the command line")
 
 
 def numeric_budget(overrides: Sequence[str]) -> list[str]:
@@ -171,7 +208,7 @@ def _number(text: str) -> Any:
         return text
 
 
-def refusal(stage: str, error: Exception) -> UserError:
+def refusal(stage: str, error: Exception, words: Sequence[str]) -> UserError:
     """What Hydra or OmegaConf says, in one line, with the nearest name that would have been accepted."""
     text = str(error)
     if found := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
@@ -184,6 +221,12 @@ def refusal(stage: str, error: Exception) -> UserError:
         return UserError(f"{key}", where=f"kdal {stage} has no such key", cure=nearest(key, _keys(stage)))
     if found := re.search(r"Could not append to config\. An item is already at '([^']+)'", text):
         return UserError(f"+{found.group(1)} is there already", cure=f"write {found.group(1)}=… without the plus")
+    if "Ambiguous value for argument" in text:
+        return UserError(f"several values without a sweep: {text.split(chr(39))[1]}", cure="sweep over them with -m")
+    if "Config group override must be" in text:
+        return UserError(
+            f"no option of a group: {' '.join(words)}", cure="a group takes the name of one of its options"
+        )
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return UserError(lines[0] if lines else type(error).__name__, cure=f"see kdal {stage} --help")
 

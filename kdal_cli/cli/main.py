@@ -64,7 +64,7 @@ def answer(words: list[str]) -> None:
     if first in ("--help", "-h", "help"):
         stages = "\n".join(f"  {name:<15}{what}" for name, what in STAGES.items())
         sys.stdout.write(HELP.format(stages=stages))
-    elif first == "--version":
+    elif "--version" in words and first in ("--version", *STAGES):
         from importlib.metadata import version
 
         sys.stdout.write(f"kdal {version('kdal')}\n")

@@ -48,14 +48,15 @@ def summarise() -> None:
 def jobs(folder: Path) -> list[dict[str, Any]]:
     """One row a job, in order: its number, its overrides, whether it is done, and the figures of its result."""
     rows = []
-    for job in sorted(folder.glob("*/.hydra/overrides.yaml"), key=lambda path: int(path.parts[-3].split("_")[0])):
-        run = job.parent.parent
-        overrides = dict(str(text).split("=", 1) for text in OmegaConf.load(job) if "=" in str(text))
+    for about in folder.rglob(".hydra/hydra.yaml"):
+        run, hydra = about.parent.parent, OmegaConf.load(about).hydra
+        told = OmegaConf.to_container(hydra.overrides.task, resolve=False)
+        overrides = dict(str(text).split("=", 1) for text in told if "=" in str(text))
         result = run / "result.json"
         figures = json.loads(result.read_text()) if result.exists() else {}
         state = "done" if result.exists() else "not done"
-        rows.append({"job": run.name.split("_")[0], **overrides, "state": state, **_flat(figures)})
-    return rows
+        rows.append({"job": int(hydra.job.num), **overrides, "state": state, **_flat(figures)})
+    return sorted(rows, key=lambda row: row["job"])
 
 
 def _flat(figures: Mapping[str, Any], path: str = "") -> dict[str, Any]:

@@ -54,7 +54,11 @@ class Lab:
 
     @cached_property
     def watcher(self) -> Watcher:
-        return Both(self.display, Log(self.run))
+        return Both(self.display, self.log)
+
+    @cached_property
+    def log(self) -> Log:
+        return Log(self.run)
 
     def views(self, augment: Augment) -> Resident:
         """The training images under an augmentation: those that are on the device already, where it is the same."""

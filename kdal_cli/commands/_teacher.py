@@ -114,8 +114,13 @@ def _stored(plan: TeacherPlan, lab: Lab) -> Path:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a") as lock:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("a")
+    except OSError as error:
+        cure = "choose another teacher.store"
+        raise UserError(f"cannot keep a teacher here: {error.strerror}", where=folder, cure=cure) from None
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -21,7 +21,7 @@ from kdal_cli.ledger import Ledger, plain_cell
 from kdal_cli.metrics.classification import agreement, measure
 from kdal_cli.network import Network
 from kdal_cli.oracle import Oracle
-from kdal_cli.run import Log, Snapshots
+from kdal_cli.run import Snapshots
 from kdal_cli.types import Query
 
 Sampler = Callable[[Evidence, int, Generator], Query]
@@ -168,7 +168,7 @@ class Loop:
         speed = {"images_per_s": fitted.images / fitted.seconds, "peak_mb": lab.engine.peak_megabytes()}
         self.timings.add({"round": round, **clock.seconds, **speed})
         self.curve.add(row)
-        Log(lab.run).figures(row)
+        lab.log.figures(row)
         lab.display.say(f"round {round}: {len(ids):,} labels, test accuracy {row['test_accuracy']:.2%}")
         if row["train_accuracy"] < UNDERFITTED:
             lab.watcher.say(
