@@ -27,8 +27,8 @@ class Table:
         return len(self.rows)
 
     def add(self, row: Row) -> None:
-        """Append a row; it is durable on return."""
-        self.rows.append(dict(row))
+        """Append a row; it is durable on return, and kept as the file has it."""
+        self.rows.append({key: _number(_text(value)) for key, value in row.items()})
         text = io.StringIO()
         writer = csv.DictWriter(text, fieldnames=list(self.rows[0]), lineterminator="\n")
         writer.writeheader()

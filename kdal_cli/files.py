@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,19 @@ def sweep(folder: Path) -> None:
     """Remove what killed writers left half-written below `folder`."""
     for orphan in folder.rglob(f".*{TEMPORARY}"):
         orphan.unlink(missing_ok=True)
+
+
+def discard(folder: Path) -> bool:
+    """Remove a run folder that holds nothing but the request to run, and say whether that was so."""
+    request = {".hydra", ".lock", "manifest.json", "run.log"}
+    if not folder.is_dir() or not {path.name for path in folder.iterdir()} <= request:
+        return False
+    for path in [*folder.glob(".hydra/*.yaml"), *(folder / name for name in request - {".hydra"})]:
+        path.unlink(missing_ok=True)
+    with suppress(OSError):  # what is not empty was not only ours
+        (folder / ".hydra").rmdir()
+        folder.rmdir()
+    return True
 
 
 def sha256(value: Any) -> str:

@@ -10,6 +10,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -59,9 +60,10 @@ class Ledger:
                 ledger._read(line)
         return ledger
 
-    def bought(self, purpose: str = "train") -> tuple[Tensor, Tensor]:
-        """(ids (M,), labels (M,)) of everything bought for a purpose, in the order bought."""
-        mine = [purchase for purchase in self.purchases if purchase.purpose == purpose]
+    def bought(self, purpose: str = "train", through: int | None = None) -> tuple[Tensor, Tensor]:
+        """(ids (M,), labels (M,)) of everything bought for a purpose, up to a round, in the order bought."""
+        last = math.inf if through is None else through
+        mine = [purchase for purchase in self.purchases if purchase.purpose == purpose and purchase.round <= last]
         empty = torch.empty(0, dtype=torch.int64)
         return torch.cat([empty, *(p.ids for p in mine)]), torch.cat([empty, *(p.labels for p in mine)])
 
@@ -145,10 +147,14 @@ class Ledger:
             **record,
         }
         line = json.dumps(record | {"sha256": _digest(record)}).encode()
-        with self.path.open("ab") as file:
-            file.write(line + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with self.path.open("ab") as file:
+                file.write(line + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            cure = "make room, then resume the run"
+            raise MachineError(f"cannot write: {error.strerror}", where=self.path, cure=cure) from error
         self._read(line)
 
     def _read(self, line: bytes) -> None:

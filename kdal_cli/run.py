@@ -10,7 +10,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -47,6 +47,15 @@ class Run:
         path = self.folder / "result.json"
         return json.loads(path.read_text()) if path.exists() else None
 
+    def refuse_other(self, config: Mapping[str, Any]) -> None:
+        """Raise UserError when the run in this folder was started with another configuration."""
+        path = self.folder / "manifest.json"
+        if path.exists() and json.loads(path.read_text())["config_sha256"] != sha256(config):
+            cure = "put back what it was, or take another folder"
+            raise UserError(
+                "the configuration is not the one that this run was started with", where=self.folder, cure=cure
+            )
+
     def describe(self, config: Mapping[str, Any], data_sha256: str, command: str, machine: Mapping[str, Any]) -> None:
         """Write the manifest, or hold it against the one that is there.
 
@@ -57,13 +66,13 @@ class Run:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         start = {"time": now, "command": command, "versions": _versions(), "machine": dict(machine), "git": _git()}
         fixed = {"config_sha256": sha256(config), "data_sha256": data_sha256}
+        self.refuse_other(config)
         manifest: dict[str, Any] = {**fixed, "seed": config.get("seed"), "starts": []}
         if path.exists():
             manifest = json.loads(path.read_text())
-            for key, what in (("config_sha256", "configuration"), ("data_sha256", "data")):
-                if manifest[key] != fixed[key]:
-                    cure = "put back what it was, or start a new run"
-                    raise UserError(f"the {what} was changed since this run started", where=self.folder, cure=cure)
+            if manifest["data_sha256"] != data_sha256:
+                cure = "put back what it was, or start a new run"
+                raise UserError("the data was changed since this run started", where=self.folder, cure=cure)
         manifest["starts"].append(start)
         write_json(path, manifest)
 
@@ -88,19 +97,6 @@ def claim(folder: Path) -> Iterator[Run]:
         yield Run(folder)
     finally:
         os.close(handle)
-
-
-def discard(folder: Path) -> bool:
-    """Remove a run folder that holds nothing but the request to run, and say whether that was so."""
-    request = {".hydra", ".lock", "manifest.json", "run.log"}
-    if not folder.is_dir() or not {path.name for path in folder.iterdir()} <= request:
-        return False
-    for path in [*folder.glob(".hydra/*.yaml"), *(folder / name for name in request - {".hydra"})]:
-        path.unlink(missing_ok=True)
-    with suppress(OSError):  # what is not empty was not only ours
-        (folder / ".hydra").rmdir()
-        folder.rmdir()
-    return True
 
 
 class Snapshots:
@@ -146,6 +142,9 @@ class Log:
     def __init__(self, run: Run) -> None:
         self._path = run.folder / "metrics.jsonl"
         self._what, self._step = "", 0
+        if self._path.exists():
+            whole = self._path.read_bytes()
+            os.truncate(self._path, whole.rfind(b"\n") + 1)  # a killed run may have torn its last line
 
     def say(self, text: str) -> None:
         with (self._path.parent / "run.log").open("a") as file:

@@ -1,6 +1,7 @@
 """One run of a stage: configuration checked and made into objects, the stage called, its result shown and saved."""
 
 import os
+import shlex
 import signal
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -27,9 +28,10 @@ from kdal_cli.commands.train_teacher import train_teacher
 from kdal_cli.data._augment import Augment, Resident
 from kdal_cli.engine import Engine
 from kdal_cli.errors import InUse, Stopped, UserError, nearest
+from kdal_cli.files import discard
 from kdal_cli.fit import Recipe
 from kdal_cli.report.display import Display
-from kdal_cli.run import Run, claim, discard
+from kdal_cli.run import Run, claim
 from kdal_cli.samplers.random import random
 from kdal_cli.streams import Streams
 from kdal_cli.values import Count, Natural
@@ -38,13 +40,15 @@ GROUPS = ("data", "student", "teacher", "recipe", "loss", "sampler", "budget", "
 SETTINGS = ("seed", "device", "threads", "trust", "compare", "scorer", "checkpoint", "split")
 
 
-def run_stage(stage: str, config: DictConfig, folder: Path, command: str) -> float | None:
+def run_stage(stage: str, config: DictConfig, folder: Path, command: str, *, resumed: bool = False) -> float | None:
     """Run a stage in `folder`. Returns the validation accuracy, for sweeps that search; never a test figure."""
+    fresh = not resumed and not (folder / "manifest.json").exists()
     with Display() as display:
         try:
             values = plain(config)
             with claim(folder) as run, stoppable(stage, folder):
                 display.say(f"run folder {present.shown(folder)}")
+                run.refuse_other(values)
                 if run.result is not None:
                     display.say("this run is done already")
                     return run.result.get("val_accuracy")
@@ -53,7 +57,7 @@ def run_stage(stage: str, config: DictConfig, folder: Path, command: str) -> flo
                 display.say(f"results in {present.shown(folder)}")
                 return result.get("val_accuracy")
         except Exception as error:
-            _record(folder, error)
+            _record(folder, error, fresh)
             raise
 
 
@@ -211,10 +215,8 @@ def stoppable(stage: str, folder: Path) -> Iterator[None]:
     """Signals that ask a process to end raise Stopped, with the command that goes on; finished rounds are on disk."""
 
     def stop(number: int, frame: object) -> None:
-        raise Stopped(
-            f"stopped by {signal.Signals(number).name}; go on with: kdal {stage} resume={present.shown(folder)}",
-            signal=number,
-        )
+        go_on = f"kdal {stage} resume={shlex.quote(str(present.shown(folder)))}"
+        raise Stopped(f"stopped by {signal.Signals(number).name}; go on with: {go_on}", signal=number)
 
     before = {}
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):
@@ -228,12 +230,12 @@ def stoppable(stage: str, folder: Path) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _record(folder: Path, error: Exception) -> None:
+def _record(folder: Path, error: Exception, fresh: bool) -> None:
     """Keep the traceback in `run.log`; a refused run that did nothing yet leaves no folder behind."""
     if isinstance(error, InUse):
         return  # the folder is another's
-    if isinstance(error, UserError) and discard(folder):
-        return
+    if isinstance(error, UserError) and (not fresh or discard(folder)):
+        return  # a refusal changes nothing
     if folder.is_dir() and os.access(folder, os.W_OK):
         with (folder / "run.log").open("a") as log:
             log.write("".join(traceback.format_exception(error)))

@@ -8,10 +8,11 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -25,7 +26,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kdal_cli.cli.conf import conf_folder
 from kdal_cli.cli.outcome import tell
-from kdal_cli.errors import UserError, nearest
+from kdal_cli.errors import KdalError, UserError, nearest
+from kdal_cli.files import discard, write_bytes
 
 
 def start(stage: str, words: Sequence[str]) -> None:
@@ -40,7 +42,34 @@ def start(stage: str, words: Sequence[str]) -> None:
             )
         resume(stage, Path(resumed[0]))
     else:
-        run_hydra(stage, [*flags, *numeric_budget(overrides)])
+        with kept(overrides):
+            run_hydra(stage, [*flags, *numeric_budget(overrides)])
+
+
+@contextmanager
+def kept(overrides: Sequence[str]) -> Iterator[None]:
+    """Put the configuration of a run back, where Hydra wrote another over it and the run was refused."""
+    folders = [Path(text.partition("=")[2]) for text in overrides if text.startswith("hydra.run.dir=")]
+    saved = {path: path.read_bytes() for folder in folders for path in folder.glob(".hydra/*.yaml")}
+    try:
+        yield
+    except KdalError:
+        for path, content in saved.items():
+            write_bytes(path, content)
+        raise
+
+
+class OwnLines:
+    """stderr without the line that Hydra adds about the first job of a sweep that failed: it is told already."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        return len(text) if text.startswith("Error executing job with overrides") else self.stream.write(text)
 
 
 def run_hydra(stage: str, words: Sequence[str]) -> None:
@@ -49,7 +78,8 @@ def run_hydra(stage: str, words: Sequence[str]) -> None:
     sys.argv = ["kdal", *words]
     decorated = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=stage)(job)
     try:
-        decorated()
+        with redirect_stderr(OwnLines(sys.stderr)):  # pyright: ignore[reportArgumentType]
+            decorated()
     except Escape as escape:
         raise escape.error from None
     except (HydraException, OmegaConfBaseException, ValueError) as error:
@@ -76,14 +106,18 @@ def job(config: DictConfig) -> Any:
 
     In a sweep an error is told at once and left to Hydra, which goes on with the other jobs.
     """
-    from kdal_cli.build.stage import run_stage
-
     about = HydraConfig.get()
     overrides = told(about)
     stage, folder = str(about.job.config_name), Path(about.runtime.output_dir)
     try:
         refuse_borrowed_trust(config, overrides)
+        from kdal_cli.build.stage import run_stage
+
         return run_stage(stage, config, folder, shlex.join(["kdal", stage, *overrides]))
+    except KeyboardInterrupt:
+        if not (folder / "manifest.json").exists():
+            discard(folder)  # stopped before it began
+        raise
     except Exception as error:
         if about.mode == RunMode.MULTIRUN:
             tell(error)
@@ -101,7 +135,10 @@ def resume(stage: str, folder: Path) -> None:
     saved, settings = folder / ".hydra" / "config.yaml", folder / ".hydra" / "hydra.yaml"
     if not saved.is_file() or not settings.is_file():
         raise UserError("no run to resume here", where=folder, cure=f"a folder below outputs/{stage} is needed")
-    about = OmegaConf.load(settings).hydra
+    content = OmegaConf.load(settings)
+    about = content.get("hydra") if isinstance(content, DictConfig) else None
+    if about is None:
+        raise UserError("this run was stopped before it began", where=folder, cure="start it anew")
     if about.job.config_name != stage:
         raise UserError(
             f"this run is a {about.job.config_name}", where=folder, cure=f"kdal {about.job.config_name} resume={folder}"
@@ -115,7 +152,7 @@ def resume(stage: str, folder: Path) -> None:
 
     from kdal_cli.build.stage import run_stage
 
-    run_stage(stage, config, folder, shlex.join(["kdal", stage, f"resume={folder}"]))
+    run_stage(stage, config, folder, shlex.join(["kdal", stage, f"resume={folder}"]), resumed=True)
 
 
 def flags_first(words: Sequence[str]) -> tuple[list[str], list[str]]:

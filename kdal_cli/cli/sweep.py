@@ -10,6 +10,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from kdal_cli.cli.hydra_app import told
 from kdal_cli.files import write_bytes
 from kdal_cli.report.display import Display
 from kdal_cli.report.tables import curve_table
@@ -50,8 +51,7 @@ def jobs(folder: Path) -> list[dict[str, Any]]:
     rows = []
     for about in folder.rglob(".hydra/hydra.yaml"):
         run, hydra = about.parent.parent, OmegaConf.load(about).hydra
-        told = OmegaConf.to_container(hydra.overrides.task, resolve=False)
-        overrides = dict(str(text).split("=", 1) for text in told if "=" in str(text))
+        overrides = dict(str(text).split("=", 1) for text in told(hydra) if "=" in str(text))
         result = run / "result.json"
         figures = json.loads(result.read_text()) if result.exists() else {}
         state = "done" if result.exists() else "not done"

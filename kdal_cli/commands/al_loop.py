@@ -14,6 +14,7 @@ from kdal_cli.budget import Budget
 from kdal_cli.commands._lab import Blueprint, Lab, MakeObjective
 from kdal_cli.commands._teacher import Teacher
 from kdal_cli.curve import Table
+from kdal_cli.errors import UserError
 from kdal_cli.evidence import Evidence
 from kdal_cli.fit import Fitted, Labelled, Recipe, fit
 from kdal_cli.infer import Seer, predict
@@ -59,11 +60,14 @@ class Loop:
     def run(self) -> Table:
         """Do every round that is not done yet, and return the curve."""
         lab, plan = self.lab, self.budget.plan(len(self.lab.pool))
+        if any(self.ledger.of_round(round) is None for round in range(len(self.curve))):
+            cure = "restore the file from a copy, or start a new run"
+            raise UserError("the ledger has fewer rounds than the curve", where=self.ledger.path, cure=cure)
         self._rehearse()
         if self.ledger.of_round(0, "validation") is None and len(lab.validation):
             self.ledger.buy(0, lab.validation, torch.zeros(len(lab.validation)), self.oracle, "validation")
         self.timings.keep(len(self.curve))
-        network = self._load(len(self.curve) - 1) if len(self.curve) else None
+        network = self._load(len(self.curve) - 1)
         for round in range(len(self.curve), len(plan)):
             lab.display.round(round, len(plan) - 1, sum(plan[: round + 1]))
             clock = Clock()
@@ -107,7 +111,7 @@ class Loop:
         """A student for the labels bought so far, saved before it is measured."""
         lab = self.lab
         network = self._start(round, before)
-        ids, labels = self.ledger.bought()
+        ids, labels = self.ledger.bought(through=round)
         teacher = self.teacher.network if self.teacher else None
         objective = lab.objective(self.objective, network, teacher, round)
         validation = self.ledger.bought("validation")
@@ -184,10 +188,16 @@ class Loop:
         network.load_state_dict(last)
         return accuracy
 
-    def _load(self, round: int) -> Network:
-        """The student that a finished round ended with."""
+    def _load(self, round: int) -> Network | None:
+        """The student that a finished round ended with, trained again when its checkpoint is damaged; None before 0."""
+        if round < 0:
+            return None
         path = self.lab.run.checkpoints / f"round_{round:03d}.safetensors"
-        return self.lab.restore(self.student, checkpoint.read(path))
+        try:
+            return self.lab.restore(self.student, checkpoint.read(path))
+        except UserError as damage:
+            self.lab.watcher.say(f"{damage}; training round {round} again")
+            return self._train(round, self._load(round - 1), Clock())[0]
 
 
 class Clock:

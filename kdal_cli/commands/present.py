@@ -22,7 +22,10 @@ def headline(lab: Lab, stage: str, lines: Sequence[str]) -> None:
     data, engine = lab.data, lab.engine.describe()
     sizes = f"{len(lab.pool):,} in the pool, {len(lab.validation):,} for validation, {len(data.test):,} to test"
     device = f"{engine['name']}, {engine['threads']} threads" if engine["device"] == "cpu" else engine["name"]
-    lab.display.stage(f"kdal {stage}", [f"data {data.name}: {sizes}", *lines, f"on {device}"])
+    about = [f"data {data.name}: {sizes}", *lines, f"on {device}"]
+    lab.display.stage(f"kdal {stage}", about)
+    for line in about:
+        lab.log.say(line)
 
 
 def curve(lab: Lab, curve: Table, teacher: Teacher | None, plan: str) -> dict[str, Any]:

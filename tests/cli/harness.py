@@ -75,7 +75,7 @@ class RunFolder:
         texts = [self.path / "curve.csv", *sorted((self.path / "picks").iterdir())]
         return {
             **{path.name: path.read_text() for path in texts},
-            "ledger.jsonl": [_without(record, "time", "previous") for record in self.ledger()],
+            "ledger.jsonl": [_without(record, "time", "previous", "sha256") for record in self.ledger()],
             "ledger.csv": [_without(row, "time") for row in self.table("ledger.csv")],
             "timings.csv": [row["round"] for row in self.table("timings.csv")],
             "checkpoints": {p.stem: self.weights(p.stem) for p in self.path.glob("checkpoints/*.safetensors")},

@@ -1,4 +1,4 @@
-"""Data and checkpoints that cannot be used: the file is named, exit code 2, nothing is bought and nothing left behind."""
+"""Data and checkpoints that cannot be used: the file is named, exit code 2, nothing is bought and no folder left."""
 
 import json
 import pickle

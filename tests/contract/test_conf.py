@@ -116,7 +116,7 @@ def test_everything_in_a_registry_can_be_chosen(group: str) -> None:
 @pytest.mark.parametrize("option", [o for o in options("student") if o != "custom"])
 def test_an_architecture_fits_its_signature(option: str) -> None:
     own = section("student", option)
-    bind(resolve(kdal_cli.models, own["name"], [], "student"), parts.arguments(own), "student", given=1)
+    bind(resolve(kdal_cli.models, own["name"], [], "student"), own, "student", given=1, besides=["name"])
 
 
 @pytest.mark.parametrize("option", options("sampler"))
@@ -132,7 +132,7 @@ def test_a_loss_fits_its_signatures(option: str) -> None:
 @pytest.mark.parametrize("option", options("oracle"))
 def test_an_oracle_fits_its_signature(option: str) -> None:
     own = section("oracle", option)
-    bind(getattr(oracles, own["name"]), parts.arguments(own), "oracle", given=1)
+    bind(getattr(oracles, own["name"]), own, "oracle", given=1, besides=["name"])
 
 
 @pytest.mark.parametrize("option", options("recipe"))
@@ -156,7 +156,7 @@ def test_a_data_set_fits_its_signature(option: str) -> None:
     own = section("data", option)
     convert(own.pop("split"), Split, "data.split")
     convert(own.pop("augment"), Augment, "data.augment")
-    bind(resolve(kdal_cli.data, own["name"], [], "data"), parts.arguments(own), "data", given=1)
+    bind(resolve(kdal_cli.data, own["name"], [], "data"), own, "data", given=1, besides=["name"])
 
 
 @pytest.mark.parametrize("option", [o for o in options("teacher") if o not in ("custom", "none")])
@@ -216,23 +216,24 @@ def test_the_help_brackets_the_choices_that_hydra_makes(stage: str) -> None:
     assert bracketed == {group: made[group] for group in bracketed}
 
 
+def as_yaml(section: DictConfig, key: Any) -> str:
+    """A value as its file has it, interpolations unresolved."""
+    return OmegaConf.to_yaml(OmegaConf.masked_copy(section, [key])).split(": ", 1)[-1].strip()
+
+
 @every_stage
 def test_the_help_shows_every_default_key_with_its_value(stage: str) -> None:
     text = stage_help(CONF, stage)
     config = composed(stage)
     for key in set(config) - {"hydra", *GROUPS}:
         assert re.search(rf"^ +{key}: ", text, re.MULTILINE), key
-    for group in ("student", "recipe", "budget", "oracle", "data"):
-        for key in set(config[group]) - {"name"}:
-            assert re.search(rf"^ +{group}\.{key}: ", text, re.MULTILINE), f"{group}.{key}"
-    for group in ("student", "budget", "oracle"):
+    for group in {"student", "recipe", "budget", "oracle", "data"} & set(config):
         for key, value in config[group].items():
             if key != "name":
-                assert re.search(rf"^ +{group}\.{key}: {re.escape(str(value))}\b", text, re.MULTILINE)
+                shown = "" if isinstance(value, DictConfig) else re.escape(as_yaml(config[group], key))
+                assert re.search(rf"^ +{group}\.{key}: {shown}", text, re.MULTILINE), f"{group}.{key}"
 
 
 @every_stage
 def test_the_help_of_a_stage_begins_with_what_it_does(stage: str) -> None:
     assert stage_help(CONF, stage).startswith(f"kdal {stage}: {STAGES[stage]}")
-
-

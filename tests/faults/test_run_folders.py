@@ -73,6 +73,14 @@ class TestAFolderWithARunInIt:
         assert go_on().ended().code == 0
         assert stopped.outcome() == reference.outcome
 
+    @pytest.mark.parametrize("stage", ["distill", "train-teacher", "evaluate"])
+    def test_a_run_of_one_stage_cannot_be_resumed_as_another(self, kdal: Kdal, stopped: RunFolder, stage: str):
+        before = stopped.contents()
+        ended = kdal(stage, f"resume={stopped.path}")
+        assert ended.code == 2
+        assert f"kdal al-loop resume={stopped.path}" in ended.refusal
+        assert stopped.contents() == before
+
     def test_the_same_command_goes_on_with_a_stopped_run(self, kdal: Kdal, stopped: RunFolder, reference: Reference):
         assert kdal(*SMALL, f"hydra.run.dir={stopped.path}").code == 0
         assert stopped.outcome() == reference.outcome

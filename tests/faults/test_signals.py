@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from cli.harness import CONSOLE_SCRIPT, Ended, Kdal, RunFolder
+from cli.harness import CONSOLE_SCRIPT, Ended, Kdal, RunFolder, run_installed
 from faults.conftest import SMALL
 
 LONG = (*SMALL, "recipe.steps=200", "recipe.checks=50")
@@ -97,23 +97,39 @@ def test_stopped_while_the_teacher_learns_a_run_goes_on_to_the_same_end(kdal: Kd
     assert len(run.table()) == 4
 
 
-def test_ctrl_c_while_torch_is_being_imported_is_one_line(here: Path):
-    environment = {**os.environ, "PYTHONWARNINGS": "error"}
-    for seconds in (0.5, 1.5, 2.5):
-        process = subprocess.Popen(
-            [CONSOLE_SCRIPT, *LONG],
-            cwd=here,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        time.sleep(seconds)
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
-        assert process.returncode == 130, err
-        assert len(err.splitlines()) == 1, err
-        assert err.startswith("kdal: stopped")
+INTERRUPTER = """
+import os, signal, sys
+
+class Interrupter:
+    seen = 0
+
+    def find_spec(self, name, path=None, target=None):
+        Interrupter.seen += 1
+        if os.environ["INTERRUPT_AT"] in (name, str(Interrupter.seen)):
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupter())
+"""
+"""Ctrl-C at the import of a module, or at the n-th import of all."""
+
+
+def check_ctrl_c_at_import(here: Path, at: str) -> None:
+    (here / "sitecustomize.py").write_text(INTERRUPTER)  # python imports it when it starts
+    path = os.pathsep.join([str(here), os.environ.get("PYTHONPATH", "")])
+    ended = run_installed(here, "al-loop", "experiment=smoke", PYTHONPATH=path, INTERRUPT_AT=at)
+    assert (ended.code, ended.err) == (130, "kdal: stopped\n")
+    assert not list(here.glob("outputs/al-loop/*"))
+
+
+@pytest.mark.parametrize("module", ["hydra.core", "torch.nn", "numpy.linalg", "torchvision"])
+def test_ctrl_c_while_kdal_is_still_importing_is_one_line(here: Path, module: str):
+    check_ctrl_c_at_import(here, module)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(150, 1350, 25))
+def test_ctrl_c_at_any_import_is_one_line(here: Path, number: int):
+    check_ctrl_c_at_import(here, str(number))
 
 
 def test_a_sweep_that_is_stopped_starts_no_other_job(kdal: Kdal, here: Path):

@@ -26,7 +26,9 @@ def bought_one_by_one(budget: Budget, pool: int) -> list[int]:
 
 @given(initial=sizes, query=sizes, rounds=st.integers(0, 12), pool=st.integers(1, 200))
 @settings(deadline=None, max_examples=300)
-def test_a_plan_buys_what_is_asked_for_until_the_pool_is_empty(initial: int, query: int, rounds: int, pool: int) -> None:
+def test_a_plan_buys_what_is_asked_for_until_the_pool_is_empty(
+    initial: int, query: int, rounds: int, pool: int
+) -> None:
     budget = Budget(initial, query, rounds)
     if initial > pool or (rounds and initial + query > pool):
         with pytest.raises(UserError):
@@ -114,4 +116,5 @@ def five_seconds() -> Iterator[None]:
 @pytest.mark.usefixtures("five_seconds")
 def test_rounds_without_end_cost_no_more_than_the_pool_has_images() -> None:
     assert Budget(initial=1, query=1, rounds=10**7).plan(4) == [1, 1, 1, 1]
-    assert Budget(initial=1, query=3, rounds=10**12).sentence(8).startswith("1 to start + 2 rounds × 3 + a last round of 1")
+    words = Budget(initial=1, query=3, rounds=10**12).sentence(8)
+    assert words.startswith("1 to start + 2 rounds × 3 + a last round of 1 = 8 of 8 labels")

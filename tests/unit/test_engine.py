@@ -1,6 +1,6 @@
 """Where tensors are computed: the device is there or it is said, the precision is the one that pays."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -17,6 +17,15 @@ CPU = Engine(torch.device("cpu"))
 IMAGES = Shape(3, 8, 8, 4)
 
 
+@pytest.fixture(autouse=True)
+def _settings_as_they_were() -> Iterator[None]:
+    """What an engine sets, it sets for the whole process."""
+    deterministic, threads = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
+    yield
+    torch.use_deterministic_algorithms(deterministic)
+    torch.set_num_threads(threads)
+
+
 def test_auto_is_the_gpu_where_there_is_one() -> None:
     assert Engine.start("auto").device.type == ("cuda" if torch.cuda.is_available() else "cpu")
     assert Engine.start("cpu").device == torch.device("cpu")
@@ -30,13 +39,9 @@ def test_a_device_that_is_not_there_is_refused_in_one_line(name: str) -> None:
 
 
 def test_the_number_of_threads_is_the_one_asked_for() -> None:
-    before = torch.get_num_threads()
-    try:
-        Engine.start("cpu", threads=2)
-        assert torch.get_num_threads() == 2
-        assert CPU.describe()["threads"] == 2
-    finally:
-        torch.set_num_threads(before)
+    Engine.start("cpu", threads=2)
+    assert torch.get_num_threads() == 2
+    assert CPU.describe()["threads"] == 2
 
 
 @pytest.mark.parametrize("wanted", ["fp32", "bf16"])

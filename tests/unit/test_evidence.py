@@ -68,7 +68,7 @@ def test_without_labels_the_labelled_features_are_empty_and_as_wide_as_the_other
 
 def test_a_sampler_that_asks_a_teacher_who_is_not_there_says_so() -> None:
     pool, _ = evidence()
-    with pytest.raises(UserError, match="asks the teacher, and there is none .teacher=none.: choose a teacher"):
+    with pytest.raises(UserError, match=r"asks the teacher, and there is none \(teacher=none\): choose a teacher"):
         _ = pool.teacher_logits
 
 

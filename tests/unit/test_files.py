@@ -59,14 +59,16 @@ def orphans(folder: Path) -> list[Path]:
         ("replace", "after", NEW),
     ],
 )
-def test_a_killed_writer_leaves_the_old_file_or_the_new_one(tmp_path: Path, call: str, when: str, content: bytes) -> None:
+def test_a_killed_writer_leaves_the_old_file_or_the_new_one(
+    tmp_path: Path, call: str, when: str, content: bytes
+) -> None:
     path = tmp_path / "curve.csv"
     write_bytes(path, OLD)
     kill_a_writer(path, call, when)
     assert path.read_bytes() == content
     assert len(orphans(tmp_path)) == (content == OLD)
     sweep(tmp_path)
-    assert os.listdir(tmp_path) == ["curve.csv"]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_orphans_are_swept_from_every_folder_below_and_nothing_else(tmp_path: Path) -> None:
@@ -115,7 +117,7 @@ def test_a_disk_that_refuses_is_told_in_one_line_and_the_old_file_stays(tmp_path
 
     with monkeypatch.context() as patch:
         patch.setattr(Path if call == "replace" else os, call, full)
-        with pytest.raises(MachineError, match="cannot write: No space left on device .*: make room"):
+        with pytest.raises(MachineError, match=r"cannot write: No space left on device .*: make room"):
             write_bytes(path, NEW)
     assert path.read_bytes() == OLD
     assert orphans(tmp_path) == []

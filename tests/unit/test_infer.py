@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 from kdal_cli.data._augment import Augment, Resident
 from kdal_cli.engine import Engine
 from kdal_cli.errors import UserError
-from kdal_cli.infer import LiveTeacher, Seer, predict
+from kdal_cli.infer import BATCH, LiveTeacher, Seer, predict
 from kdal_cli.models.small_cnn import small_cnn
 from kdal_cli.models.wrn import wrn
 from kdal_cli.network import Network
@@ -106,6 +106,14 @@ def test_a_draw_has_one_mask_for_all_images_and_so_depends_on_no_batch_and_no_or
     torch.testing.assert_close(few, whole[10:13], rtol=0, atol=1e-6)
 
 
+def test_nor_on_how_many_images_there_are(cnn, images: ImageData, engine: Engine) -> None:
+    """Of 384 images, more than a pass takes, each of 96 comes four times and looks the same every time."""
+    four_times = Resident(images.train.pixels.repeat(4, 1, 1, 1), Augment())
+    assert len(four_times) > BATCH
+    (draw,) = seer(cnn, four_times, engine).draws(torch.arange(384), 1, rng())
+    torch.testing.assert_close(draw, draw[:96].repeat(4, 1), rtol=0, atol=1e-6)
+
+
 def test_their_mean_is_the_answer_without_dropout(cnn, resident, engine) -> None:
     """The classifier is linear in the features that are dropped, kept ones being scaled by 1 / (1 − p)."""
     draws = torch.stack(list(seer(cnn, resident, engine).draws(EVERY[:3], 800, rng())))
@@ -135,7 +143,7 @@ def test_dropout_inside_convolutions_is_drawn_too(images: ImageData, resident: R
 
 
 def test_a_model_without_dropout_is_refused_with_one_that_has(make_network, resident: Resident, engine: Engine) -> None:
-    with pytest.raises(UserError, match="no dropout, so that all its draws are the same: choose a student with dropout"):
+    with pytest.raises(UserError, match="no dropout, so that all its draws are the same: choose a student"):
         next(seer(make_network(), resident, engine).draws(EVERY, 2, rng()))
 
 

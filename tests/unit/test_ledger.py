@@ -150,6 +150,20 @@ def test_no_byte_of_a_line_can_be_flipped_unnoticed(bought: Path, number: int) -
             Ledger.open(bought)
 
 
+@pytest.mark.parametrize("number", range(1, 6))
+def test_a_line_written_anew_with_a_hash_of_its_own_is_betrayed_by_the_next(bought: Path, number: int) -> None:
+    """Whoever changes a label must change every line after it, and there is no hiding that in a run that goes on."""
+    lines = bought.read_bytes().splitlines()
+    record = json.loads(lines[number - 1])
+    del record["sha256"]
+    record["time"] = "2020-01-01T00:00:00+00:00"
+    record["sha256"] = hashlib.sha256(json.dumps(record).encode()).hexdigest()
+    lines[number - 1] = json.dumps(record).encode()
+    bought.write_bytes(b"\n".join(lines) + b"\n")
+    with pytest.raises(UserError, match=f"^line {number + 1} "):
+        Ledger.open(bought)
+
+
 @pytest.mark.parametrize(
     ("what", "change", "number"),
     [

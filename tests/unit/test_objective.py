@@ -74,7 +74,7 @@ def test_cross_entropy_is_the_mean_over_the_labelled_images_and_sees_no_other() 
 
 
 @pytest.mark.parametrize(
-    ("on", "rows"), [("labelled", range(3)), ("pool", range(3, 8)), ("both", range(8))], ids=["labelled", "pool", "both"]
+    ("on", "rows"), [("labelled", range(3)), ("pool", range(3, 8)), ("both", range(8))], ids=lambda value: str(value)
 )
 def test_a_term_is_the_mean_over_the_part_of_the_batch_that_it_is_on(on: str, rows: range) -> None:
     student, teacher = outputs(1)
@@ -137,7 +137,8 @@ def test_a_scheduled_weight_and_a_scheduled_temperature_follow_the_progress(prog
     value = objective(student, teacher, batch(), progress)["kd"]
     expected = 2 * progress * kd_loss(student.logits, teacher.logits, 8 - 4 * progress).mean()
     torch.testing.assert_close(value, expected)
-    assert objective.settings(progress) == pytest.approx({"kd.weight": 2 * progress, "kd.temperature": 8 - 4 * progress})
+    now = {"kd.weight": 2 * progress, "kd.temperature": 8 - 4 * progress}
+    assert objective.settings(progress) == pytest.approx(now)
 
 
 def test_what_is_constant_is_no_setting_that_a_log_has_to_show() -> None:

@@ -1,10 +1,8 @@
 """The folder of a run: one process at a time, one configuration for ever, a snapshot that is whole or nothing."""
 
 import json
-import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +24,10 @@ fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 print("held", flush=True)
 time.sleep(60)
 """
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 @contextmanager
@@ -80,7 +82,7 @@ def test_claiming_makes_the_folder_and_sweeps_what_killed_writers_left(tmp_path:
     with claim(folder):
         (folder / f".curve.csv.x{TEMPORARY}").write_text("half")
     with claim(folder):
-        assert os.listdir(folder) == [".lock"]
+        assert names(folder) == [".lock"]
 
 
 def test_a_folder_that_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -101,8 +103,8 @@ def test_a_folder_with_nothing_but_the_request_is_discarded_and_any_other_is_lef
     assert not discard(tmp_path / "trained")
     discard(tmp_path / "mine")
     assert not discard(tmp_path / "not there")
-    assert sorted(os.listdir(tmp_path)) == ["mine", "trained"]
-    assert sorted(os.listdir(tmp_path / "trained")) == [".hydra", ".lock", "ledger.jsonl", "manifest.json", "run.log"]
+    assert names(tmp_path) == ["mine", "trained"]
+    assert names(tmp_path / "trained") == [".hydra", ".lock", "ledger.jsonl", "manifest.json", "run.log"]
     assert (tmp_path / "mine" / ".hydra" / "notes.txt").read_text() == "mine"
 
 
@@ -142,7 +144,7 @@ def test_a_resumed_run_with_another_configuration_or_other_data_is_refused(
     tmp_path: Path, what: str, changed: dict
 ) -> None:
     before = describe(tmp_path)
-    with pytest.raises(UserError, match=f"the {what} was changed since this run started"):
+    with pytest.raises(UserError, match=f"^the {what} "):
         describe(tmp_path, **changed)
     assert json.loads((tmp_path / "manifest.json").read_text()) == before
 
@@ -152,6 +154,14 @@ def test_done_is_when_the_result_is_written(tmp_path: Path) -> None:
     assert run.result is None
     run.finish({"test_accuracy": 0.75})
     assert Run(tmp_path).result == {"test_accuracy": 0.75}
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]"])
+@pytest.mark.parametrize("name", ["manifest.json", "result.json"])
+def test_a_file_of_the_run_that_was_damaged_is_refused_by_name(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=name.replace(".", r"\.")):
+        _ = describe(tmp_path) if name == "manifest.json" else Run(tmp_path).result
 
 
 def test_files_are_written_as_text_or_bytes_into_folders_of_their_own(tmp_path: Path) -> None:
@@ -173,6 +183,15 @@ def test_every_figure_is_a_line_with_its_work_and_step(tmp_path: Path) -> None:
     log.end()
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert lines == [{"what": "round 0", "step": 4, "loss": 1.5}, {"what": "round 0", "step": 10, "loss": 0.5}]
+
+
+def test_a_line_that_a_kill_tore_does_not_spoil_the_next_one(tmp_path: Path) -> None:
+    Log(Run(tmp_path)).figures({"loss": 1.5})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"what": "round 0", "lo')
+    Log(Run(tmp_path)).figures({"loss": 0.5})
+    lines = [json.loads(line)["loss"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines == [1.5, 0.5]
 
 
 def test_what_was_said_is_kept_with_its_time(tmp_path: Path) -> None:
@@ -221,9 +240,9 @@ def test_there_is_none_before_it_is_time_and_none_after_it_is_cleared(tmp_path: 
 
 
 def test_after_a_snapshot_the_next_one_waits_its_turn(tmp_path: Path) -> None:
-    keeper = snapshots(tmp_path, every=0.05)
-    time.sleep(0.06)
+    keeper = snapshots(tmp_path)
     keeper.offer(STATE)
+    keeper.every = 60.0
     keeper.offer({**STATE, "step": 80})
     assert keeper.load()["step"] == 40
 
@@ -251,5 +270,3 @@ def test_the_last_good_snapshot_stays_while_the_next_is_written(saved: Path) -> 
         snapshots(saved).offer({**STATE, "step": 80})
         assert len(before.read()) > 64
     assert snapshots(saved).load()["step"] == 80
-
-

@@ -1,6 +1,7 @@
 """Numbers that change over a training: where they start, where they end, and that they stay in between."""
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -43,7 +44,7 @@ def test_it_never_leaves_its_ends_and_never_turns_back(kind: str, start: float, 
     slack = 1e-9 * max(abs(start), abs(end), 1)
     assert all(min(start, end) - slack <= value <= max(start, end) + slack for value in values)
     rising = 1 if end >= start else -1
-    assert all(rising * (after - before) >= -slack for before, after in zip(values, values[1:], strict=False))
+    assert all(rising * (after - before) >= -slack for before, after in pairwise(values))
 
 
 def test_a_plain_number_is_its_own_schedule() -> None:

@@ -34,7 +34,7 @@ def test_an_address_may_be_walked_in_steps(path: list, rest: list) -> None:
 
 def test_a_key_is_63_bits_of_the_hash_of_seed_and_address_and_so_the_same_in_every_version() -> None:
     """Were it to change, a resumed run would go on with other picks."""
-    digest = hashlib.sha256("0\x1ffit\x1f3\x1flabelled".encode()).hexdigest()
+    digest = hashlib.sha256(b"0\x1ffit\x1f3\x1flabelled").hexdigest()
     assert Streams(0).under("fit", 3).key("labelled") == int(digest[:16], 16) // 2
 
 

@@ -88,7 +88,9 @@ def test_code_that_was_not_trusted_is_refused_and_not_even_imported(own_package:
     assert not (own_package / "ran").exists()
 
 
-@pytest.mark.parametrize("name", ["os:system", "builtins:exec", ":system", ".:x", "..os:system", "kdal_cli.files:sweep"])
+@pytest.mark.parametrize(
+    "name", ["os:system", "builtins:exec", ":system", ".:x", "..os:system", "kdal_cli.files:sweep"]
+)
 def test_nothing_is_trusted_beforehand(name: str) -> None:
     with pytest.raises(UserError, match="is code from outside"):
         resolve(kdal_cli.models, name, [], "student")

@@ -100,7 +100,7 @@ def test_an_image_that_comes_twice_leaves_value_and_gradient_finite() -> None:
 
 
 def test_images_that_only_the_student_takes_for_one_do_not_blow_the_gradient_up() -> None:
-    """Two images behind dead ReLUs have one and the same features, of which the direction of their edge says nothing."""
+    """Two images behind dead ReLUs have the same features; the edge between them has no direction."""
     ordinary, teacher = features(12), features(13)
     ordinary.requires_grad_()
     loss(ordinary, teacher).backward()

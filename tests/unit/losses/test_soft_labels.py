@@ -129,6 +129,18 @@ def test_hard_label_has_the_derivative_of_finite_differences() -> None:
     assert torch.autograd.gradcheck(lambda z: hard_label_loss(z, random_logits(9, batch=3, classes=4)), student)
 
 
+def test_kd_is_its_target_part_and_its_share_of_the_part_among_the_other_classes() -> None:
+    """Zhao et al. 2022, arXiv:2203.08679, eq. 6: KD = TCKD + (1 − p_t,y) · NCKD, for any label y."""
+    student, teacher, label = random_logits(16), random_logits(17), 3
+    q_s, q_t = F.softmax(student / 4, 1), F.softmax(teacher / 4, 1)
+    others = [c for c in range(7) if c != label]
+    binary_s, binary_t = (torch.stack([q[:, label], 1 - q[:, label]], 1) for q in (q_s, q_t))
+    among_s, among_t = (q[:, others] / (1 - q[:, [label]]) for q in (q_s, q_t))
+    target = (binary_t * (binary_t / binary_s).log()).sum(1)
+    rest = (among_t * (among_t / among_s).log()).sum(1)
+    torch.testing.assert_close(kd_loss(student, teacher, 4.0), 16 * (target + (1 - q_t[:, label]) * rest))
+
+
 def test_for_a_large_temperature_kd_becomes_half_the_mean_square_of_centred_logit_differences() -> None:
     """Hinton et al. 2015, section 2.1: expand the softmax to first order in 1/T."""
     student, teacher = random_logits(10), random_logits(11)

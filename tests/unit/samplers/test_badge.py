@@ -5,12 +5,14 @@ N images, C classes, D features, g the gradient of the last layer at the predict
 
 import math
 from collections import Counter
+from itertools import accumulate
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from kdal_cli.samplers._select import shuffled
 from kdal_cli.samplers.badge import badge, residuals
 
 
@@ -32,18 +34,14 @@ def materialised(logits: Tensor, features: Tensor) -> Tensor:
     return torch.stack(rows)
 
 
-def plain_kmeans_plus_plus(g: Tensor, k: int, seed: int) -> tuple[list[int], list[float]]:
+def plain_kmeans_plus_plus(g: Tensor, k: int, uniforms: Generator) -> tuple[list[int], list[float]]:
     """On whole gradients, with one uniform number a pick after the first, inverted by a running sum."""
-    uniforms, rows = rng(seed), [int(g.norm(dim=1).argmax())]
+    rows = [int(g.norm(dim=1).argmax())]
     scores = [float(g.square().sum(1)[rows[0]])]
     for _ in range(k - 1):
         weights = torch.stack([(g - g[row]).square().sum(1) for row in rows]).min(0).values.tolist()
         point = float(torch.rand((), generator=uniforms, dtype=torch.float64)) * math.fsum(weights)
-        running = 0.0
-        for row, weight in enumerate(weights):
-            running += weight
-            if running > point:
-                break
+        row = next(row for row, running in enumerate(accumulate(weights)) if running > point)
         rows.append(row)
         scores.append(weights[row])
     return rows, scores
@@ -59,8 +57,10 @@ def test_a_residual_is_the_gradient_of_cross_entropy_at_the_predicted_label() ->
 def test_the_picks_are_those_of_k_means_plus_plus_on_whole_gradients(seed: int, make_pool) -> None:
     logits, features = answers(seed, 25)
     query = badge(make_pool(logits, features), 8, rng(seed))
-    rows, scores = plain_kmeans_plus_plus(materialised(logits, features), 8, seed)
-    assert query.rows.tolist() == rows
+    uniforms = rng(seed)
+    order = shuffled(torch.arange(25), uniforms)
+    rows, scores = plain_kmeans_plus_plus(materialised(logits, features)[order], 8, uniforms)
+    assert query.rows.tolist() == order[rows].tolist()
     assert query.scores.tolist() == pytest.approx(scores, rel=1e-9)
 
 

@@ -109,6 +109,7 @@ def test_a_copy_of_what_is_chosen_comes_only_when_nothing_else_is_left() -> None
     features = torch.cat([points(4, 5), points(4, 5), points(5, 2)])
     query = choose(features, 10, labelled=2)
     assert sorted(row % 5 for row in query.rows[:5].tolist()) == [0, 1, 2, 3, 4]
+    assert sorted(query.rows.tolist()) == list(range(10))
     assert query.scores[5:].abs().max() < 1e-5
 
 

@@ -120,7 +120,9 @@ def test_one_class_alone_leaves_nothing_to_doubt() -> None:
     assert least_confidence_score(logits).tolist() == [0, 0]
 
 
-@pytest.mark.parametrize(("sampler", "name"), [(margin, "margin"), (entropy, "entropy"), (least_confidence, "least_confidence")])
+@pytest.mark.parametrize(
+    ("sampler", "name"), [(margin, "margin"), (entropy, "entropy"), (least_confidence, "least_confidence")]
+)
 def test_a_sampler_takes_the_highest_scores_in_their_order(sampler, name: str, make_pool, rng: Generator) -> None:
     logits = torch.randn(40, 4, generator=torch.Generator().manual_seed(4))
     query = sampler(make_pool(logits), 7, rng)
