@@ -13,7 +13,7 @@ from pathlib import Path
 from torch import Tensor
 
 from kdal_cli import checkpoint
-from kdal_cli.checkpoint import Card
+from kdal_cli.checkpoint import Card, Checkpoint
 from kdal_cli.commands._lab import Blueprint, Lab, fingerprint, named
 from kdal_cli.commands.train_teacher import train_teacher
 from kdal_cli.errors import UserError
@@ -85,7 +85,7 @@ class Teacher:
 
 def find_teacher(plan: TeacherPlan, lab: Lab) -> Teacher:
     """Load the teacher, training it first when nobody has. Raises UserError when it cannot teach this data."""
-    saved = checkpoint.read(plan.checkpoint or _stored(plan, lab))
+    saved = checkpoint.read(plan.checkpoint) if plan.checkpoint else _stored(plan, lab)
     network = freeze(lab.restore(plan.blueprint, saved))
     _preflight(network, lab, saved.path)
     logits = lab.test_output(network).logits
@@ -101,15 +101,20 @@ def publish(plan: TeacherPlan, lab: Lab, network: Network, card: Card) -> None:
             checkpoint.write(folder / "teacher.safetensors", network.body, card)
 
 
-def _stored(plan: TeacherPlan, lab: Lab) -> Path:
+def _stored(plan: TeacherPlan, lab: Lab) -> Checkpoint:
+    """The teacher of this configuration, trained where nobody has, or where what is kept is damaged."""
     folder = plan.store / plan.key(lab)[:16]
     path = folder / "teacher.safetensors"
     with _locked(folder):
-        if not path.exists():
+        try:
+            if path.exists():
+                return checkpoint.read(path)
             lab.display.say(f"no teacher for this configuration yet: training one in {folder}")
-            network, card = train_teacher(replace(lab, run=Run(folder)), plan.blueprint, plan.recipe, plan.seed)
-            checkpoint.write(path, network.body, card)
-    return path
+        except UserError as damage:
+            lab.display.say(f"{damage}; training it again")
+        network, card = train_teacher(replace(lab, run=Run(folder)), plan.blueprint, plan.recipe, plan.seed)
+        checkpoint.write(path, network.body, card)
+    return checkpoint.read(path)
 
 
 @contextmanager

@@ -10,12 +10,13 @@ import hashlib
 import json
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -176,10 +177,19 @@ class Kdal:
 def run_installed(here: Path, *words: str, **variables: str) -> Ended:
     """Run the console script. variables: of the environment, besides the ones that there are."""
     environment = {**os.environ, "PYTHONWARNINGS": "error", **variables}
-    done = subprocess.run(
-        [CONSOLE_SCRIPT, *words], cwd=here, env=environment, capture_output=True, text=True, timeout=600
-    )
-    return Ended(here, words, done.returncode, done.stdout, done.stderr)
+    done = start_installed(here, *words, env=environment)
+    out, err = done.communicate(timeout=600)
+    return Ended(here, words, done.returncode, out, err)
+
+
+def start_installed(here: Path, *words: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    """Start the console script; it hears Ctrl-C even where the tests run in the background of a shell and do not."""
+    command, pipe = [CONSOLE_SCRIPT, *words], subprocess.PIPE
+    return subprocess.Popen(command, cwd=here, env=env, stdout=pipe, stderr=pipe, text=True, preexec_fn=hear_ctrl_c)
+
+
+def hear_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _child(words: tuple[str, ...], here: Path, screen: Path, first: Callable[[], None] | None) -> None:
@@ -187,6 +197,7 @@ def _child(words: tuple[str, ...], here: Path, screen: Path, first: Callable[[],
     for stream, descriptor in (("out", 1), ("err", 2)):
         os.dup2(os.open(screen / stream, os.O_WRONLY | os.O_CREAT), descriptor)
     warnings.simplefilter("error")
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = [str(CONSOLE_SCRIPT), *words]
     if first is not None:
         first()

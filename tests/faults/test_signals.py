@@ -4,12 +4,11 @@ import os
 import re
 import shlex
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from cli.harness import CONSOLE_SCRIPT, Ended, Kdal, RunFolder, run_installed
+from cli.harness import Ended, Kdal, RunFolder, run_installed, start_installed
 from faults.conftest import SMALL
 
 LONG = (*SMALL, "recipe.steps=200", "recipe.checks=50")
@@ -52,9 +51,7 @@ def test_a_signal_stops_a_run_and_the_command_that_it_names_goes_on(kdal: Kdal, 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_the_installed_command_stops_and_goes_on_like_that(here: Path, kdal: Kdal, undisturbed, number: int):
-    process = subprocess.Popen(
-        [CONSOLE_SCRIPT, *LONG], cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = start_installed(here, *LONG)
     assert process.stdout
     for line in process.stdout:
         if line.startswith("round 1/3"):

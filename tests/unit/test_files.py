@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kdal_cli.errors import MachineError
-from kdal_cli.files import TEMPORARY, sha256, sweep, write_bytes, write_json
+from kdal_cli.files import TEMPORARY, discard, sha256, sweep, write_bytes, write_json
 
 OLD, NEW = b"old" * 1000, b"new" * 5000
 
@@ -43,6 +43,10 @@ write_bytes(path, b"new" * 5000)
 def kill_a_writer(path: Path, call: str, when: str) -> None:
     process = subprocess.run([sys.executable, "-c", WRITER, str(path), call, when], check=False, capture_output=True)
     assert process.returncode == -signal.SIGKILL, process.stderr
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 def orphans(folder: Path) -> list[Path]:
@@ -127,6 +131,22 @@ def test_a_folder_that_is_a_file_is_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("")
     with pytest.raises(MachineError, match="cannot write"):
         write_bytes(tmp_path / "x" / "y", NEW)
+
+
+def test_a_folder_with_nothing_but_the_request_is_discarded_and_any_other_is_left_alone(tmp_path: Path) -> None:
+    for name in ("asked", "trained", "mine"):
+        (tmp_path / name / ".hydra").mkdir(parents=True)
+        for file in (".hydra/config.yaml", ".lock", "manifest.json", "run.log"):
+            (tmp_path / name / file).write_text("")
+    (tmp_path / "trained" / "ledger.jsonl").write_text("")
+    (tmp_path / "mine" / ".hydra" / "notes.txt").write_text("mine")
+    assert discard(tmp_path / "asked")
+    assert not discard(tmp_path / "trained")
+    discard(tmp_path / "mine")
+    assert not discard(tmp_path / "not there")
+    assert names(tmp_path) == ["mine", "trained"]
+    assert names(tmp_path / "trained") == [".hydra", ".lock", "ledger.jsonl", "manifest.json", "run.log"]
+    assert (tmp_path / "mine" / ".hydra" / "notes.txt").read_text() == "mine"
 
 
 def test_json_is_written_for_people(tmp_path: Path) -> None:

@@ -39,6 +39,11 @@ def learn(images: ImageData, resident: Resident, engine: Engine, notes) -> Learn
     return run
 
 
+def blank(batch: Batch) -> Output:
+    """A teacher with nothing to say, for terms that look at something else."""
+    return Output(torch.zeros(len(batch.ids), 3), torch.zeros(len(batch.ids), 1))
+
+
 def weights(network: Network) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
 
@@ -117,8 +122,7 @@ def test_the_figures_are_the_means_of_the_steps_since_the_last_check(learn: Lear
         seen.append(float(len(seen)))
         return student.logits.sum(1) * 0 + seen[-1]
 
-    teacher = lambda batch: Output(torch.zeros(8, 3), torch.zeros(8, 1))  # noqa: E731
-    learn(make_network(), objective=Objective(1.0, {"counted": Part(counted, 0.5)}), teacher=teacher)
+    learn(make_network(), objective=Objective(1.0, {"counted": Part(counted, 0.5)}), teacher=blank)
     assert [line["counted"] for line in notes.measured] == pytest.approx([0.5 * 3.5, 0.5 * 11.5, 0.5 * 19.5])
 
 
@@ -182,8 +186,7 @@ def test_no_two_steps_draw_the_same_dropout_across_checks_too(learn: Learn, make
         drawn.append(float(torch.rand(())))
         return student.logits.sum(1) * 0
 
-    teacher = lambda batch: Output(torch.zeros(8, 3), torch.zeros(8, 1))  # noqa: E731
-    learn(make_network(), objective=Objective(1.0, {"draw": Part(draw, 1.0, "labelled")}), teacher=teacher)
+    learn(make_network(), objective=Objective(1.0, {"draw": Part(draw, 1.0, "labelled")}), teacher=blank)
     assert len(set(drawn)) == len(drawn) == 24
 
 
@@ -303,9 +306,8 @@ def test_a_loss_that_is_not_finite_stops_it_naming_round_step_and_learning_rate(
     step: int, tmp_path: Path, learn: Learn, make_network
 ) -> None:
     keeper = Album(tmp_path / "s", "a", every=0.0)
-    teacher = lambda batch: Output(torch.zeros(8, 3), torch.zeros(8, 1))  # noqa: E731
     with pytest.raises(MachineError) as stopped:
-        learn(make_network(), objective=spoil_from(step, 24), teacher=teacher, keeper=keeper, what="round 5")
+        learn(make_network(), objective=spoil_from(step, 24), teacher=blank, keeper=keeper, what="round 5")
     rate = QUICK.rate(step / 24)
     assert str(stopped.value) == (
         f"the loss of round 5 is not finite at step {step}, learning rate {rate:g}: lower recipe.lr"
@@ -353,7 +355,7 @@ def test_every_step_is_as_long_as_recipe_and_schedule_say(
                     weight_decay=0.0, schedule=schedule, warmup=0.25, milestones=(0.5,), checks=5)  # fmt: skip
     slope = Objective(0.0, {"slope": Part(lambda student, teacher, batch: student.logits.sum(1), 1.0, "labelled")})
     student, before = make_network(), make_network().body.fc.bias.detach()
-    learn(student, recipe, slope, teacher=lambda batch: Output(torch.zeros(8, 3), torch.zeros(8, 1)))
+    learn(student, recipe, slope, teacher=blank)
     far = walk([recipe.rate(step / 12) for step in range(12)], momentum, nesterov)
     torch.testing.assert_close(before - student.body.fc.bias.detach(), torch.full((3,), far), rtol=1e-4, atol=1e-5)
 

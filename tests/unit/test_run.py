@@ -12,7 +12,7 @@ import torch
 
 from kdal_cli.errors import InUse, UserError
 from kdal_cli.files import TEMPORARY
-from kdal_cli.run import Log, Run, Snapshots, claim, discard
+from kdal_cli.run import Log, Run, Snapshots, claim
 
 CONFIG = {"seed": 3, "data": {"name": "blobs"}, "recipe": {"lr": 0.1}}
 MACHINE = {"device": "cpu", "threads": 1}
@@ -90,22 +90,6 @@ def test_a_folder_that_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
     for folder in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(UserError, match=r"cannot write here: .*choose another hydra\.run\.dir"), claim(folder):
             pass
-
-
-def test_a_folder_with_nothing_but_the_request_is_discarded_and_any_other_is_left_alone(tmp_path: Path) -> None:
-    for name in ("asked", "trained", "mine"):
-        (tmp_path / name / ".hydra").mkdir(parents=True)
-        for file in (".hydra/config.yaml", ".lock", "manifest.json", "run.log"):
-            (tmp_path / name / file).write_text("")
-    (tmp_path / "trained" / "ledger.jsonl").write_text("")
-    (tmp_path / "mine" / ".hydra" / "notes.txt").write_text("mine")
-    assert discard(tmp_path / "asked")
-    assert not discard(tmp_path / "trained")
-    discard(tmp_path / "mine")
-    assert not discard(tmp_path / "not there")
-    assert names(tmp_path) == ["mine", "trained"]
-    assert names(tmp_path / "trained") == [".hydra", ".lock", "ledger.jsonl", "manifest.json", "run.log"]
-    assert (tmp_path / "mine" / ".hydra" / "notes.txt").read_text() == "mine"
 
 
 # What it says of itself.
