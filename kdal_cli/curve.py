@@ -5,6 +5,7 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from kdal_cli.errors import UserError
 from kdal_cli.files import write_bytes
 
 Row = Mapping[str, float]
@@ -20,8 +21,7 @@ class Table:
         self.path = path
         self.rows: list[dict[str, float]] = []
         if path.exists():
-            with path.open(newline="") as file:
-                self.rows = [{key: _number(text) for key, text in row.items()} for row in csv.DictReader(file)]
+            self.rows = _read(path)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -41,6 +41,16 @@ class Table:
 
     def column(self, name: str) -> Sequence[float]:
         return [row[name] for row in self.rows]
+
+
+def _read(path: Path) -> list[dict[str, float]]:
+    """The rows of a file. Raises UserError naming it when it is not what was written there."""
+    try:
+        header, *lines = csv.reader(io.StringIO(path.read_text(encoding="utf-8")), strict=True)
+        return [{key: _number(text) for key, text in zip(header, line, strict=True)} for line in lines]
+    except (ValueError, csv.Error) as error:
+        cure = "restore it from a copy, or start a new run"
+        raise UserError("this table is damaged", where=path, cure=cure) from error
 
 
 def _text(value: float) -> str:

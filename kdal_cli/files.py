@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from kdal_cli.errors import MachineError
+from kdal_cli.errors import MachineError, UserError
 
 TEMPORARY = ".kdal-tmp"
 """How the name of a half-written file ends; one that is found was left by a killed process."""
@@ -38,6 +38,19 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file. Raises UserError naming the file when it is damaged."""
+    try:
+        value = json.loads(path.read_text())
+        if not isinstance(value, dict):
+            raise TypeError(value)
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            "this file is damaged", where=path, cure="restore it from a copy, or start a new run"
+        ) from error
+    return value
 
 
 def sync_folder(folder: Path) -> None:

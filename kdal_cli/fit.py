@@ -134,6 +134,8 @@ def fit(
     decides which check was best. Raises MachineError, naming step and learning rate, when the loss is not finite.
     """
     teacher = teacher if objective.needs_teacher else None
+    if pool is None and any(part.on == "pool" for part in objective.parts.values()):
+        raise UserError("loss.on=pool", where="there is no pool beside the labels", cure="accepted: labelled, both")
     steps, batch = recipe.length(len(labelled)), recipe.batch
     pool_batch = recipe.pool_batch if objective.needs_pool and pool is not None and len(pool) else 0
     feed = Feed(images, labelled, pool, batch, pool_batch, streams)

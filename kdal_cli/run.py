@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from kdal_cli.errors import InUse, UserError
-from kdal_cli.files import sha256, sweep, write_bytes, write_json
+from kdal_cli.files import read_json, sha256, sweep, write_bytes, write_json
 
 PACKAGES = ("kdal", "torchvision", "hydra-core", "numpy", "safetensors")
 SNAPSHOT_SECONDS = 60.0
@@ -45,12 +45,12 @@ class Run:
     @property
     def result(self) -> dict[str, Any] | None:
         path = self.folder / "result.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        return read_json(path) if path.exists() else None
 
     def refuse_other(self, config: Mapping[str, Any]) -> None:
         """Raise UserError when the run in this folder was started with another configuration."""
         path = self.folder / "manifest.json"
-        if path.exists() and json.loads(path.read_text())["config_sha256"] != sha256(config):
+        if path.exists() and read_json(path).get("config_sha256") != sha256(config):
             cure = "put back what it was, or take another folder"
             raise UserError(
                 "the configuration is not the one that this run was started with", where=self.folder, cure=cure
@@ -69,8 +69,8 @@ class Run:
         self.refuse_other(config)
         manifest: dict[str, Any] = {**fixed, "seed": config.get("seed"), "starts": []}
         if path.exists():
-            manifest = json.loads(path.read_text())
-            if manifest["data_sha256"] != data_sha256:
+            manifest = {"starts": [], **read_json(path)}
+            if manifest.get("data_sha256") != data_sha256:
                 cure = "put back what it was, or start a new run"
                 raise UserError("the data was changed since this run started", where=self.folder, cure=cure)
         manifest["starts"].append(start)
