@@ -9,7 +9,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
@@ -49,8 +49,10 @@ def start(stage: str, words: Sequence[str]) -> None:
 @contextmanager
 def kept(overrides: Sequence[str]) -> Iterator[None]:
     """Put the configuration of a run back, where Hydra wrote another over it and the run was refused."""
+    saved: dict[Path, bytes] = {}
     folders = [Path(text.partition("=")[2]) for text in overrides if text.startswith("hydra.run.dir=")]
-    saved = {path: path.read_bytes() for folder in folders for path in folder.glob(".hydra/*.yaml")}
+    with suppress(OSError):  # Hydra itself says what is wrong with a folder
+        saved = {path: path.read_bytes() for folder in folders for path in folder.glob(".hydra/*.yaml")}
     try:
         yield
     except KdalError:

@@ -79,7 +79,7 @@ class TestCheckpoints:
         assert str(weights) in refusal
 
     def test_one_with_other_arguments_of_the_same_architecture_is_told(self, refused, weights: Path):
-        refusal = refused("evaluate", "experiment=smoke", "student.hidden=[64]", f"checkpoint={weights}")
+        refusal = refused("evaluate", "experiment=smoke", "student=mlp", "student.hidden=[64]", f"checkpoint={weights}")
         assert "[128]" in refusal
         assert "[64]" in refusal
 
@@ -105,7 +105,7 @@ class TestCheckpoints:
         state = load_file(weights)
         state["fc.weight"] = torch.zeros(7, 128)
         torch.save(state, here / "wide.pt")
-        refusal = refused("evaluate", "experiment=smoke", "checkpoint=wide.pt")
+        refusal = refused("evaluate", "experiment=smoke", "student=mlp", "checkpoint=wide.pt")
         assert "fc.weight" in refusal
         assert "7×128" in refusal
 
@@ -113,7 +113,7 @@ class TestCheckpoints:
         state = load_file(weights)
         del state["fc.bias"]
         torch.save(state, here / "part.pt")
-        assert "fc.bias" in refused("evaluate", "experiment=smoke", "checkpoint=part.pt")
+        assert "fc.bias" in refused("evaluate", "experiment=smoke", "student=mlp", "checkpoint=part.pt")
 
     def test_weights_that_are_not_numbers_are_told(self, refused, here: Path, weights: Path):
         state = load_file(weights)

@@ -34,6 +34,7 @@ def command_told(ended: Ended) -> list[str]:
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"])
 def test_a_signal_stops_a_run_and_the_command_that_it_names_goes_on(kdal: Kdal, run, undisturbed, name: str):
     number = signal.Signals[name]
+    signal.signal(number, signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)  # whatever nohup left
     running = kdal.start(*LONG, f"hydra.run.dir={run.path}")
     running.wait_for("round 1/3")
     sent = time.monotonic()
@@ -118,7 +119,7 @@ def check_ctrl_c_at_import(here: Path, at: str) -> None:
     assert not list(here.glob("outputs/al-loop/*"))
 
 
-@pytest.mark.parametrize("module", ["hydra.core", "torch.nn", "numpy.linalg", "torchvision"])
+@pytest.mark.parametrize("module", ["hydra.core", "torch.nn", "numpy.linalg"])
 def test_ctrl_c_while_kdal_is_still_importing_is_one_line(here: Path, module: str):
     check_ctrl_c_at_import(here, module)
 
