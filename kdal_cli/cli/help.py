@@ -61,7 +61,9 @@ def _section(conf: Path, group: str, option: str) -> str:
     text = path.read_text()
     comment = next((line.removeprefix("# ") for line in text.splitlines() if line.startswith("# ")), "")
     parents = [f"all of {'='.join(parent)}" for parent in _parents(text, name)]
-    lines = [f"{package or name}.{line}" if line[:1].isalpha() or line[:1] == '"' else line for line in _body(text)]
+    base = conf / name / "_base.yaml"
+    own = [*_body(base.read_text()), *_body(text)] if base.exists() else _body(text)
+    lines = [f"{package or name}.{line}" if line[:1].isalpha() or line[:1] == '"' else line for line in own]
     return "\n".join([f"  {group}={option}    # {comment}", *(f"    {line}" for line in [*parents, *lines])])
 
 
