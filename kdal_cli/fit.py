@@ -24,7 +24,7 @@ from kdal_cli.network import Network
 from kdal_cli.objective import Objective
 from kdal_cli.schedules import Schedule
 from kdal_cli.streams import Streams
-from kdal_cli.types import Batch, Watcher
+from kdal_cli.types import Batch, Examples, Watcher
 from kdal_cli.values import Count, Natural, NonNegative, Positive, Share
 
 WARMUP_START = 1e-3
@@ -82,17 +82,6 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """Images that have been paid for. ids, labels: (M,) int64."""
-
-    ids: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-
-@dataclass(frozen=True)
 class Fitted:
     """What a training was: its length and speed, each weighted loss part over the last chunk, and the best check."""
 
@@ -112,61 +101,99 @@ class Keeper(Protocol):
     def load(self) -> dict[str, Any] | None: ...
 
 
+class Peer(nn.Module):
+    """A network that learns at the same time: the student's teacher and, as its objective says, its pupil.
+
+    Zhang et al. 2018, arXiv:1706.00384, with one difference to the paper's algorithm: both look at the answers of the
+    same step, and each sees the other's without a gradient.
+    """
+
+    def __init__(self, network: Network, objective: Objective) -> None:
+        super().__init__()
+        self.network, self.objective = network, objective
+
+
+@dataclass(frozen=True)
+class Stages:
+    """A training's steps: `first` of terms alone, then `main`. Each stage runs through all schedules by itself."""
+
+    first: int
+    main: int
+
+    def __len__(self) -> int:
+        return self.first + self.main
+
+    def at(self, step: int) -> tuple[bool, float]:
+        """(whether a step is of the first stage, the share of its stage that is done)."""
+        return (True, step / self.first) if step < self.first else (False, (step - self.first) / self.main)
+
+    def bounds(self, checks: int) -> list[int]:
+        """The steps before which everything is measured, evenly over the main stage, from 0 to the end."""
+        return sorted({0, *(self.first + round(self.main * check / checks) for check in range(checks + 1))})
+
+
 def fit(
     student: Network,
     images: Resident,
-    labelled: Labelled,
+    examples: Examples,
     objective: Objective,
     recipe: Recipe,
     engine: Engine,
     streams: Streams,
     watcher: Watcher,
     *,
-    pool: Tensor | None = None,
     teacher: Teacher | None = None,
+    peer: Peer | None = None,
     validate: Callable[[Network], float] | None = None,
     keeper: Keeper | None = None,
     what: str = "training",
 ) -> Fitted:
     """Train `student` in place, for `recipe.length` steps, and return what happened.
 
-    pool: (N,) ids of images without labels that are distilled besides the labelled ones. validate: the accuracy that
+    teacher, peer: whose answers the terms compare with, of which a peer is trained besides. validate: the accuracy that
     decides which check was best. Raises MachineError, naming step and learning rate, when the loss is not finite.
     """
     teacher = teacher if objective.needs_teacher else None
-    if pool is None and any(part.on == "pool" for part in objective.parts.values()):
-        raise UserError("loss.on=pool", where="there is no pool beside the labels", cure="accepted: labelled, both")
-    steps, batch = recipe.length(len(labelled)), recipe.batch
-    pool_batch = recipe.pool_batch if objective.needs_pool and pool is not None and len(pool) else 0
-    feed = Feed(images, labelled, pool, batch, pool_batch, streams)
+    main, batch = recipe.length(len(examples.labels)), recipe.batch
+    steps = Stages(round(objective.first * main), main)
+    pool_batch = recipe.pool_batch if objective.needs_pool and len(examples.pool_ids) else 0
+    feed = Feed(images, examples, batch, pool_batch, streams)
     precision = engine.precision(recipe.precision, student)
-    learners = nn.ModuleList([student, objective])
+    learners = nn.ModuleList([student, objective, *([peer] if peer is not None else [])])
     optimizer = _optimizer(learners, recipe)
     state = _State(learners, optimizer)
-    first = state.load(keeper)
-    bounds = sorted({round(steps * check / recipe.checks) for check in range(recipe.checks + 1)})
+    begun = state.load(keeper)
     losses: dict[str, float] = {}
-    watcher.begin(what, steps)
-    watcher.advance(first, 0)
+    watcher.begin(what, len(steps))
+    watcher.advance(begun, 0)
     started = time.perf_counter()
 
-    for chunk, (start, stop) in enumerate(pairwise(bounds)):
-        if stop <= first:
+    for chunk, (start, stop) in enumerate(pairwise(steps.bounds(recipe.checks))):
+        if stop <= begun:
             continue
         learners.train()
+        if start == steps.first:
+            optimizer.state.clear()  # the main stage starts with no momentum from the first one
         sums: dict[str, Tensor] = {}
+        balance: dict[str, Tensor] = {}
         broken = torch.full((), -1, device=engine.device)  # the first step whose loss was not finite
         with streams.applied("dropout", chunk), memory_told(batch + pool_batch):
             for step, data in zip(range(start, stop), feed.chunk(start, stop), strict=True):
-                progress = step / steps
+                first, progress = steps.at(step)
                 for group in optimizer.param_groups:
                     group["lr"] = recipe.rate(progress)
                 answers = teacher(data) if teacher is not None else None
                 with engine.autocast(precision):
                     output = student(data.pixels)
-                parts = objective(output, answers, data, progress)
+                    theirs = peer.network(data.pixels) if peer is not None else None
+                parts = objective(output, theirs.detach() if theirs else answers, data, progress, first=first)
+                if peer is not None:
+                    back = peer.objective(theirs, output.detach(), data, progress, first=first)
+                    parts |= {f"peer.{name}": part for name, part in back.items()}
                 if not parts:
                     raise UserError("the loss looks at no image", where="loss.on", cure="no pool is left: loss.on=both")
+                if step == stop - 1:
+                    balance = gradient_norms(parts, student)
                 loss = torch.stack(list(parts.values())).sum()
                 optimizer.zero_grad()
                 loss.backward()
@@ -182,42 +209,33 @@ def fit(
         losses = {name: float(total) / (stop - start) for name, total in sums.items()}
         accuracy = {} if validate is None else {"val_accuracy": validate(student)}
         state.keep_best(student, accuracy.get("val_accuracy"))
-        done = (stop - 1) / steps
+        _, done = steps.at(stop - 1)
         figures = {"loss": sum(losses.values()), **losses, "lr": recipe.rate(done), **accuracy}
-        watcher.figures(figures | objective.settings(done))
+        watcher.figures(figures | objective.settings(done) | ratios(balance))
         state.offer(keeper, stop)
 
     watcher.end()
     seconds = time.perf_counter() - started
-    return Fitted(steps, (steps - first) * (batch + pool_batch), seconds, losses, state.best, state.best_accuracy)
+    seen = (len(steps) - begun) * (batch + pool_batch)
+    return Fitted(len(steps), seen, seconds, losses, state.best, state.best_accuracy)
 
 
 class Feed:
     """The batches of a training, addressed by step: the same step gives the same images in the same views, always."""
 
-    def __init__(
-        self,
-        images: Resident,
-        labelled: Labelled,
-        pool: Tensor | None,
-        batch: int,
-        pool_batch: int,
-        streams: Streams,
-    ) -> None:
-        self.images = images
-        self.labels = labelled.labels
-        self.labelled_ids, self.batch = labelled.ids, batch
-        self.labelled_order = Order(len(labelled), images.augment.views, streams.under("labelled"))
-        self.pool_ids, self.pool_batch = pool if pool is not None else labelled.ids[:0], pool_batch
-        self.pool_order = Order(len(self.pool_ids), images.augment.views, streams.under("pool"))
+    def __init__(self, images: Resident, examples: Examples, batch: int, pool_batch: int, streams: Streams) -> None:
+        self.images, self.examples = images, examples
+        self.batch, self.pool_batch = batch, pool_batch
+        self.labelled_order = Order(len(examples.labels), images.augment.views, streams.under("labelled"))
+        self.pool_order = Order(len(examples.pool_ids), images.augment.views, streams.under("pool"))
 
     def chunk(self, start: int, stop: int) -> Iterator[Batch]:
         """The batches of steps `start` to `stop`; their addresses are moved to the device at once, before the first."""
         rows, views = self.labelled_order.draw(start, stop, self.batch)  # (S, L)
-        ids, labels = self.labelled_ids[rows], self.labels[rows].to(self.images.device)
+        ids, labels = self.examples.labelled_ids[rows], self.examples.labels[rows].to(self.images.device)
         if self.pool_batch:
             more, more_views = self.pool_order.draw(start, stop, self.pool_batch)  # (S, B - L)
-            ids, views = torch.cat([ids, self.pool_ids[more]], 1), torch.cat([views, more_views], 1)  # (S, B)
+            ids, views = torch.cat([ids, self.examples.pool_ids[more]], 1), torch.cat([views, more_views], 1)  # (S, B)
         ids, views = ids.to(self.images.device), views.to(self.images.device)
         for step in range(stop - start):
             yield Batch(ids[step], views[step], self.images.at(ids[step], views[step]), labels[step])
@@ -294,9 +312,26 @@ def _finite(network: nn.Module) -> bool:
     return bool(torch.stack([p.detach().isfinite().all() for p in network.parameters()]).all())
 
 
-def _refuse_broken(step: int, recipe: Recipe, steps: int, what: str) -> None:
+def gradient_norms(parts: Mapping[str, Tensor], student: Network) -> dict[str, Tensor]:
+    """‖∂part/∂w‖₂ over the weights of the student, for each weighted part that it hangs on, when there are several."""
+    weights = [p for p in student.parameters() if p.requires_grad]
+    norms: dict[str, Tensor] = {}
+    for name, part in parts.items() if len(parts) > 1 else ():
+        gradients = torch.autograd.grad(part, weights, retain_graph=True, allow_unused=True)
+        if found := [gradient.flatten() for gradient in gradients if gradient is not None]:
+            norms[name] = torch.cat(found).norm()
+    return norms
+
+
+def ratios(norms: Mapping[str, Tensor]) -> dict[str, float]:
+    """The gradient norm of each part beside that of cross-entropy: far above 1 it drowns the labels, far below it is drowned."""
+    ce = norms.get("ce")
+    return {} if ce is None else {f"{name}.grad_ratio": float(n / ce) for name, n in norms.items() if name != "ce"}
+
+
+def _refuse_broken(step: int, recipe: Recipe, steps: Stages, what: str) -> None:
     if step >= 0:
-        rate = recipe.rate(step / steps)
+        rate = recipe.rate(steps.at(step)[1])
         raise MachineError(
             f"the loss of {what} is not finite at step {step}, learning rate {rate:g}", cure="lower recipe.lr"
         )

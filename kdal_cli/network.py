@@ -38,7 +38,7 @@ class Network(nn.Module):
         for path in paths:
             if path not in modules:
                 places = [name for name in modules if name.count(".") < 2 and name]
-                raise UserError(f"no module {path!r} in {type(self.body).__name__}", cure=nearest(path, places))
+                raise UserError(f"no module {path!r}", cure=nearest(path, places))
             if path not in self._tapped:
                 self._tapped.append(path)
                 modules[path].register_forward_hook(partial(self._see, path))
@@ -48,13 +48,46 @@ class Network(nn.Module):
         images = (pixels.float() - self.mean) / self.std
         logits = self.body(images.contiguous(memory_format=torch.channels_last))  # (B, C)
         features, maps = self._seen.pop("features"), {path: self._seen.pop(path) for path in self._tapped}
-        return Output(logits, features, maps)
+        return Output(logits, features, maps, self)
 
     def _see_features(self, module: nn.Module, args: tuple[Tensor, ...]) -> None:
         self._seen["features"] = args[0].flatten(1) if args[0].dim() < 4 else args[0].mean((2, 3))
 
     def _see(self, path: str, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
         self._seen[path] = output
+
+
+def stages(network: Network, image: Tensor) -> tuple[str, ...]:
+    """Where a network is usually looked into, from the first stage to the last: module paths, possibly none.
+
+    What the architecture itself names in `body.stages`; else the module with convolutions that is the last to answer at
+    each size of map, seen on `image` (1, c, H, W) uint8.
+    """
+    named = getattr(network.body, "stages", None)
+    if isinstance(named, tuple):
+        return named
+    seen: dict[torch.Size, str] = {}
+
+    def see(path: str, module: nn.Module, args: tuple[Tensor, ...], output: object) -> None:
+        if isinstance(output, Tensor) and output.dim() == 4 and min(output.shape[2:]) > 1:
+            seen.pop(output.shape[2:], None)  # the last one counts, and its place in the order
+            seen[output.shape[2:]] = path
+
+    inner = [(path, m) for path, m in network.body.named_modules() if path and has_convolutions(m)]
+    hooks = [module.register_forward_hook(partial(see, path)) for path, module in inner]
+    was_training = network.training
+    try:
+        with torch.no_grad():
+            network.eval()(image)
+    finally:
+        network.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    return tuple(seen.values())
+
+
+def has_convolutions(module: nn.Module) -> bool:
+    return any(isinstance(m, nn.Conv2d) for m in module.modules())
 
 
 def classifier(body: nn.Module) -> nn.Module:

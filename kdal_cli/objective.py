@@ -2,13 +2,17 @@
 
     L = w_hard · mean over the labelled part of CE(z_s, y) + Σ_i w_i · mean of term_i over the part it is `on`
 
-The labelled part of a batch comes first (`Batch.labels` has its length), the pool part after it.
+The labelled part of a batch comes first (`Batch.labels` has its length), the pool part after it. A training may have a
+first stage, of terms alone and without labels, before the main one (FitNets, factor transfer).
+
+Axis letters: B batch, C classes, L labelled part.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -47,28 +51,58 @@ class Weighting:
 
 @dataclass(frozen=True)
 class Part:
-    """One weighted term. `scheduled` are the keyword arguments of the call that change over the training."""
+    """One weighted term. `scheduled` are the keyword arguments of the call that change over the training.
+
+    when: in the first stage of the training, in the main one, or in both. standardize: give the term logits of mean 0
+    and deviation 1. sample_weight, min_confidence: see `sample_weights`. asks_teacher: whether the term needs one.
+    """
 
     term: Term
     weight: float | Schedule
     on: Literal["labelled", "pool", "both"] = "both"
     scheduled: Mapping[str, Schedule] = field(default_factory=dict)
+    when: Literal["first", "main", "both"] = "main"
+    standardize: bool = False
+    sample_weight: Literal["all", "right", "confidence"] = "all"
+    min_confidence: float = 0.0
+    asks_teacher: bool = True
+
+    @property
+    def weighs(self) -> bool:
+        """Whether images count differently."""
+        return self.sample_weight != "all" or self.min_confidence > 0
+
+    def __call__(
+        self, student: Output, teacher: Output | None, batch: Batch, progress: float, *, first: bool = False
+    ) -> Tensor:
+        """The weighted mean over the images of `batch`, a scalar. first: in the first stage, for terms that differ there."""
+        if self.standardize:
+            student, teacher = _standardized(student), _standardized(teacher) if teacher else None
+        arguments = {key: schedule(progress) for key, schedule in self.scheduled.items()}
+        term = getattr(self.term, "first", self.term) if first else self.term
+        value = term(student, teacher, batch, **arguments)
+        if self.weighs and teacher is not None:
+            value = value * sample_weights(teacher.logits, batch.labels, self.sample_weight, self.min_confidence)
+        return at(self.weight, progress) * value.mean()
 
 
 class Objective(nn.Module):
-    """The weighted sum. Terms that are modules train with the student, apart from it."""
+    """The weighted sum. Terms that are modules train with the student, apart from it.
 
-    def __init__(self, hard: float = 1.0, parts: Mapping[str, Part] | None = None) -> None:
+    first: the length of the first stage, as a share of the main one; 0 when there is none.
+    """
+
+    def __init__(self, hard: float = 1.0, parts: Mapping[str, Part] | None = None, first: float = 0.0) -> None:
         super().__init__()
-        self.hard = hard
+        self.hard, self.first = hard, first
         self.parts = {name: part for name, part in (parts or {}).items() if part.weight != 0}
         self.learned = nn.ModuleDict({n: p.term for n, p in self.parts.items() if isinstance(p.term, nn.Module)})
-        if not self.hard and not self.parts:
+        if not self.hard and not any(part.when != "first" for part in self.parts.values()):
             raise UserError("every weight of the loss is zero", where="loss", cure="there is nothing to learn from")
 
     @property
     def needs_teacher(self) -> bool:
-        return bool(self.parts)
+        return any(part.asks_teacher for part in self.parts.values())
 
     @property
     def needs_pool(self) -> bool:
@@ -84,20 +118,55 @@ class Objective(nn.Module):
             values |= {f"{name}.{key}": schedule(progress) for key, schedule in part.scheduled.items()}
         return values
 
-    def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """The weighted parts, scalars in float32 or better, by name; their sum is the loss."""
-        student = student.float()
+    def forward(
+        self, student: Output, teacher: Output | None, batch: Batch, progress: float, *, first: bool = False
+    ) -> dict[str, Tensor]:
+        """The weighted parts, scalars in float32 or better, by name; their sum is the loss.
+
+        progress: the share that is done of the stage that the training is in, the first one or the main one.
+        """
+        student, teacher = student.float(), teacher.float() if teacher is not None else None
         labelled = len(batch.labels)
         losses: dict[str, Tensor] = {}
-        if self.hard and labelled:
+        if self.hard and labelled and not first:
             losses["ce"] = self.hard * F.cross_entropy(student.logits[:labelled], batch.labels)
-        if teacher is not None:
-            teacher = teacher.float()
-            for name, part in self.parts.items():
-                rows = {"labelled": slice(0, labelled), "pool": slice(labelled, None), "both": slice(None)}[part.on]
-                if len(batch.ids[rows]) == 0:
-                    continue
-                arguments = {key: schedule(progress) for key, schedule in part.scheduled.items()}
-                value = part.term(student[rows], teacher[rows], batch[rows], **arguments)
-                losses[name] = at(part.weight, progress) * value.mean()
+        for name, part in self.parts.items():
+            rows = {"labelled": slice(0, labelled), "pool": slice(labelled, None), "both": slice(None)}[part.on]
+            now = part.when in ("both", "first" if first else "main")
+            if now and len(batch.ids[rows]) and (teacher is not None or not part.asks_teacher):
+                theirs = teacher[rows] if teacher is not None else None
+                losses[name] = part(student[rows], theirs, batch[rows], progress, first=first)
         return losses
+
+
+def standardized(logits: Tensor) -> Tensor:
+    """(z − mean) / (std + 1e-7) over the classes, std unbiased, (B, C) -> (B, C). Sun et al. 2024, arXiv:2403.01427.
+
+    Unchanged under z → a·z + b, a > 0, but for the 1e-7. Where all logits are equal it is 0, with a gradient of 0.
+    """
+    apart = logits - logits.mean(1, keepdim=True)
+    square = apart.square().sum(1, keepdim=True) / (logits.shape[1] - 1)  # (B, 1)
+    std = torch.where(square > 0, square, 1.0).sqrt() * (square > 0)
+    return apart / (std + 1e-7)
+
+
+def _standardized(output: Output) -> Output:
+    return replace(output, logits=standardized(output.logits))
+
+
+def sample_weights(
+    teacher_logits: Tensor, labels: Tensor, kind: Literal["all", "right", "confidence"], min_confidence: float = 0.0
+) -> Tensor:
+    """How much each image counts, (B, C) and (L,) -> (B,), from the teacher's answers to the unlabelled rest as well.
+
+    right: 0 where the teacher's first choice is not the label, 1 elsewhere and where there is no label. confidence: the
+    teacher's largest probability. all: 1. Then 0 where that probability is below `min_confidence`. The mean that
+    follows divides by B all the same, so that an image without weight counts as one without loss.
+    """
+    confidence, choice = teacher_logits.softmax(1).max(1)  # (B,), (B,)
+    weights = confidence if kind == "confidence" else torch.ones_like(confidence)
+    if kind == "right":
+        labelled = torch.arange(len(choice), device=choice.device) < len(labels)
+        truth = F.pad(labels, (0, len(choice) - len(labels)))
+        weights = torch.where(labelled & (choice != truth), 0.0, weights)
+    return torch.where(confidence < min_confidence, 0.0, weights)

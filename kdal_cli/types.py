@@ -3,8 +3,8 @@
 Axis letters: N images, C classes, D features, H W pixels, B batch, K draws, c channels.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -16,23 +16,30 @@ class Output:
     """What a model returns for a batch.
 
     logits: (B, C), before any softmax. features: (B, D), what enters the classifier. maps: {module path: (B, c, h, w)},
-    only those that were asked for.
+    only those that were asked for. model: who answered, pixels (B, c, H, W) from 0 to 255 -> Output, for the terms that
+    ask about other pixels than those of the batch.
     """
 
     logits: Tensor
     features: Tensor
     maps: Mapping[str, Tensor] = field(default_factory=dict)
+    model: Callable[[Tensor], "Output"] | None = None
 
     def __getitem__(self, rows: slice) -> "Output":
-        return Output(self.logits[rows], self.features[rows], {name: m[rows] for name, m in self.maps.items()})
+        return self.each(lambda x: x[rows])
 
     def float(self) -> "Output":
         """The same in float32 (float64 stays): loss terms are never computed in less."""
-        return Output(_float(self.logits), _float(self.features), {name: _float(m) for name, m in self.maps.items()})
+        return self.each(lambda x: x if x.dtype == torch.float64 else x.float())
 
+    def detach(self) -> "Output":
+        """The same, through which no gradient passes."""
+        return self.each(Tensor.detach)
 
-def _float(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Output":
+        """The same with every tensor changed."""
+        maps = {name: change(m) for name, m in self.maps.items()}
+        return replace(self, logits=change(self.logits), features=change(self.features), maps=maps)
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,28 @@ class Batch:
 
     def __getitem__(self, rows: slice) -> "Batch":
         return Batch(self.ids[rows], self.views[rows], self.pixels[rows], self.labels[rows])
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The images of one training.
+
+    ids: (N,) rows of the data set. labels: (L,) of the first L of them, the labelled ones, all paid for; the others
+    come from the pool, are seen by the terms that need no label, and may come more than once.
+    """
+
+    ids: Tensor
+    labels: Tensor
+
+    @property
+    def labelled_ids(self) -> Tensor:
+        """(L,)"""
+        return self.ids[: len(self.labels)]
+
+    @property
+    def pool_ids(self) -> Tensor:
+        """(N - L,)"""
+        return self.ids[len(self.labels) :]
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from kdal_cli import checkpoint
 from kdal_cli.budget import Budget
 from kdal_cli.build import parts
 from kdal_cli.build.bind import convert, make
+from kdal_cli.build.loss import LossPlan, plan_loss
 from kdal_cli.commands import present
 from kdal_cli.commands._lab import Blueprint, Lab, fingerprint, named
 from kdal_cli.commands._teacher import Teacher, TeacherPlan, find_teacher, publish
@@ -119,8 +120,8 @@ class Bench:
         return parts.blueprint(self.section("student"), self.lab.data.shape, self.trust, "student")
 
     @cached_property
-    def loss(self) -> parts.LossPlan:
-        return parts.loss(self.section("loss"), self.trust, self.lab.data.shape)
+    def loss(self) -> LossPlan:
+        return plan_loss(self.section("loss"), self.trust, self.lab.data.shape)
 
     @cached_property
     def teacher_plan(self) -> TeacherPlan | None:

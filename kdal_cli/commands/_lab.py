@@ -21,10 +21,10 @@ from kdal_cli.objective import Objective
 from kdal_cli.report.display import Display
 from kdal_cli.run import Log, Run
 from kdal_cli.streams import Streams
-from kdal_cli.types import ImageData, Output, Watcher
+from kdal_cli.types import Examples, ImageData, Output, Watcher
 
-MakeObjective = Callable[[Network, Network | None], Objective]
-"""An objective for a student and its teacher; terms that learn take the widths of their adapters from the two."""
+MakeObjective = Callable[[Network, Network | None, Examples], Objective]
+"""An objective for a student, its teacher and the images of a training; adapters take their widths from the two."""
 
 
 @dataclass(frozen=True)
@@ -93,11 +93,16 @@ class Lab:
         return network
 
     def objective(
-        self, make: MakeObjective, student: Network, teacher: Network | None, *address: str | int
+        self,
+        make: MakeObjective,
+        student: Network,
+        teacher: Network | None,
+        examples: Examples,
+        *address: str | int,
     ) -> Objective:
         """What `student` minimises, on the device; adapters are drawn at an address, as weights are."""
         with self.streams.applied("adapters", *address):
-            objective = make(student, teacher)
+            objective = make(student, teacher, examples)
         self.engine.place(objective)
         return objective
 

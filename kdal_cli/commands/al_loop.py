@@ -16,14 +16,14 @@ from kdal_cli.commands._teacher import Teacher
 from kdal_cli.curve import Table
 from kdal_cli.errors import UserError
 from kdal_cli.evidence import Evidence
-from kdal_cli.fit import Fitted, Labelled, Recipe, fit
+from kdal_cli.fit import Fitted, Recipe, fit
 from kdal_cli.infer import Seer, predict
 from kdal_cli.ledger import Ledger, plain_cell
 from kdal_cli.metrics.classification import agreement, measure
 from kdal_cli.network import Network
 from kdal_cli.oracle import Oracle
 from kdal_cli.run import Snapshots
-from kdal_cli.types import Query
+from kdal_cli.types import Examples, Query
 
 Sampler = Callable[[Evidence, int, Generator], Query]
 
@@ -113,19 +113,20 @@ class Loop:
         network = self._start(round, before)
         ids, labels = self.ledger.bought(through=round)
         teacher = self.teacher.network if self.teacher else None
-        objective = lab.objective(self.objective, network, teacher, round)
+        rest = lab.pool[~torch.isin(lab.pool, ids)]
+        examples = Examples(torch.cat([ids, rest]), labels)
+        objective = lab.objective(self.objective, network, teacher, examples, round)
         validation = self.ledger.bought("validation")
         snapshots = Snapshots(lab.run.folder / "training.snapshot", f"round {round}")
         fitted = fit(
             network,
             lab.views(self.recipe.augment),
-            Labelled(ids, labels),
+            examples,
             objective,
             self.recipe,
             lab.engine,
             lab.streams.under("fit", round),
             lab.watcher,
-            pool=lab.pool[~torch.isin(lab.pool, ids)],
             teacher=lab.live(teacher, self.recipe.precision),
             validate=lab.accuracy(*validation),
             keeper=snapshots,

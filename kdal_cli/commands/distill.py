@@ -7,12 +7,13 @@ import torch
 from kdal_cli import checkpoint
 from kdal_cli.commands._lab import Blueprint, Lab, MakeObjective
 from kdal_cli.commands._teacher import Teacher
-from kdal_cli.fit import Labelled, Recipe, fit
+from kdal_cli.fit import Recipe, fit
 from kdal_cli.metrics.classification import agreement
 from kdal_cli.metrics.cost import flops, parameters, throughput
 from kdal_cli.network import Network
 from kdal_cli.objective import Objective
 from kdal_cli.run import Snapshots
+from kdal_cli.types import Examples
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def distill(
     if teacher is not None:
         entries[-1].figures["teacher_agreement"] = agreement(lab.test_output(network).logits, teacher.test_logits)
     if compare and teacher is not None:
-        alone = _train(lab, student, None, lambda student, teacher: Objective(), recipe, "student alone")
+        alone = _train(lab, student, None, lambda *_: Objective(), recipe, "student alone")
         entries.append(_entry(lab, "student alone", alone))
     return entries
 
@@ -55,13 +56,14 @@ def _train(
     role = name.replace(" ", "_")
     network = lab.network(student, "student")
     above = teacher.network if teacher else None
-    objective = lab.objective(make_objective, network, above, "student")
     labels = lab.data.train.labels
+    examples = Examples(lab.pool, labels[lab.pool])
+    objective = lab.objective(make_objective, network, above, examples, "student")
     snapshots = Snapshots(lab.run.folder / f"{role}.snapshot", role)
     fit(
         network,
         lab.views(recipe.augment),
-        Labelled(lab.pool, labels[lab.pool]),
+        examples,
         objective,
         recipe,
         lab.engine,

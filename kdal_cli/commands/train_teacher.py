@@ -4,11 +4,12 @@ from dataclasses import replace
 
 from kdal_cli.checkpoint import Card
 from kdal_cli.commands._lab import Blueprint, Lab
-from kdal_cli.fit import Labelled, Recipe, fit
+from kdal_cli.fit import Recipe, fit
 from kdal_cli.network import Network
 from kdal_cli.objective import Objective
 from kdal_cli.run import Snapshots
 from kdal_cli.streams import Streams
+from kdal_cli.types import Examples
 
 
 def train_teacher(lab: Lab, blueprint: Blueprint, recipe: Recipe, seed: int) -> tuple[Network, Card]:
@@ -19,14 +20,14 @@ def train_teacher(lab: Lab, blueprint: Blueprint, recipe: Recipe, seed: int) -> 
     """
     lab = replace(lab, streams=Streams(seed))
     network = lab.network(blueprint, "teacher")
-    labelled = Labelled(lab.pool, lab.data.train.labels[lab.pool])
+    examples = Examples(lab.pool, lab.data.train.labels[lab.pool])
     validate = lab.accuracy(lab.validation, lab.data.train.labels[lab.validation])
     snapshots = Snapshots(lab.run.folder / "training.snapshot", "teacher")
     streams = lab.streams.under("fit", "teacher")
     fit(
         network,
         lab.views(recipe.augment),
-        labelled,
+        examples,
         Objective(),
         recipe,
         lab.engine,
@@ -37,5 +38,5 @@ def train_teacher(lab: Lab, blueprint: Blueprint, recipe: Recipe, seed: int) -> 
         what=f"teacher {blueprint.spec['name']}",
     )
     snapshots.clear()
-    trained_on = {"data": lab.data.name, "labels": len(labelled), "validation_labels": len(lab.validation)}
+    trained_on = {"data": lab.data.name, "labels": len(lab.pool), "validation_labels": len(lab.validation)}
     return network, lab.card("teacher", blueprint, trained_on, lab.measure_test(network))

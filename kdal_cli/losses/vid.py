@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdal_cli.errors import UserError
-from kdal_cli.types import Batch, Output
+from kdal_cli.losses._maps import Places, pairs, pooled
+from kdal_cli.types import Batch, Examples, Output
 from kdal_cli.values import Positive
 
 SMALLEST_VARIANCE = 1e-5
@@ -29,19 +30,17 @@ class Vid(nn.Module):
         self,
         student: Output,
         teacher: Output,
+        examples: Examples,
         *,
-        layers: Sequence[str],
+        layers: Places = "stages",
         teacher_layers: Sequence[str] | None = None,
         initial_variance: Positive = 5.0,
     ) -> None:
         super().__init__()
-        theirs = teacher_layers or layers
-        if len(layers) != len(theirs):
-            raise UserError(f"teacher_layers={list(theirs)}", cure=f"as many paths as layers={list(layers)}")
         if initial_variance <= SMALLEST_VARIANCE:
             raise UserError(f"initial_variance={initial_variance:g}", cure=f"accepted: above {SMALLEST_VARIANCE:g}")
-        self.pairs = list(zip(layers, theirs, strict=True))
-        widths = [(student.maps[s].shape[1], teacher.maps[t].shape[1]) for s, t in self.pairs]
+        self.layers, self.teacher_layers = layers, teacher_layers
+        widths = [(s.shape[1], t.shape[1]) for s, t in pairs(student, teacher, layers, teacher_layers)]
         self.means = nn.ModuleList(_regressor(narrow, wide) for narrow, wide in widths)
         wanted = initial_variance - SMALLEST_VARIANCE
         rho = wanted + math.log(-math.expm1(-wanted))  # the inverse of softplus
@@ -49,9 +48,9 @@ class Vid(nn.Module):
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> Tensor:
         total = student.logits.new_zeros(len(student.logits))  # (B,)
-        for (s, t), mean, rho in zip(self.pairs, self.means, self.rhos, strict=True):
-            theirs = teacher.maps[t]  # (B, c, h, w)
-            ours = F.adaptive_avg_pool2d(mean(student.maps[s]), (theirs.shape[2], theirs.shape[3]))  # (B, c, h, w)
+        maps = pairs(student, teacher, self.layers, self.teacher_layers)
+        for (ours, theirs), mean, rho in zip(maps, self.means, self.rhos, strict=True):
+            ours = pooled(mean(ours), theirs.shape[2], theirs.shape[3])  # (B, c, h, w) of the teacher
             variance = F.softplus(rho)[:, None, None] + SMALLEST_VARIANCE  # (c, 1, 1)
             total = total + 0.5 * ((ours - theirs).square() / variance + variance.log()).mean((1, 2, 3))
         return total

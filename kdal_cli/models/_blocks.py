@@ -74,3 +74,9 @@ def blocks_per_stage(family: str, depth: int, layers: int, extra: int, known: st
             f"no {family} has {depth} layers", where="depth", cure=f"use {layers}n + {extra}, as in {known}"
         )
     return n
+
+
+def staged(net: nn.Sequential, *stages: str) -> nn.Sequential:
+    """The same net, with the module paths where distillation looks into it, from the first stage to the last."""
+    net.stages = stages  # type: ignore[assignment]
+    return net

@@ -9,7 +9,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from kdal_cli.errors import UserError
-from kdal_cli.models._blocks import GlobalAveragePool, chain, conv1x1, conv3x3, initialise, stage
+from kdal_cli.models._blocks import GlobalAveragePool, chain, conv1x1, conv3x3, initialise, stage, staged
 from kdal_cli.types import Shape
 from kdal_cli.values import Count, Positive
 
@@ -42,7 +42,7 @@ def mobilenet_v2(shape: Shape, *, width: Positive = 0.5, expansion: Count = 6) -
         pool=GlobalAveragePool(),
         classifier=nn.Sequential(nn.Linear(last, shape.classes)),
     )
-    return initialise(net, linear_std=0.01)
+    return staged(initialise(net, linear_std=0.01), "blocks.1", "blocks.2", "blocks.4", "blocks.6")
 
 
 class InvertedResidual(nn.Module):

@@ -15,6 +15,7 @@ from kdal_cli.models._blocks import (
     initialise,
     shortcut,
     stage,
+    staged,
 )
 from kdal_cli.types import Shape
 from kdal_cli.values import Count
@@ -31,7 +32,7 @@ def resnet(shape: Shape, *, depth: Count, widths: tuple[Count, ...] = (16, 16, 3
     if len(widths) != 4:
         raise UserError(f"{len(widths)} widths", where="widths", cure="give four: of the stem and of each stage")
     stem, first, second, third = widths
-    return initialise(
+    net = initialise(
         chain(
             conv1=conv3x3(shape.channels, stem),
             bn1=nn.BatchNorm2d(stem),
@@ -43,6 +44,7 @@ def resnet(shape: Shape, *, depth: Count, widths: tuple[Count, ...] = (16, 16, 3
             fc=nn.Linear(third, shape.classes),
         )
     )
+    return staged(net, "layer1", "layer2", "layer3")
 
 
 class BasicBlock(nn.Module):

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdal_cli.errors import UserError
-from kdal_cli.models._blocks import GlobalAveragePool, chain, conv1x1, conv3x3, initialise, shortcut, stage
+from kdal_cli.models._blocks import GlobalAveragePool, chain, conv1x1, conv3x3, initialise, shortcut, stage, staged
 from kdal_cli.types import Shape
 
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -24,7 +24,7 @@ def resnet_bottleneck(shape: Shape, *, depth: Literal[50, 101, 152] = 50) -> nn.
     if depth not in BLOCKS:
         raise UserError(f"no bottleneck ResNet has {depth} layers", where="depth", cure="use 50, 101 or 152")
     first, second, third, fourth = BLOCKS[depth]
-    return initialise(
+    net = initialise(
         chain(
             conv1=conv3x3(shape.channels, 64),
             bn1=nn.BatchNorm2d(64),
@@ -37,6 +37,7 @@ def resnet_bottleneck(shape: Shape, *, depth: Literal[50, 101, 152] = 50) -> nn.
             linear=nn.Linear(2048, shape.classes),
         )
     )
+    return staged(net, "layer1", "layer2", "layer3", "layer4")
 
 
 class Bottleneck(nn.Module):

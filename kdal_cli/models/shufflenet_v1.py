@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdal_cli.errors import UserError
-from kdal_cli.models._blocks import GlobalAveragePool, chain, conv1x1, conv3x3, stage
+from kdal_cli.models._blocks import GlobalAveragePool, chain, conv1x1, conv3x3, stage, staged
 from kdal_cli.types import Shape
 
 STEM = 24
@@ -29,7 +29,7 @@ def shufflenet_v1(shape: Shape, *, groups: Literal[1, 2, 3] = 3) -> nn.Module:
         raise UserError(f"no ShuffleNet here has {groups} groups", where="groups", cure="use 1, 2 or 3")
     width = WIDTH[groups]
     unit = partial(ShuffleUnit, groups=groups)
-    return chain(
+    net = chain(
         conv1=conv1x1(shape.channels, STEM),
         bn1=nn.BatchNorm2d(STEM),
         relu=nn.ReLU(),
@@ -39,6 +39,7 @@ def shufflenet_v1(shape: Shape, *, groups: Literal[1, 2, 3] = 3) -> nn.Module:
         pool=GlobalAveragePool(),
         linear=nn.Linear(4 * width, shape.classes),
     )
+    return staged(net, "layer1", "layer2", "layer3")
 
 
 class ShuffleUnit(nn.Module):

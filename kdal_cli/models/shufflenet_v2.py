@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdal_cli.errors import UserError, nearest
-from kdal_cli.models._blocks import GlobalAveragePool, chain, conv1x1, conv3x3, stage
+from kdal_cli.models._blocks import GlobalAveragePool, chain, conv1x1, conv3x3, stage, staged
 from kdal_cli.types import Shape
 
 STEM = 24
@@ -32,7 +32,7 @@ def shufflenet_v2(shape: Shape, *, size: Literal["x0_5", "x1_0", "x1_5", "x2_0"]
     if size not in WIDTHS:
         raise UserError(f"no ShuffleNetV2 has size {size!r}", where="size", cure=nearest(str(size), WIDTHS))
     first, second, third, last = WIDTHS[size]
-    return chain(
+    net = chain(
         conv1=conv1x1(shape.channels, STEM),
         bn1=nn.BatchNorm2d(STEM),
         relu=nn.ReLU(),
@@ -45,6 +45,7 @@ def shufflenet_v2(shape: Shape, *, size: Literal["x0_5", "x1_0", "x1_5", "x2_0"]
         pool=GlobalAveragePool(),
         linear=nn.Linear(last, shape.classes),
     )
+    return staged(net, "layer1", "layer2", "layer3")
 
 
 def _unit(inputs: int, outputs: int, stride: int) -> nn.Module:

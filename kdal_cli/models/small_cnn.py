@@ -3,7 +3,7 @@
 from torch import nn
 
 from kdal_cli.errors import UserError
-from kdal_cli.models._blocks import GlobalAveragePool, chain, conv3x3, initialise
+from kdal_cli.models._blocks import GlobalAveragePool, chain, conv3x3, initialise, staged
 from kdal_cli.types import Shape
 from kdal_cli.values import Count, Share
 
@@ -15,7 +15,7 @@ def small_cnn(shape: Shape, *, width: Count = 32, dropout: Share = 0.0) -> nn.Mo
     """
     if min(shape.height, shape.width) < 4:
         raise UserError(f"images of {shape.height} × {shape.width} are too small", cure="small_cnn needs 4 × 4 pixels")
-    return initialise(
+    net = initialise(
         chain(
             stage1=_stage(shape.channels, width),
             pool1=nn.MaxPool2d(2),
@@ -27,6 +27,7 @@ def small_cnn(shape: Shape, *, width: Count = 32, dropout: Share = 0.0) -> nn.Mo
             fc=nn.Linear(4 * width, shape.classes),
         )
     )
+    return staged(net, "stage1", "stage2", "stage3")
 
 
 def _stage(inputs: int, outputs: int) -> nn.Sequential:

@@ -9,7 +9,7 @@ from typing import Literal
 from torch import nn
 
 from kdal_cli.errors import UserError
-from kdal_cli.models._blocks import GlobalAveragePool, chain, initialise
+from kdal_cli.models._blocks import GlobalAveragePool, chain, initialise, staged
 from kdal_cli.types import Shape
 
 CONVOLUTIONS = {
@@ -46,7 +46,8 @@ def vgg(shape: Shape, *, depth: Literal[8, 11, 13, 16, 19]) -> nn.Module:
     if side < 64:
         steps["pool3"] = nn.Identity()
     steps["pool4"] = GlobalAveragePool()
-    return initialise(chain(**steps, classifier=nn.Linear(inputs, shape.classes)), linear_std=0.01)
+    net = initialise(chain(**steps, classifier=nn.Linear(inputs, shape.classes)), linear_std=0.01)
+    return staged(net, "relu1", "relu2", "relu3", "relu4")
 
 
 def _block(inputs: int, outputs: int, count: int) -> nn.Sequential:

@@ -8,7 +8,16 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdal_cli.models._blocks import GlobalAveragePool, blocks_per_stage, chain, conv1x1, conv3x3, initialise, stage
+from kdal_cli.models._blocks import (
+    GlobalAveragePool,
+    blocks_per_stage,
+    chain,
+    conv1x1,
+    conv3x3,
+    initialise,
+    stage,
+    staged,
+)
 from kdal_cli.types import Shape
 from kdal_cli.values import Count, Share
 
@@ -33,7 +42,7 @@ def wrn(shape: Shape, *, depth: Count, width: Count, dropout: Share = 0.0) -> nn
         fc=(fc := nn.Linear(third, shape.classes)),
     )
     nn.init.zeros_(fc.bias)
-    return initialise(net)
+    return staged(initialise(net), "block1", "block2", "block3")
 
 
 class PreactivationBlock(nn.Module):

@@ -16,18 +16,19 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 import kdal_cli.losses
-from kdal_cli.build import parts
+from kdal_cli.build.loss import plan_loss
 from kdal_cli.build.registry import names
 from kdal_cli.engine import Engine
 from kdal_cli.infer import LiveTeacher
 from kdal_cli.models.resnet import resnet
 from kdal_cli.network import Network
 from kdal_cli.objective import Objective
-from kdal_cli.types import Batch, Output, Shape
+from kdal_cli.types import Batch, Examples, Output, Shape
 
 CONF = Path(__file__).parents[2] / "conf" / "loss"
 FILES = sorted(path.stem for path in CONF.glob("*.yaml") if not path.name.startswith("_"))
 SHAPE = Shape(3, 8, 8, 5)
+EXAMPLES = Examples(torch.arange(16), torch.arange(16) % 5)
 CPU = Engine(torch.device("cpu"))
 
 NO_TERMS = {"none"}  # labels only
@@ -94,7 +95,7 @@ def bench(name: str, **changes: Any) -> Bench:
     student, teacher = network(0, 8, 8, 16, 24), network(1, 8, 16, 24, 32)
     with torch.random.fork_rng():
         torch.manual_seed(2)
-        objective = parts.loss({**section(name), **changes}, [], SHAPE)(student, teacher)
+        objective = plan_loss({**section(name), **changes}, [], SHAPE)(student, teacher, EXAMPLES)
     return Bench(student.train(), teacher, LiveTeacher(teacher, CPU, "fp32"), objective.train())
 
 
@@ -165,7 +166,7 @@ def test_it_is_never_negative(name: str) -> None:
 @pytest.mark.parametrize("key", sorted(NOT_ZERO_AT_EQUALITY.keys() & set(FILES)))
 def test_an_exception_to_zero_at_equality_is_one(key: str) -> None:
     teacher, student = network(1, 8, 16, 24, 32), network(1, 8, 16, 24, 32)
-    objective = parts.loss(section(key), [], SHAPE)(student, teacher)
+    objective = plan_loss(section(key), [], SHAPE)(student, teacher, EXAMPLES)
     answers = teacher.eval()(BATCH.pixels)
     assert objective.parts[key].term(answers, answers, BATCH).mean().abs() > 1e-3
 
@@ -305,7 +306,7 @@ def test_with_every_weight_of_the_teacher_at_zero_a_step_has_the_bits_of_plain_c
 
 @with_all
 def test_its_plan_says_weights_and_terms_before_anything_is_spent(name: str) -> None:
-    plan = parts.loss(section(name), [], SHAPE)
+    plan = plan_loss(section(name), [], SHAPE)
     assert plan.needs_teacher == (name not in NO_TERMS)
     assert plan.sentence.startswith(f"w_hard {plan.hard:g}, w_soft {plan.soft:g}: ")
     assert all(f" {key}(" in plan.sentence for key in plan.terms)

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdal_cli.data._augment import Resident
-from kdal_cli.fit import Feed, Labelled, Order
+from kdal_cli.fit import Feed, Order
 from kdal_cli.streams import Streams
-from kdal_cli.types import ImageData
+from kdal_cli.types import Examples, ImageData
 
 
 @given(size=st.integers(1, 40), batch=st.integers(1, 50), cut=st.integers(0, 12))
@@ -47,7 +47,7 @@ def feed(images: ImageData, resident: Resident) -> Feed:
     """20 labelled images of odd ids, the pool of even ones."""
     labelled = torch.arange(1, 41, 2)
     pool = torch.arange(0, 96, 2)
-    return Feed(resident, Labelled(labelled, images.train.labels[labelled]), pool, 6, 5, Streams(3))
+    return Feed(resident, Examples(torch.cat([labelled, pool]), images.train.labels[labelled]), 6, 5, Streams(3))
 
 
 def test_a_batch_is_labelled_images_with_their_labels_and_then_pool_images_without(
@@ -70,7 +70,7 @@ def test_a_step_has_the_same_batch_wherever_a_chunk_begins(feed: Feed) -> None:
 
 def test_the_labelled_stream_does_not_depend_on_the_pool(images, resident, feed: Feed) -> None:
     """So that a student with a teacher and one without see the same labelled images in the same views."""
-    alone = Feed(resident, Labelled(feed.labelled_ids, feed.labels), None, 6, 0, Streams(3))
+    alone = Feed(resident, Examples(feed.examples.labelled_ids, feed.examples.labels), 6, 0, Streams(3))
     for one, two in zip(feed.chunk(0, 10), alone.chunk(0, 10), strict=True):
         assert torch.equal(one.ids[:6], two.ids)
         assert torch.equal(one.views[:6], two.views)
@@ -78,7 +78,7 @@ def test_the_labelled_stream_does_not_depend_on_the_pool(images, resident, feed:
 
 def test_labelled_and_pool_images_are_shuffled_each_in_their_own_way(images, resident) -> None:
     ids = torch.arange(20)
-    feed = Feed(resident, Labelled(ids, images.train.labels[:20]), ids + 40, 20, 20, Streams(3))
+    feed = Feed(resident, Examples(torch.cat([ids, ids + 40]), images.train.labels[:20]), 20, 20, Streams(3))
     (batch,) = feed.chunk(0, 1)
     assert batch.ids[:20].tolist() != (batch.ids[20:] - 40).tolist()
     assert batch.views[:20].tolist() != batch.views[20:].tolist()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from kdal_cli.data._augment import Augment, Resident
 from kdal_cli.engine import Engine
 from kdal_cli.errors import KdalError, MachineError
-from kdal_cli.fit import Fitted, Labelled, Recipe, fit
+from kdal_cli.fit import Fitted, Recipe, fit
 from kdal_cli.infer import LiveTeacher, predict
 from kdal_cli.losses.kd import kd
 from kdal_cli.network import Network
@@ -21,7 +21,7 @@ from kdal_cli.objective import Objective, Part
 from kdal_cli.run import Snapshots
 from kdal_cli.schedules import Schedule
 from kdal_cli.streams import Streams
-from kdal_cli.types import Batch, ImageData, Output
+from kdal_cli.types import Batch, Examples, ImageData, Output
 
 QUICK = Recipe(steps=24, batch=8, pool_batch=4, lr=0.1, checks=3)
 Learn = Callable[..., Fitted]
@@ -32,9 +32,10 @@ def learn(images: ImageData, resident: Resident, engine: Engine, notes) -> Learn
     """`learn(student, recipe, labels=…, …)`: train on the first images, everything else by default."""
 
     def run(student: Network, recipe: Recipe = QUICK, objective: Objective | None = None, labels: int = 40, **rest):
-        labelled = Labelled(torch.arange(labels), images.train.labels[:labels])
+        pool = rest.pop("pool", torch.arange(0))
+        examples = Examples(torch.cat([torch.arange(labels), pool]), images.train.labels[:labels])
         watcher, seen = rest.pop("watcher", notes), rest.pop("images", resident)
-        return fit(student, seen, labelled, objective or Objective(), recipe, engine, Streams(7), watcher, **rest)
+        return fit(student, seen, examples, objective or Objective(), recipe, engine, Streams(7), watcher, **rest)
 
     return run
 
@@ -79,13 +80,12 @@ def test_from_a_teacher_it_learns_classes_of_which_it_was_shown_no_label(
     fit(
         student,
         plain,
-        Labelled(cats, images.train.labels[cats]),
+        Examples(torch.cat([cats, torch.arange(96)]), images.train.labels[cats]),
         Objective(0.1, {"kd": Part(kd, 0.9, "pool")}),
         Recipe(steps=200, batch=2, pool_batch=32, lr=0.02),
         engine,
         Streams(0),
         Silent(),
-        pool=torch.arange(96),
         teacher=LiveTeacher(teacher, engine, "fp32"),
     )
     assert accuracy(student, images) >= 0.95
@@ -198,7 +198,7 @@ def test_a_student_that_comes_in_eval_mode_trains_with_its_dropout_on_all_the_sa
 
 
 def test_another_address_is_another_training(images, resident, engine, make_network) -> None:
-    labelled, ends = Labelled(torch.arange(40), images.train.labels[:40]), []
+    labelled, ends = Examples(torch.arange(40), images.train.labels[:40]), []
     for round in (0, 1):
         student = make_network()
         fit(student, resident, labelled, Objective(), QUICK, engine, Streams(7).under("fit", round), Silent())

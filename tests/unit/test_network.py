@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from kdal_cli.data._augment import Resident
 from kdal_cli.engine import Engine
 from kdal_cli.errors import UserError
-from kdal_cli.fit import Labelled, Recipe, fit
+from kdal_cli.fit import Recipe, fit
 from kdal_cli.infer import LiveTeacher
 from kdal_cli.losses.kd import kd
 from kdal_cli.models.mlp import mlp
@@ -17,7 +17,7 @@ from kdal_cli.models.small_cnn import small_cnn
 from kdal_cli.network import Network, classifier, freeze
 from kdal_cli.objective import Objective, Part
 from kdal_cli.streams import Streams
-from kdal_cli.types import ImageData, Shape
+from kdal_cli.types import Examples, ImageData, Shape
 
 SHAPE = Shape(3, 8, 8, 5)
 MEAN, STD = (0.5, 0.25, 0.75), (0.1, 0.2, 0.4)
@@ -134,13 +134,12 @@ def test_weights_and_buffers_of_a_teacher_have_the_same_bits_after_a_distillatio
     fit(
         student,
         resident,
-        Labelled(torch.arange(20), images.train.labels[:20]),
+        Examples(torch.arange(96), images.train.labels[:20]),
         Objective(0.1, {"kd": Part(kd, 0.9)}),
         Recipe(steps=15, batch=8, pool_batch=8, optimizer=optimizer, checks=2),  # type: ignore[arg-type]
         engine,
         Streams(0),
         notes,
-        pool=torch.arange(20, 96),
         teacher=live,
     )
     assert not torch.equal(student.body.fc.weight, weights)

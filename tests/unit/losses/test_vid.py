@@ -12,8 +12,9 @@ from torch import Tensor
 from kdal_cli.errors import UserError
 from kdal_cli.losses.vid import Vid
 from kdal_cli.objective import Objective, Part
-from kdal_cli.types import Batch, Output
+from kdal_cli.types import Batch, Examples, Output
 
+EXAMPLES = Examples(torch.arange(2), torch.arange(0))
 BATCH = Batch(torch.arange(2), torch.zeros(2), torch.zeros(2, 1, 1, 1), torch.zeros(0, dtype=torch.int64))
 
 
@@ -41,7 +42,7 @@ def variances(term: Vid) -> list[float]:
 
 def test_the_value_is_the_gaussian_log_density_averaged_over_channels_and_places() -> None:
     student, teacher = maps(0), maps(1)
-    term = as_is(Vid(shown(a=student), shown(a=teacher), layers=["a"]))
+    term = as_is(Vid(shown(a=student), shown(a=teacher), EXAMPLES, layers=["a"]))
     term.rhos[0].data = torch.tensor([0.3, -1.2])
     variance = variances(term)
     expected = []
@@ -58,16 +59,16 @@ def test_the_value_is_the_gaussian_log_density_averaged_over_channels_and_places
 
 def test_several_layers_add_up_and_a_pair_may_have_two_names() -> None:
     student, teacher = shown(a=maps(2), b=maps(3, 3)), shown(x=maps(4), y=maps(5, 3))
-    both = as_is(Vid(student, teacher, layers=["a", "b"], teacher_layers=["x", "y"]))
-    first = as_is(Vid(student, teacher, layers=["a"], teacher_layers=["x"]))
-    second = as_is(Vid(student, teacher, layers=["b"], teacher_layers=["y"]))
+    both = as_is(Vid(student, teacher, EXAMPLES, layers=["a", "b"], teacher_layers=["x", "y"]))
+    first = as_is(Vid(student, teacher, EXAMPLES, layers=["a"], teacher_layers=["x"]))
+    second = as_is(Vid(student, teacher, EXAMPLES, layers=["b"], teacher_layers=["y"]))
     total = first(student, teacher, BATCH) + second(student, teacher, BATCH)
     torch.testing.assert_close(both(student, teacher, BATCH), total)
 
 
 def test_a_larger_map_of_the_student_is_averaged_to_the_teachers_size() -> None:
     student, teacher = maps(6, side=4), maps(7, side=2)
-    term = as_is(Vid(shown(a=student), shown(a=teacher), layers=["a"]))
+    term = as_is(Vid(shown(a=student), shown(a=teacher), EXAMPLES, layers=["a"]))
     pooled = student.unfold(2, 2, 2).unfold(3, 2, 2).mean((4, 5))
     on_pooled = term(shown(a=pooled), shown(a=teacher), BATCH)
     torch.testing.assert_close(term(shown(a=student), shown(a=teacher), BATCH), on_pooled)
@@ -75,7 +76,7 @@ def test_a_larger_map_of_the_student_is_averaged_to_the_teachers_size() -> None:
 
 def test_the_regressor_goes_from_the_students_width_to_the_teachers() -> None:
     student, teacher = shown(a=maps(8, channels=2)), shown(a=maps(9, channels=5))
-    term = Vid(student, teacher, layers=["a"])
+    term = Vid(student, teacher, EXAMPLES, layers=["a"])
     assert term(student, teacher, BATCH).shape == (2,)
     assert term.rhos[0].shape == (5,)
 
@@ -83,7 +84,7 @@ def test_the_regressor_goes_from_the_students_width_to_the_teachers() -> None:
 @pytest.mark.parametrize("wanted", [1e-4, 0.1, 1.0, 5.0, 80.0, 1e3])
 def test_the_initial_variance_is_the_one_asked_for(wanted: float) -> None:
     output = shown(a=maps(10))
-    term = Vid(output, output, layers=["a"], initial_variance=wanted)
+    term = Vid(output, output, EXAMPLES, layers=["a"], initial_variance=wanted)
     assert variances(term) == pytest.approx([wanted, wanted], rel=1e-3)
 
 
@@ -91,19 +92,19 @@ def test_the_initial_variance_is_the_one_asked_for(wanted: float) -> None:
 def test_a_variance_that_cannot_be_is_refused_in_a_sentence(wanted: float) -> None:
     output = shown(a=maps(10))
     with pytest.raises(UserError, match="initial_variance"):
-        Vid(output, output, layers=["a"], initial_variance=wanted)
+        Vid(output, output, EXAMPLES, layers=["a"], initial_variance=wanted)
 
 
 def test_as_many_layers_of_the_teacher_as_of_the_student_are_asked_for_in_a_sentence() -> None:
     output = shown(a=maps(10), b=maps(11))
     with pytest.raises(UserError, match="teacher_layers"):
-        Vid(output, output, layers=["a", "b"], teacher_layers=["a"])
+        Vid(output, output, EXAMPLES, layers=["a", "b"], teacher_layers=["a"])
 
 
 def test_the_variance_receives_a_gradient_which_is_that_of_the_formula() -> None:
     """∂/∂σ² of ½[e²/σ² + log σ²] is ½[1/σ² − e²/σ⁴], and dσ²/dρ = sigmoid(ρ)."""
     student, teacher = maps(11), maps(12)
-    term = as_is(Vid(shown(a=student), shown(a=teacher), layers=["a"]))
+    term = as_is(Vid(shown(a=student), shown(a=teacher), EXAMPLES, layers=["a"]))
     term(shown(a=student), shown(a=teacher), BATCH).mean().backward()
     variance = torch.tensor(variances(term))
     error = (student - teacher).square().mean((0, 2, 3))  # (c,)
@@ -114,7 +115,7 @@ def test_the_variance_receives_a_gradient_which_is_that_of_the_formula() -> None
 def test_training_finds_the_variance_that_the_data_has() -> None:
     """With the mean held still the best σ² of a channel is its mean squared error."""
     student, teacher = maps(13), maps(14)
-    term = as_is(Vid(shown(a=student), shown(a=teacher), layers=["a"], initial_variance=0.5))
+    term = as_is(Vid(shown(a=student), shown(a=teacher), EXAMPLES, layers=["a"], initial_variance=0.5))
     optimizer = torch.optim.Adam(term.rhos.parameters(), lr=0.05)
     for _ in range(600):
         optimizer.zero_grad()
@@ -125,7 +126,7 @@ def test_training_finds_the_variance_that_the_data_has() -> None:
 
 def test_its_parameters_are_the_objectives_and_so_train_beside_the_student() -> None:
     output = shown(a=maps(15))
-    term = Vid(output, output, layers=["a"])
+    term = Vid(output, output, EXAMPLES, layers=["a"])
     mine = {id(p) for p in Objective(1.0, {"vid": Part(term, 1.0)}).parameters()}
     assert mine == {id(p) for p in term.parameters()}
     assert {id(p) for p in term.rhos} < mine
@@ -133,7 +134,7 @@ def test_its_parameters_are_the_objectives_and_so_train_beside_the_student() -> 
 
 def test_mean_and_variance_have_the_derivatives_of_finite_differences() -> None:
     teacher = shown(a=maps(16).double())
-    term = as_is(Vid(teacher, teacher, layers=["a"])).double()
+    term = as_is(Vid(teacher, teacher, EXAMPLES, layers=["a"])).double()
     for parameter in term.parameters():
         parameter.data = parameter.data.double()
     student = maps(17).double().requires_grad_()
