@@ -324,7 +324,7 @@ def gradient_norms(parts: Mapping[str, Tensor], student: Network) -> dict[str, T
 
 
 def ratios(norms: Mapping[str, Tensor]) -> dict[str, float]:
-    """The gradient norm of each part beside that of cross-entropy: far above 1 it drowns the labels, far below it is drowned."""
+    """The gradient norm of each part over that of cross-entropy: where it is far above 1 the labels are drowned."""
     ce = norms.get("ce")
     return {} if ce is None else {f"{name}.grad_ratio": float(n / ce) for name, n in norms.items() if name != "ce"}
 

@@ -75,7 +75,7 @@ class Part:
     def __call__(
         self, student: Output, teacher: Output | None, batch: Batch, progress: float, *, first: bool = False
     ) -> Tensor:
-        """The weighted mean over the images of `batch`, a scalar. first: in the first stage, for terms that differ there."""
+        """The weighted mean over the images of `batch`, a scalar. first: whether this is the first stage."""
         if self.standardize:
             student, teacher = _standardized(student), _standardized(teacher) if teacher else None
         arguments = {key: schedule(progress) for key, schedule in self.scheduled.items()}

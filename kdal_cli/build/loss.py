@@ -34,7 +34,7 @@ UNSHARED = {"form": "additive", "alpha": 1.0}
 
 @dataclass(frozen=True)
 class Settings:
-    """What the objective is told of a term; see `kdal_cli.objective.Part`. soft: whether w_soft multiplies the weight."""
+    """What the objective is told of a term, as `Part` describes it. soft: whether w_soft multiplies the weight."""
 
     weight: NonNegative | Schedule = 1.0
     on: Literal["labelled", "pool", "both"] = "both"
@@ -95,7 +95,7 @@ class LossPlan:
         return Objective(self.hard or float(alone), parts, first)
 
     def places(self, student: Network, teacher: Network | None) -> list[str]:
-        """What is compared with what: `at: layer1 ~ layer1, layer2 ~ layer2`, a line for each term that looks inside."""
+        """What is compared with what, a line a term that looks inside: `at: layer1 ~ block1, layer2 ~ block2`."""
         lines = []
         for name, term in self.terms.items():
             if "layers" in term.arguments and teacher is not None and term.part.weight != 0:
@@ -240,9 +240,8 @@ def _told(name: str, term: TermPlan) -> str:
     part = term.part
     listed = [f"{key}={value}" for key, value in {**term.arguments, **part.scheduled}.items() if value is not None]
     usual = Part(part.term, 1.0)
-    for key in ("on", "standardize", "sample_weight", "min_confidence"):
-        if getattr(part, key) != getattr(usual, key):
-            listed.append(f"{key}={getattr(part, key)}")
+    keys = ("on", "standardize", "sample_weight", "min_confidence")
+    listed += [f"{key}={getattr(part, key)}" for key in keys if getattr(part, key) != getattr(usual, key)]
     weight = part.weight if isinstance(part.weight, Schedule) else f"{part.weight:g}"
     return f"{weight} {name}({', '.join(listed)})"
 

@@ -85,7 +85,7 @@ def test_a_path_that_is_not_there_is_answered_with_those_that_are() -> None:
     with pytest.raises(UserError) as refused:
         network().tap(["layer4"])
     line = str(refused.value)
-    assert "no module 'layer4' in Sequential: did you mean 'layer" in line
+    assert "no module 'layer4': did you mean 'layer" in line
     assert all(name in line for name in ("conv1", "layer1", "layer2", "layer3", "fc"))
 
 

@@ -125,7 +125,7 @@ def test_without_a_teacher_the_objective_is_the_labels_alone() -> None:
     ("section", "line"),
     [
         ({"kd": {"name": "dk"}}, "loss.kd.name=dk: "),
-        ({"kd": 0.9}, "loss.kd=0.9: a term is a mapping of name, weight, on, soft and arguments of its own"),
+        ({"kd": 0.9}, "loss.kd=0.9: a term is a mapping of name, weight, on, soft, when, standardize, "),
         ({"kd": {"temperature": 4}}, "loss.kd={'temperature': 4}: a term is a mapping of name, "),
         ({"kd": {**KD, "temprature": 4}}, "loss.kd.temprature=4 (no such key): did you mean 'temperature'?"),
         ({"kd": {**KD, "temperature": 0}}, "loss.kd.temperature=0: accepted: a finite number above 0"),
@@ -135,8 +135,10 @@ def test_without_a_teacher_the_objective_is_the_labels_alone() -> None:
         ({"weighting": {"alpha": 1.5}, "kd": KD}, "loss.weighting.alpha=1.5: a convex alpha is from 0 to 1"),
         ({"weighting": {"alhpa": 0.5}}, "loss.weighting.alhpa=0.5 (no such key): did you mean 'alpha'?"),
         ({"weighting": {"alpha": 1.0}, "kd": {**KD, "weight": 0}}, "every weight of the loss is zero (loss)"),
-        ({"vid": {"name": "vid"}}, "loss.vid.layers is missing: set it: a list, each text"),
-        ({"vid": {"name": "vid", "layers": "layer1"}}, "loss.vid.layers=layer1: accepted: a list, each text"),
+        (
+            {"vid": {"name": "vid", "layers": "layer1"}},
+            "loss.vid.layers=layer1: accepted: stages, last or a list, each text",
+        ),
         (
             {"kd": {**KD, "temperature": {"schedule": "linear", "start": -1, "end": 2}}},
             "loss.kd.temperature.start=-1: accepted: a finite number above 0",
@@ -162,5 +164,5 @@ def test_an_argument_of_a_term_that_learns_cannot_be_scheduled_and_that_is_said_
 
 def test_a_layer_that_is_not_there_is_refused_with_those_that_are() -> None:
     plan = plan_loss({"vid": {"name": "vid", "layers": ["layer9"]}}, [], SHAPE)
-    with pytest.raises(UserError, match=r"no module 'layer9' in Sequential: .*layer3"):
+    with pytest.raises(UserError, match=r"no module 'layer9' .*layer1, layer2, layer3"):
         plan(network(16), network(24), EXAMPLES)
