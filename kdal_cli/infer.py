@@ -86,13 +86,18 @@ def _one_mask(rng: Generator) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor
 
 
 class LiveTeacher:
-    """The teacher's answer to the very pixels that the student sees. Frozen: eval mode, no gradient, never trained."""
+    """The teacher's answer at each step. Frozen: eval mode, no gradient, never trained.
 
-    def __init__(self, network: Network, engine: Engine, precision: Precision) -> None:
-        self.network, self.engine = freeze(network), engine
+    It sees the very pixels that the student sees, or, with `clean`, the same images as they are.
+    """
+
+    def __init__(
+        self, network: Network, engine: Engine, precision: Precision, *, clean: Resident | None = None
+    ) -> None:
+        self.network, self.engine, self.clean = freeze(network), engine, clean
         self.precision: Precision = precision
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Output:
         with self.engine.autocast(self.precision):
-            return self.network(batch.pixels)
+            return self.network(batch.pixels if self.clean is None else self.clean.whole(batch.ids))

@@ -6,6 +6,7 @@ forward hooks, so no architecture is written for distillation, and its state dic
 
 from collections.abc import Iterable, Sequence
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,11 @@ class Network(nn.Module):
         self._tapped: list[str] = []
         classifier(body).register_forward_pre_hook(self._see_features)
 
+    @property
+    def classes(self) -> int:
+        """C, how many logits it answers."""
+        return classifier(self.body).out_features
+
     def tap(self, paths: Iterable[str]) -> None:
         """Show the outputs of these modules in `Output.maps` from now on. Raises UserError for a path without one."""
         modules = dict(self.body.named_modules())
@@ -55,6 +61,43 @@ class Network(nn.Module):
 
     def _see(self, path: str, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
         self._seen[path] = output
+
+
+class Mean(nn.Module):
+    """Several classifiers as one body, pixels (B, c, H, W) from 0 to 255 -> logits (B, C): each normalises for itself.
+
+    average: `logits`, Σ w_k z_k; or `probabilities`, the logits z with softmax(z/T) = Σ w_k softmax(z_k/T) at
+    `temperature` T, so that a loss of that temperature sees exactly the mean. weights: one a member, adding up to 1.
+    Its features and stages are those of the last member.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Network],
+        weights: Sequence[float],
+        average: Literal["logits", "probabilities"] = "logits",
+        temperature: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.weights, self.average, self.temperature = tuple(weights), average, temperature
+        inner = getattr(members[-1].body, "stages", ())
+        self.stages = tuple(f"members.{len(members) - 1}.body.{path}" for path in inner) or None
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits = torch.stack([member(pixels).logits for member in self.members])  # (K, B, C)
+        weights = logits.new_tensor(self.weights)[:, None, None]  # (K, 1, 1)
+        if self.average == "logits":
+            return (weights * logits).sum(0)
+        t = self.temperature
+        return t * torch.logsumexp(weights.log() + (logits.float() / t).log_softmax(2), 0)
+
+
+def mean_of(members: Sequence[Network], weights: Sequence[float], average: str, temperature: float) -> Network:
+    """Several networks as one. Its own normalisation leaves the pixels as they are, for each member to do its own."""
+    channels = len(members[0].mean)
+    body = Mean(members, weights, "logits" if average == "logits" else "probabilities", temperature)
+    return Network(body, (0.0,) * channels, (1 / 255,) * channels)
 
 
 def stages(network: Network, image: Tensor) -> tuple[str, ...]:
@@ -90,7 +133,7 @@ def has_convolutions(module: nn.Module) -> bool:
     return any(isinstance(m, nn.Conv2d) for m in module.modules())
 
 
-def classifier(body: nn.Module) -> nn.Module:
+def classifier(body: nn.Module) -> nn.Linear:
     """The last linear layer of a model. Raises UserError when it has none."""
     linear = [module for module in body.modules() if isinstance(module, nn.Linear)]
     if not linear:

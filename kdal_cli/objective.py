@@ -8,7 +8,7 @@ first stage, of terms alone and without labels, before the main one (FitNets, fa
 Axis letters: B batch, C classes, L labelled part.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -89,12 +89,19 @@ class Part:
 class Objective(nn.Module):
     """The weighted sum. Terms that are modules train with the student, apart from it.
 
-    first: the length of the first stage, as a share of the main one; 0 when there is none.
+    first: the length of the first stage, as a share of the main one; 0 when there is none. places: what is compared
+    with what, in words, a line for each term that looks inside the two networks.
     """
 
-    def __init__(self, hard: float = 1.0, parts: Mapping[str, Part] | None = None, first: float = 0.0) -> None:
+    def __init__(
+        self,
+        hard: float = 1.0,
+        parts: Mapping[str, Part] | None = None,
+        first: float = 0.0,
+        places: Sequence[str] = (),
+    ) -> None:
         super().__init__()
-        self.hard, self.first = hard, first
+        self.hard, self.first, self.places = hard, first, places
         self.parts = {name: part for name, part in (parts or {}).items() if part.weight != 0}
         self.learned = nn.ModuleDict({n: p.term for n, p in self.parts.items() if isinstance(p.term, nn.Module)})
         if not self.hard and not any(part.when != "first" for part in self.parts.values()):

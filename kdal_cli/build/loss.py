@@ -69,6 +69,11 @@ class LossPlan:
         return any(term.part.weight != 0 and term.part.asks_teacher for term in self.terms.values())
 
     @property
+    def needs_only_pool(self) -> bool:
+        """Whether a term looks at unlabelled images and at no other."""
+        return any(term.part.weight != 0 and term.part.on == "pool" for term in self.terms.values())
+
+    @property
     def temperature(self) -> float | None:
         """The one temperature that all terms which have one agree on."""
         found = {term.arguments["temperature"] for term in self.terms.values() if "temperature" in term.arguments}
@@ -92,9 +97,9 @@ class LossPlan:
         parts = {name: self._part(name, term, student, teacher, examples) for name, term in asked.items()}
         alone = teacher is None and not any(part.when != "first" for part in parts.values())
         first = self.first if any(part.when != "main" for part in parts.values()) else 0.0
-        return Objective(self.hard or float(alone), parts, first)
+        return Objective(self.hard or float(alone), parts, first, self._places(student, teacher))
 
-    def places(self, student: Network, teacher: Network | None) -> list[str]:
+    def _places(self, student: Network, teacher: Network | None) -> list[str]:
         """What is compared with what, a line a term that looks inside: `at: layer1 ~ block1, layer2 ~ block2`."""
         lines = []
         for name, term in self.terms.items():

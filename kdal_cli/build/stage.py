@@ -19,11 +19,13 @@ from kdal_cli.budget import Budget
 from kdal_cli.build import parts
 from kdal_cli.build.bind import convert, make
 from kdal_cli.build.loss import LossPlan, plan_loss
+from kdal_cli.build.teacher import plan_teacher
 from kdal_cli.commands import present
 from kdal_cli.commands._lab import Blueprint, Lab, fingerprint, named
-from kdal_cli.commands._teacher import Teacher, TeacherPlan, find_teacher, publish
+from kdal_cli.commands._teacher import Member, Teacher, TeacherPlan, find_teacher, publish
+from kdal_cli.commands._train import Guide, rehearse
 from kdal_cli.commands.al_loop import Loop
-from kdal_cli.commands.distill import distill
+from kdal_cli.commands.distill import Link, distill
 from kdal_cli.commands.evaluate import evaluate
 from kdal_cli.commands.train_teacher import train_teacher
 from kdal_cli.data._augment import Augment, Resident
@@ -35,10 +37,23 @@ from kdal_cli.report.display import Display
 from kdal_cli.run import Run, claim
 from kdal_cli.samplers.random import random
 from kdal_cli.streams import Streams
+from kdal_cli.types import Shape
 from kdal_cli.values import Count, Natural
 
 GROUPS = ("data", "student", "teacher", "recipe", "loss", "sampler", "budget", "oracle")
-SETTINGS = ("seed", "device", "threads", "trust", "compare", "scorer", "checkpoint", "split")
+SETTINGS = (
+    "seed",
+    "device",
+    "threads",
+    "trust",
+    "compare",
+    "labels",
+    "generations",
+    "assistants",
+    "scorer",
+    "checkpoint",
+    "split",
+)
 
 
 def run_stage(stage: str, config: DictConfig, folder: Path, command: str, *, resumed: bool = False) -> float | None:
@@ -93,6 +108,14 @@ class Bench:
             raise UserError(f"{key} is missing", cure=f"choose an option: {key}=…")
         return section
 
+    @property
+    def assistants(self) -> Mapping[str, Any]:
+        """Architectures between teacher and student, by name. Raises UserError for what is no architecture."""
+        section = self.values.get("assistants") or {}
+        if not isinstance(section, Mapping) or not all(isinstance(value, Mapping) for value in section.values()):
+            raise UserError(f"assistants={section}", cure="add one by +student@assistants.first=resnet14")
+        return section
+
     def setting(self, key: str, hint: Any) -> Any:
         return convert(self.values.get(key), hint, key)
 
@@ -126,23 +149,32 @@ class Bench:
     @cached_property
     def teacher_plan(self) -> TeacherPlan | None:
         """The teacher that is wanted, or None with `teacher=none`."""
-        section = self.section("teacher")
-        if section.get("model") is None:
-            return None
-        blueprint = parts.blueprint(section["model"], self.lab.data.shape, self.trust, "teacher.model")
-        rest = {key: value for key, value in section.items() if key != "model"}
-        return make(TeacherPlan, {**rest, "blueprint": blueprint}, "teacher")
 
-    def teacher(self, why: str) -> Teacher:
-        if self.teacher_plan is None:
+        def draw(section: Mapping[str, Any], shape: Shape) -> Blueprint:
+            return parts.blueprint(section, shape, self.trust, "teacher.model")
+
+        return plan_teacher(self.section("teacher"), self.lab.data.shape, draw)
+
+    def guidance(self, why: str | None) -> tuple[Teacher | None, Guide]:
+        """The teacher, found or trained, and how it teaches. why: who needs one; None when nobody does.
+
+        Raises UserError when there is none and somebody needs one.
+        """
+        plan = self.teacher_plan
+        if why is None:
+            return None, Guide()
+        if plan is None:
             raise UserError(f"{why} needs a teacher", where="teacher=none", cure="choose one: teacher=resnet8")
-        return find_teacher(self.teacher_plan, self.lab)
+        if plan.manner.kind == "previous":
+            return None, Guide(plan.manner)
+        if plan.manner.kind == "peer":
+            return None, Guide(plan.manner, peer=plan.members[0].blueprint)
+        teacher = find_teacher(plan, self.lab, self.loss.temperature or 1.0)
+        return teacher, Guide(plan.manner, teacher.network)
 
 
 def _train_teacher(bench: Bench) -> dict[str, Any]:
-    plan = bench.teacher_plan
-    if plan is None:
-        raise UserError("there is no teacher to train", where="teacher=none", cure="choose one: teacher=resnet8")
+    plan = _one_member(bench.teacher_plan)
     lab = bench.lab
     present.headline(lab, "train-teacher", [f"{named(plan.blueprint.spec)}, {len(lab.pool):,} labels"])
     network, card = train_teacher(lab, plan.blueprint, plan.recipe, plan.seed)
@@ -153,11 +185,25 @@ def _train_teacher(bench: Bench) -> dict[str, Any]:
 
 def _distill(bench: Bench) -> dict[str, Any]:
     lab, loss, student, recipe = bench.lab, bench.loss, bench.student, bench.recipe
-    compare = bench.setting("compare", bool)
-    teacher = bench.teacher("this loss") if loss.needs_teacher else None
-    lines = [f"student {named(bench.values['student'])}, {len(lab.pool):,} labels", f"loss {loss.sentence}"]
-    present.headline(lab, "distill", [*lines, f"teacher: {teacher.sentence if teacher else 'none'}"])
-    return present.models(lab, distill(lab, student, teacher, loss, recipe, compare=compare))
+    compare, labels = bench.setting("compare", bool), bench.setting("labels", Count | None)
+    chain = _chain(bench)
+    places = rehearse(lab, chain[0].blueprint, loss, bench.teacher_plan)
+    teacher, guide = bench.guidance("this loss" if loss.needs_teacher else None)
+    if guide.peer is not None and len(chain) > 1:
+        cure = "a chain needs a teacher that is ready: teacher=resnet8, or teacher=previous"
+        raise UserError("teacher=peer with generations or assistants", cure=cure)
+    labelled = min(labels or len(lab.pool), len(lab.pool))
+    if labelled == len(lab.pool) and loss.needs_only_pool:
+        raise UserError("loss.on=pool", where="every image has its label", cure="on=labelled, on=both, or labels=1000")
+    lines = [
+        f"student {named(student.spec)}, {labelled:,} labels of {len(lab.pool):,} images",
+        *([f"chain: {' → '.join(f'{link.role} {named(link.blueprint.spec)}' for link in chain)}"] if chain[1:] else []),
+        f"loss {loss.sentence}",
+        *places,
+        f"teacher: {_who(teacher, guide)}",
+    ]
+    present.headline(lab, "distill", lines)
+    return present.models(lab, distill(lab, chain, teacher, guide, loss, recipe, labels, compare=compare))
 
 
 def _al_loop(bench: Bench) -> dict[str, Any]:
@@ -170,12 +216,18 @@ def _al_loop(bench: Bench) -> dict[str, Any]:
     scorer = bench.setting("scorer", Literal["student", "teacher"])
     plan = budget.sentence(len(lab.pool))
     needs_teacher = loss.needs_teacher or scorer == "teacher"
-    teacher = bench.teacher("this loss" if loss.needs_teacher else "scorer=teacher") if needs_teacher else None
+    places = rehearse(lab, student, loss, bench.teacher_plan)
+    why = "this loss" if loss.needs_teacher else "scorer=teacher"
+    teacher, guide = bench.guidance(why if needs_teacher else None)
+    if scorer == "teacher" and teacher is None:
+        cure = "scorer=student, or a teacher that is ready: teacher=resnet8"
+        raise UserError(f"scorer=teacher with teacher.kind={guide.manner.kind}", cure=cure)
     lines = [
         f"{plan}; validation {len(lab.validation):,} counted",
         f"student {named(bench.values['student'])}; sampler {named(bench.values['sampler'])}, the {scorer} scores",
         f"loss {loss.sentence}",
-        f"teacher: {teacher.sentence if teacher else 'none'}",
+        *places,
+        f"teacher: {_who(teacher, guide)}",
     ]
     if teacher and teacher.labels_of(lab.data.name):
         lines.append(
@@ -183,7 +235,7 @@ def _al_loop(bench: Bench) -> dict[str, Any]:
             "what the student saves, the teacher has spent (loss=none shows labels alone)"
         )
     present.headline(lab, "al-loop", lines)
-    loop = Loop(lab, student, teacher, loss, sampler, random, budget, oracle, recipe, scorer)
+    loop = Loop(lab, student, teacher, guide, loss, sampler, random, budget, oracle, recipe, scorer)
     return present.curve(lab, loop.run(), teacher, plan)
 
 
@@ -196,11 +248,45 @@ def _evaluate(bench: Bench) -> dict[str, Any]:
             "this checkpoint does not say what it is", where=saved.path, cure="name it: student=<architecture>"
         )
     network = lab.restore(parts.blueprint(section, lab.data.shape, bench.trust, "student"), saved)
-    teacher = find_teacher(bench.teacher_plan, lab) if bench.teacher_plan is not None else None
+    teacher = find_teacher(bench.teacher_plan, lab) if bench.teacher_plan and bench.teacher_plan.members else None
     split = bench.setting("split", Literal["test", "validation", "pool"])
     lines = [f"{named(section)} from {saved.path}", f"teacher: {teacher.sentence if teacher else 'none'}"]
     present.headline(lab, f"evaluate on {split}", lines)
     return present.evaluation(lab, evaluate(lab, network, teacher, split))
+
+
+def _one_member(plan: TeacherPlan | None) -> Member:
+    """The teacher that is to be trained. Raises UserError when that is none, or more than one."""
+    if plan is None or plan.manner.kind != "fixed" or not plan.members:
+        kind = "none" if plan is None else plan.manner.kind
+        raise UserError("there is no teacher to train", where=f"teacher={kind}", cure="choose one: teacher=resnet8")
+    if len(plan.members) > 1:
+        cure = "train them one by one: -m teacher.seed=0,1,2"
+        raise UserError(f"{len(plan.members)} teachers", cure=cure)
+    return next(iter(plan.members))
+
+
+def _chain(bench: Bench) -> list[Link]:
+    """The students to be trained one after the other: assistants first, then the student, generation by generation."""
+    links = [
+        Link(str(name), parts.blueprint(section, bench.lab.data.shape, bench.trust, f"assistants.{name}"))
+        for name, section in bench.assistants.items()
+    ]
+    count = bench.setting("generations", Count)
+    first = 0 if bench.teacher_plan and bench.teacher_plan.manner.kind == "previous" else 1
+    links += [Link(f"generation {n}", bench.student) for n in range(first, count)]
+    return [*links, Link("student", bench.student)]
+
+
+def _who(teacher: Teacher | None, guide: Guide) -> str:
+    if guide.peer is not None:
+        both = "and learns from it" if guide.manner.mutual else "from labels alone"
+        return f"a peer, {named(guide.peer.spec)}, that learns beside the student {both}"
+    if guide.manner.kind == "previous":
+        return "the student before: the first one has none"
+    if teacher is None:
+        return "none"
+    return teacher.sentence + ("; it sees images without augmentation" if guide.manner.view == "clean" else "")
 
 
 STAGES: dict[str, Callable[[Bench], dict[str, Any]]] = {

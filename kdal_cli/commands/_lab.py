@@ -72,10 +72,11 @@ class Lab:
         self.engine.place(network)
         return network
 
-    def restore(self, blueprint: Blueprint, saved: Checkpoint) -> Network:
+    def restore(self, blueprint: Blueprint, saved: Checkpoint, *, other_classes: bool = False) -> Network:
         """The network of a checkpoint on the device, behind the normalisation it was trained with.
 
-        Raises UserError when the architecture, the classes or the images are others than those asked for.
+        Raises UserError when the architecture, the images or, unless they may be other, the classes are not those asked
+        for.
         """
         card = saved.card
         if card is not None and card.model != blueprint.spec:
@@ -84,7 +85,7 @@ class Lab:
                 f"checkpoint is {named(card.model)}, not {named(blueprint.spec)}", where=saved.path, cure=cure
             )
         if card is not None:
-            self._refuse_strange(card, saved.path)
+            self._refuse_strange(card, saved.path, other_classes)
         with self.streams.applied("weights", "discarded"):
             body = blueprint.make()
         saved.load_into(body)
@@ -106,11 +107,10 @@ class Lab:
         self.engine.place(objective)
         return objective
 
-    def live(self, teacher: Network | None, wanted: Precision) -> LiveTeacher | None:
-        """The teacher as a training asks it, in the precision that the recipe wants."""
-        if teacher is None:
-            return None
-        return LiveTeacher(teacher, self.engine, self.engine.precision(wanted, teacher))
+    def live(self, teacher: Network, wanted: Precision, *, clean: bool = False) -> LiveTeacher:
+        """The teacher as a training asks it, in the precision that is wanted. clean: about unaugmented images."""
+        precision = self.engine.precision(wanted, teacher)
+        return LiveTeacher(teacher, self.engine, precision, clean=self.train if clean else None)
 
     def card(
         self, role: str, blueprint: Blueprint, trained_on: Mapping[str, Any], metrics: Mapping[str, float]
@@ -135,13 +135,13 @@ class Lab:
         truth = labels.to(self.engine.device)
         return lambda network: float((predict(network, self.train, ids).logits.argmax(1) == truth).float().mean())
 
-    def _refuse_strange(self, card: Card, path: object) -> None:
+    def _refuse_strange(self, card: Card, path: object, other_classes: bool) -> None:
         """Raise UserError when a checkpoint was made for other classes or images than this data has."""
-        if card.classes != self.data.classes:
+        if not other_classes and card.classes != self.data.classes:
             theirs, ours = _listed(card.classes), _listed(self.data.classes)
             cure = f"use the data it was trained on: data={card.data}"
             raise UserError(f"checkpoint knows {theirs}, but data={self.data.name} has {ours}", where=path, cure=cure)
-        if card.shape != self.data.shape:
+        if _sides(card) != _sides(self.data):
             raise UserError(
                 f"checkpoint takes images of {_sides(card)}, but data={self.data.name} has {_sides(self.data)}",
                 where=path,

@@ -5,10 +5,11 @@ is locked while its teacher trains, so that of two runs that start at once one t
 """
 
 import fcntl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from torch import Tensor
 
@@ -20,22 +21,25 @@ from kdal_cli.errors import UserError
 from kdal_cli.files import sha256
 from kdal_cli.fit import Recipe
 from kdal_cli.infer import predict
-from kdal_cli.metrics.classification import accuracy, measure
-from kdal_cli.network import Network, freeze
+from kdal_cli.metrics.classification import measure
+from kdal_cli.network import Network, freeze, mean_of
 from kdal_cli.run import Run
-from kdal_cli.values import Natural
+from kdal_cli.values import NonNegative, Share
 
 FORMAT = 1
 """Raised when the same configuration would train another teacher than before."""
 
+CHANCE = 1.5
+"""A teacher is refused as no better than chance below this many times the accuracy of guessing."""
+
 
 @dataclass(frozen=True)
-class TeacherPlan:
-    """Which teacher is wanted: that of `checkpoint`, or the one for this configuration, found in `store` or trained."""
+class Member:
+    """One network that teaches: that of `checkpoint`, or that of this configuration, found in `store` or trained."""
 
     blueprint: Blueprint
     recipe: Recipe
-    seed: Natural = 0
+    seed: int = 0
     checkpoint: Path | None = None
     store: Path = Path("outputs/teachers")
 
@@ -54,46 +58,100 @@ class TeacherPlan:
 
 
 @dataclass(frozen=True)
-class Teacher:
-    """A frozen network, its architecture in words, its card when it has one, and what was measured on the test set.
+class Manner:
+    """How a teacher teaches, whoever it is.
 
-    test_logits: (N, C), kept because every round compares a student with them.
+    kind: `fixed`, networks that are ready; `peer`, one that learns at the same time; `previous`, the student of the
+    round or generation before. average, weights: of several, see `kdal_cli.network.Mean`. view: what it looks at, the
+    `same` view as the student or the `clean` image. classes: whether its classes are the `same` as the student's.
+    min_confidence: images of the pool that it is less sure of are left out, and with `balance` each of its classes
+    is given as many images as the others (Xie et al. 2020, arXiv:1911.04252). mutual: whether a peer learns from the
+    student too. preflight: what happens when it is no better than chance.
+    """
+
+    kind: Literal["fixed", "peer", "previous"] = "fixed"
+    average: Literal["logits", "probabilities"] = "logits"
+    weights: tuple[NonNegative, ...] | None = None
+    view: Literal["same", "clean"] = "same"
+    classes: Literal["same", "other"] = "same"
+    min_confidence: Share = 0.0
+    balance: bool = False
+    mutual: bool = True
+    preflight: Literal["warn", "fail", "off"] = "warn"
+
+
+@dataclass(frozen=True)
+class TeacherPlan:
+    """Who teaches, and how. members: the networks, several to be averaged; of a peer, the one to be trained."""
+
+    manner: Manner
+    members: tuple[Member, ...] = ()
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A frozen network, its architecture in words, the card of each member that has one, and what was measured of it.
+
+    metrics: on the test set; empty when its classes are others. test_logits: (N, C), kept because every round compares
+    a student with them. checks: what the preflight found on the validation images.
     """
 
     network: Network
     name: str
-    card: Card | None
+    cards: Sequence[Card]
     metrics: Mapping[str, float]
     test_logits: Tensor
+    checks: Mapping[str, float]
 
     def labels_of(self, data: str) -> int:
-        """How many labels of this data the teacher itself was trained on, as far as its card tells."""
-        trained = self.card.trained_on if self.card else {}
-        return trained.get("labels", 0) if trained.get("data") == data else 0
+        """How many labels of this data the teacher itself was trained on, as far as its cards tell."""
+        trained = [card.trained_on for card in self.cards]
+        return max((t.get("labels", 0) for t in trained if t.get("data") == data), default=0)
 
     @property
     def sentence(self) -> str:
-        """`resnet depth=8, trained on 1,277 labels of digits, test accuracy 97.50%`."""
-        trained = self.card.trained_on if self.card else {}
-        labels = (
-            f"{trained['labels']:,} labels of {trained['data']}"
-            if "labels" in trained
-            else "labels that it does not tell"
-        )
-        return f"{self.name}, trained on {labels}, test accuracy {self.metrics['accuracy']:.2%}"
+        """`resnet depth=8, trained on 1,277 labels of digits, test accuracy 97.50%, ECE 0.012, entropy 0.08 nats`."""
+        told = {
+            f"{t['labels']:,} labels of {t['data']}" for t in (card.trained_on for card in self.cards) if "labels" in t
+        }
+        trained = " and ".join(sorted(told)) or "labels that it does not tell"
+        scored = f"test accuracy {self.metrics['accuracy']:.2%}" if self.metrics else "classes of its own"
+        checks = f", ECE {self.checks['ece']:.3f}" if "ece" in self.checks else ""
+        entropy = f", entropy {self.checks['entropy']:.2f} nats" if "entropy" in self.checks else ""
+        return f"{self.name}, trained on {trained}, {scored}{checks}{entropy}"
 
 
-def find_teacher(plan: TeacherPlan, lab: Lab) -> Teacher:
-    """Load the teacher, training it first when nobody has. Raises UserError when it cannot teach this data."""
-    saved = checkpoint.read(plan.checkpoint) if plan.checkpoint else _stored(plan, lab)
-    network = freeze(lab.restore(plan.blueprint, saved))
-    _preflight(network, lab, saved.path)
+def find_teacher(plan: TeacherPlan, lab: Lab, temperature: float = 1.0) -> Teacher:
+    """Load the teacher, training it first when nobody has. Raises UserError when it cannot teach this data.
+
+    temperature: of the loss, at which probabilities of several are averaged.
+    """
+    manner, found = plan.manner, [_find(member, lab, plan.manner) for member in plan.members]
+    networks = [network for network, _ in found]
+    cards = [saved.card for _, saved in found if saved.card]
+    name = " + ".join(dict.fromkeys(named(member.blueprint.spec) for member in plan.members))
+    if len(networks) == 1:
+        network = networks[0]
+    else:
+        weights = manner.weights or (1 / len(networks),) * len(networks)
+        network = mean_of(networks, weights, manner.average, temperature)
+        lab.engine.place(freeze(network))
+        at = f" at T={temperature:g}" if manner.average == "probabilities" else ""
+        name = f"mean {manner.average}{at} of {len(networks)}: {name}"
     logits = lab.test_output(network).logits
-    metrics = measure(logits, lab.data.test.labels, len(lab.data.classes))
-    return Teacher(network, named(plan.blueprint.spec), saved.card, metrics, logits)
+    same = manner.classes == "same"
+    metrics = measure(logits, lab.data.test.labels, len(lab.data.classes)) if same else {}
+    checks = _preflight(network, lab, manner, plan.members[0].checkpoint or name)
+    return Teacher(network, name, cards, metrics, logits, checks)
 
 
-def publish(plan: TeacherPlan, lab: Lab, network: Network, card: Card) -> None:
+def _find(member: Member, lab: Lab, manner: Manner) -> tuple[Network, Checkpoint]:
+    saved = checkpoint.read(member.checkpoint) if member.checkpoint else _stored(member, lab)
+    network = freeze(lab.restore(member.blueprint, saved, other_classes=manner.classes == "other"))
+    return network, saved
+
+
+def publish(plan: Member, lab: Lab, network: Network, card: Card) -> None:
     """Put a teacher that was trained for this configuration into the store, unless one is there."""
     folder = plan.store / plan.key(lab)[:16]
     with _locked(folder):
@@ -101,7 +159,7 @@ def publish(plan: TeacherPlan, lab: Lab, network: Network, card: Card) -> None:
             checkpoint.write(folder / "teacher.safetensors", network.body, card)
 
 
-def _stored(plan: TeacherPlan, lab: Lab) -> Checkpoint:
+def _stored(plan: Member, lab: Lab) -> Checkpoint:
     """The teacher of this configuration, trained where nobody has, or where what is kept is damaged."""
     folder = plan.store / plan.key(lab)[:16]
     path = folder / "teacher.safetensors"
@@ -130,21 +188,35 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _preflight(network: Network, lab: Lab, path: Path) -> None:
-    """Refuse a teacher that yields probabilities; say loudly when it is no better than chance."""
+def _preflight(network: Network, lab: Lab, manner: Manner, where: object) -> dict[str, float]:
+    """What the teacher answers to validation images, before anything is spent on it: accuracy, ECE, entropy (nats).
+
+    Raises UserError when it yields probabilities, or, with preflight=fail, when it is no better than chance.
+    """
+    if manner.preflight == "off":
+        return {}
     ids = lab.validation if len(lab.validation) else lab.pool[:500]
     logits = predict(network, lab.train, ids).logits
-    if logits.shape[1] != len(lab.data.classes):
-        raise UserError(
-            f"teacher answers {logits.shape[1]} classes, data={lab.data.name} has {len(lab.data.classes)}", where=path
-        )
     if (logits >= 0).all() and ((logits.sum(1) - 1).abs() < 1e-3).all():
-        raise UserError(
-            "teacher yields probabilities, not logits", where=path, cure="take the softmax out of the model"
+        cure = "take the softmax out of the model"
+        raise UserError("teacher yields probabilities, not logits", where=where, cure=cure)
+    probs = logits.double().softmax(1)
+    checks = {"entropy": float(-(probs * logits.double().log_softmax(1)).sum(1).mean())}
+    if len(lab.validation) and manner.classes == "same":
+        measured = measure(logits, lab.data.train.labels[ids], len(lab.data.classes))
+        checks |= {key: measured[key] for key in ("accuracy", "ece")}
+        if measured["accuracy"] <= CHANCE / len(lab.data.classes):
+            text = f"the teacher is right on {measured['accuracy']:.1%} of the validation images: little beyond chance"
+            if manner.preflight == "fail":
+                raise UserError(text, where="teacher.preflight=fail", cure="train it longer, or choose another")
+            lab.watcher.say(f"WARNING: {text}")
+    return checks
+
+
+def warn_of_pupil(lab: Lab, teacher: Teacher, accuracy: float | None, who: str) -> None:
+    """Say loudly when a student that nobody taught is as good as its teacher on the validation images."""
+    if accuracy is not None and "accuracy" in teacher.checks and accuracy >= teacher.checks["accuracy"]:
+        lab.watcher.say(
+            f"WARNING: {who} is right on {accuracy:.1%} of the validation images, "
+            f"the teacher on {teacher.checks['accuracy']:.1%}: there is little to learn from it"
         )
-    if len(lab.validation):
-        right = accuracy(logits, lab.data.train.labels[ids])
-        if right <= 1.5 / len(lab.data.classes):
-            lab.watcher.say(
-                f"WARNING: the teacher is right on {right:.1%} of the validation images: little beyond chance"
-            )

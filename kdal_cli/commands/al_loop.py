@@ -13,14 +13,15 @@ from kdal_cli import checkpoint
 from kdal_cli.budget import Budget
 from kdal_cli.commands._lab import Blueprint, Lab, MakeObjective
 from kdal_cli.commands._teacher import Teacher
+from kdal_cli.commands._train import Guide, train
 from kdal_cli.curve import Table
 from kdal_cli.errors import UserError
 from kdal_cli.evidence import Evidence
-from kdal_cli.fit import Fitted, Recipe, fit
+from kdal_cli.fit import Fitted, Recipe
 from kdal_cli.infer import Seer, predict
 from kdal_cli.ledger import Ledger, plain_cell
 from kdal_cli.metrics.classification import agreement, measure
-from kdal_cli.network import Network
+from kdal_cli.network import Network, freeze
 from kdal_cli.oracle import Oracle
 from kdal_cli.run import Snapshots
 from kdal_cli.types import Examples, Query
@@ -38,12 +39,14 @@ REHEARSAL = 16
 class Loop:
     """Active learning. Every round is a transaction: a purchase in the ledger opens it, a line of the curve closes it.
 
-    seed_set: the sampler of round 0. scorer: whose answers the sampler looks at, `student` or `teacher`.
+    guide: who teaches each round; of kind `previous`, the student of the round before. seed_set: the sampler of round
+    0. scorer: whose answers the sampler looks at, `student` or `teacher`.
     """
 
     lab: Lab
     student: Blueprint
     teacher: Teacher | None
+    guide: Guide
     objective: MakeObjective
     sampler: Sampler
     seed_set: Sampler
@@ -55,6 +58,7 @@ class Loop:
     def __post_init__(self) -> None:
         folder = self.lab.run.folder
         self.ledger = Ledger.open(folder / "ledger.jsonl")
+        self.right: Tensor | None = None
         self.curve, self.timings = Table(folder / "curve.csv"), Table(folder / "timings.csv")
 
     def run(self) -> Table:
@@ -112,24 +116,19 @@ class Loop:
         lab = self.lab
         network = self._start(round, before)
         ids, labels = self.ledger.bought(through=round)
-        teacher = self.teacher.network if self.teacher else None
         rest = lab.pool[~torch.isin(lab.pool, ids)]
-        examples = Examples(torch.cat([ids, rest]), labels)
-        objective = lab.objective(self.objective, network, teacher, examples, round)
         validation = self.ledger.bought("validation")
         snapshots = Snapshots(lab.run.folder / "training.snapshot", f"round {round}")
-        fitted = fit(
+        fitted, _ = train(
+            lab,
             network,
-            lab.views(self.recipe.augment),
-            examples,
-            objective,
+            Examples(torch.cat([ids, rest]), labels),
+            self.objective,
+            self._guide(round),
             self.recipe,
-            lab.engine,
-            lab.streams.under("fit", round),
-            lab.watcher,
-            teacher=lab.live(teacher, self.recipe.precision),
-            validate=lab.accuracy(*validation),
-            keeper=snapshots,
+            lab.accuracy(*validation),
+            snapshots,
+            round,
             what=f"round {round}",
         )
         clock.lap("train_s")
@@ -138,6 +137,13 @@ class Loop:
         checkpoint.write(lab.run.checkpoints / f"round_{round:03d}.safetensors", network.body, card)
         snapshots.clear()
         return network, fitted
+
+    def _guide(self, round: int) -> Guide:
+        """Who teaches a round. The student of the round before is read anew: training must not change its teacher."""
+        if self.guide.manner.kind != "previous" or round == 0:
+            return self.guide
+        before = self._load(round - 1)
+        return replace(self.guide, teacher=freeze(before) if before else None)
 
     def _start(self, round: int, before: Network | None) -> Network:
         """The weights that a round starts from, as `recipe.retrain` says."""
@@ -160,6 +166,9 @@ class Loop:
         truth, classes = lab.data.test.labels, len(lab.data.classes)
         row = {"round": round, "labels": len(ids), "cost": self.ledger.cost(), "classes_seen": len(labels.unique())}
         row |= {f"test_{name}": value for name, value in measure(seen, truth, classes).items()}
+        right = seen.argmax(1).cpu() == truth
+        row["forgotten"] = int((self._right(round - 1) & ~right).sum())
+        self.right = right
         row["train_accuracy"] = float(
             (predict(network, lab.train, ids).logits.argmax(1).cpu() == labels).float().mean()
         )
@@ -167,7 +176,7 @@ class Loop:
         if validate is not None and fitted.best is not None:
             row["val_accuracy"] = validate(network)
             row["test_accuracy_at_best_val"] = self._accuracy_of(fitted, network)
-        if self.teacher is not None:
+        if self.teacher is not None and self.teacher.metrics:
             row["teacher_agreement"] = agreement(seen, self.teacher.test_logits)
         clock.lap("evaluate_s")
         speed = {"images_per_s": fitted.images / fitted.seconds, "peak_mb": lab.engine.peak_megabytes()}
@@ -180,6 +189,15 @@ class Loop:
                 f"round {round}: the student fits only {row['train_accuracy']:.1%} of its own labels; "
                 "its scores say little: train longer (recipe.steps)"
             )
+
+    def _right(self, round: int) -> Tensor:
+        """Which test images the student of a round is right on, (N,) bool; none before round 0."""
+        if self.right is None:
+            network, truth = self._load(round), self.lab.data.test.labels
+            if network is None:
+                return torch.zeros(len(truth), dtype=torch.bool)
+            self.right = self.lab.test_output(network).logits.argmax(1).cpu() == truth
+        return self.right
 
     def _accuracy_of(self, fitted: Fitted, network: Network) -> float:
         """Test accuracy of the weights that were best on validation; the network keeps its last ones."""

@@ -1,16 +1,18 @@
-"""`kdal distill`: a student against a teacher, on all labels."""
+"""`kdal distill`: a student against a teacher, directly or through assistants, once or for generations."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
 from kdal_cli import checkpoint
 from kdal_cli.commands._lab import Blueprint, Lab, MakeObjective
-from kdal_cli.commands._teacher import Teacher
-from kdal_cli.fit import Recipe, fit
+from kdal_cli.commands._teacher import Teacher, warn_of_pupil
+from kdal_cli.commands._train import Guide, train
+from kdal_cli.fit import Recipe
 from kdal_cli.metrics.classification import agreement
 from kdal_cli.metrics.cost import flops, parameters, throughput
-from kdal_cli.network import Network
+from kdal_cli.network import Network, freeze
 from kdal_cli.objective import Objective
 from kdal_cli.run import Snapshots
 from kdal_cli.types import Examples
@@ -25,69 +27,100 @@ class Entry:
     figures: dict[str, float]
 
 
+@dataclass(frozen=True)
+class Link:
+    """One student of a chain: each is taught by the one before. role: its name in tables, and as a file."""
+
+    role: str
+    blueprint: Blueprint
+
+
 def distill(
     lab: Lab,
-    student: Blueprint,
+    chain: Sequence[Link],
     teacher: Teacher | None,
+    guide: Guide,
     make_objective: MakeObjective,
     recipe: Recipe,
+    labels: int | None = None,
     *,
     compare: bool = False,
 ) -> list[Entry]:
-    """Train the student, and with `compare` the same student without the teacher: same weights, same order, same views.
+    """Train the chain, the last link of which is the student, and measure every network in it.
 
-    Returns the teacher, the student and the student alone, side by side; the student's checkpoint is on disk.
+    guide: who teaches the first link. labels: how many images have a label, drawn by the seed; the others are there for
+    the terms that need none. compare: also train the student without a teacher: same weights, same order, same views.
+    Returns the teacher, the chain and the student alone, side by side; their checkpoints are on disk.
     """
-    entries = [_entry(lab, "teacher", teacher.network)] if teacher is not None else []
-    network = _train(lab, student, teacher, make_objective, recipe, "student")
-    entries.append(_entry(lab, "student", network))
-    if teacher is not None:
-        entries[-1].figures["teacher_agreement"] = agreement(lab.test_output(network).logits, teacher.test_logits)
-    if compare and teacher is not None:
-        alone = _train(lab, student, None, lambda *_: Objective(), recipe, "student alone")
-        entries.append(_entry(lab, "student alone", alone))
+    examples = _examples(lab, labels)
+    entries = [Entry("teacher", teacher.network, {**teacher.metrics, **_cost(lab, teacher.network)})] if teacher else []
+    for link in chain:
+        network, peer = _train(lab, link, examples, guide, make_objective, recipe)
+        entries += [_entry(lab, "peer", peer)] if peer is not None else []
+        entries.append(_entry(lab, link.role, network))
+        if teacher is not None and teacher.metrics:
+            entries[-1].figures["teacher_agreement"] = agreement(lab.test_output(network).logits, teacher.test_logits)
+        guide = replace(guide, teacher=freeze(network))
+    if compare and make_objective is not labels_alone:
+        link = replace(chain[-1], role="student alone")
+        alone, _ = _train(lab, link, examples, Guide(), labels_alone, recipe)
+        entries.append(_entry(lab, link.role, alone))
+        validate = lab.accuracy(lab.validation, lab.data.train.labels[lab.validation])
+        if teacher is not None and validate is not None:
+            warn_of_pupil(lab, teacher, validate(alone), "the student alone")
     return entries
 
 
+def labels_alone(*_: object) -> Objective:
+    """What a student minimises that nobody teaches."""
+    return Objective()
+
+
+def _examples(lab: Lab, labels: int | None) -> Examples:
+    count = len(lab.pool) if labels is None else min(labels, len(lab.pool))
+    order = torch.arange(len(lab.pool))
+    if count < len(lab.pool):
+        order = torch.randperm(len(lab.pool), generator=lab.streams.at("labelled"))
+    ids = lab.pool[order]
+    return Examples(ids, lab.data.train.labels[ids[:count]])
+
+
 def _train(
-    lab: Lab, student: Blueprint, teacher: Teacher | None, make_objective: MakeObjective, recipe: Recipe, name: str
-) -> Network:
-    """A student trained at the same addresses whatever its name, and saved under it."""
-    role = name.replace(" ", "_")
-    network = lab.network(student, "student")
-    above = teacher.network if teacher else None
-    labels = lab.data.train.labels
-    examples = Examples(lab.pool, labels[lab.pool])
-    objective = lab.objective(make_objective, network, above, examples, "student")
+    lab: Lab, link: Link, examples: Examples, guide: Guide, make_objective: MakeObjective, recipe: Recipe
+) -> tuple[Network, Network | None]:
+    """A link of the chain trained and saved, and the peer beside it.
+
+    The student, alone or not, is trained at the same addresses; earlier links have addresses of their own.
+    """
+    role = link.role.replace(" ", "_")
+    address = "student" if role == "student_alone" else role
+    network = lab.network(link.blueprint, address)
+    truth = lab.data.train.labels
     snapshots = Snapshots(lab.run.folder / f"{role}.snapshot", role)
-    fit(
-        network,
-        lab.views(recipe.augment),
-        examples,
-        objective,
-        recipe,
-        lab.engine,
-        lab.streams.under("fit", "student"),
-        lab.watcher,
-        teacher=lab.live(above, recipe.precision),
-        validate=lab.accuracy(lab.validation, labels[lab.validation]),
-        keeper=snapshots,
-        what=name,
-    )
-    trained_on = {"data": lab.data.name, "labels": len(lab.pool), "validation_labels": len(lab.validation)}
-    card = lab.card("student", student, trained_on, lab.measure_test(network))
-    checkpoint.write(lab.run.checkpoints / f"{role}.safetensors", network.body, card)
+    validate = lab.accuracy(lab.validation, truth[lab.validation])
+    _, peer = train(lab, network, examples, make_objective, guide, recipe, validate, snapshots, address, what=link.role)
+    trained_on = {"data": lab.data.name, "labels": len(examples.labels), "validation_labels": len(lab.validation)}
+    saved = [("student", role, link.blueprint, network)]
+    if peer is not None and guide.peer is not None:
+        saved.append(("peer", "peer", guide.peer, peer))
+    for kind, name, blueprint, body in saved:
+        card = lab.card(kind, blueprint, trained_on, lab.measure_test(body))
+        checkpoint.write(lab.run.checkpoints / f"{name}.safetensors", body.body, card)
     snapshots.clear()
-    return network
+    return network, peer
 
 
 def _entry(lab: Lab, name: str, network: Network) -> Entry:
-    """What a network scores and costs. FLOPs are of one image; images/s of batches of 250 on this device."""
+    """What a network scores on the test set, and what it costs."""
+    return Entry(name, network, lab.measure_test(network) | _cost(lab, network))
+
+
+def _cost(lab: Lab, network: Network) -> dict[str, float]:
+    """FLOPs are of one image; images/s of batches of 250 on this device."""
     example = lab.test.whole(torch.zeros(1, dtype=torch.int64))
     batch = lab.test.whole(torch.arange(min(250, len(lab.data.test))))
-    figures = lab.measure_test(network) | {
+    return {
         "parameters": parameters(network),
         "flops": flops(network, example),
         "images_per_s": throughput(network, batch),
     }
-    return Entry(name, network, figures)

@@ -30,7 +30,7 @@ def headline(lab: Lab, stage: str, lines: Sequence[str]) -> None:
 
 def curve(lab: Lab, curve: Table, teacher: Teacher | None, plan: str) -> dict[str, Any]:
     """The curve of an active-learning run as a table and a picture; the last round is the result."""
-    columns = ("round", "labels", "test_accuracy", "test_f1", "test_nll", "test_ece", "val_accuracy")
+    columns = ("round", "labels", "test_accuracy", "test_f1", "test_nll", "test_ece", "val_accuracy", "forgotten")
     rows = [{key: row[key] for key in columns if key in row} for row in curve.rows]
     lab.display.table(tables.curve_table(rows))
     line = teacher.metrics["accuracy"] if teacher else None

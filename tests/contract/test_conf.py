@@ -18,6 +18,7 @@ from kdal_cli import oracle as oracles
 from kdal_cli.budget import Budget
 from kdal_cli.build import parts
 from kdal_cli.build.bind import bind, convert, make
+from kdal_cli.build.loss import plan_loss
 from kdal_cli.build.registry import names, resolve
 from kdal_cli.build.stage import GROUPS, SETTINGS
 from kdal_cli.cli.help import stage_help
@@ -126,7 +127,7 @@ def test_a_sampler_fits_its_signature(option: str) -> None:
 
 @pytest.mark.parametrize("option", options("loss"))
 def test_a_loss_fits_its_signatures(option: str) -> None:
-    parts.loss(section("loss", option), [], Shape(3, 32, 32, 10))
+    plan_loss(section("loss", option), [], Shape(3, 32, 32, 10))
 
 
 @pytest.mark.parametrize("option", options("oracle"))
@@ -159,13 +160,16 @@ def test_a_data_set_fits_its_signature(option: str) -> None:
     bind(resolve(kdal_cli.data, own["name"], [], "data"), own, "data", given=1, besides=["name"])
 
 
-@pytest.mark.parametrize("option", [o for o in options("teacher") if o not in ("custom", "none")])
+NO_NET_OF_THEIR_OWN = ("none", "peer", "previous", "saved", "self")
+
+
+@pytest.mark.parametrize("option", [o for o in options("teacher") if o not in ("custom", *NO_NET_OF_THEIR_OWN)])
 def test_a_teacher_is_the_net_of_the_student_of_that_name(option: str) -> None:
     assert section("teacher", option)["model"] == section("student", option)
 
 
 def test_a_teacher_can_be_whatever_a_student_can_and_none() -> None:
-    assert options("teacher") == sorted([*options("student"), "none"])
+    assert options("teacher") == sorted([*options("student"), *NO_NET_OF_THEIR_OWN])
     assert section("teacher", "none")["model"] is None
 
 

@@ -1,0 +1,158 @@
+"""One student, trained: by a teacher, beside a peer, or from labels alone. Distillation and every round do this."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from kdal_cli.commands._lab import Blueprint, Lab, MakeObjective
+from kdal_cli.commands._teacher import Manner, TeacherPlan
+from kdal_cli.errors import KdalError, UserError
+from kdal_cli.fit import Fitted, Peer, Recipe, fit
+from kdal_cli.infer import predict
+from kdal_cli.network import Network, freeze, mean_of
+from kdal_cli.objective import Objective
+from kdal_cli.run import Snapshots
+from kdal_cli.types import Batch, Examples, Output
+
+REHEARSAL = 16
+"""Images that are tried before anything is bought or trained."""
+
+
+@dataclass(frozen=True)
+class Guide:
+    """Who teaches one training: a frozen `teacher`, a network made after `peer` that learns beside it, or nobody."""
+
+    manner: Manner = field(default_factory=Manner)
+    teacher: Network | None = None
+    peer: Blueprint | None = None
+
+
+def train(
+    lab: Lab,
+    student: Network,
+    examples: Examples,
+    make_objective: MakeObjective,
+    guide: Guide,
+    recipe: Recipe,
+    validate: Callable[[Network], float] | None,
+    keeper: Snapshots,
+    *address: str | int,
+    what: str,
+) -> tuple[Fitted, Network | None]:
+    """Train `student` in place; returns what happened, and the peer that learnt beside it.
+
+    Everything random hangs on `address`: the same one gives the same batches, views and adapters, whoever teaches.
+    """
+    teacher, peer = guide.teacher, None
+    if teacher is not None:
+        examples = confident(lab, teacher, examples, guide.manner)
+    if guide.peer is not None:
+        other = lab.network(guide.peer, "peer", *address)
+        back = make_objective if guide.manner.mutual else _labels_alone
+        peer = Peer(other, lab.objective(back, other, student, examples, "peer", *address))
+    against = peer.network if peer is not None else teacher
+    fitted = fit(
+        student,
+        lab.views(recipe.augment),
+        examples,
+        lab.objective(make_objective, student, against, examples, *address),
+        recipe,
+        lab.engine,
+        lab.streams.under("fit", *address),
+        lab.watcher,
+        teacher=lab.live(teacher, recipe.precision, clean=guide.manner.view == "clean") if teacher else None,
+        peer=peer,
+        validate=validate,
+        keeper=keeper,
+        what=what,
+    )
+    return fitted, peer.network if peer is not None else None
+
+
+def rehearse(lab: Lab, blueprint: Blueprint, make_objective: MakeObjective, plan: TeacherPlan | None) -> list[str]:
+    """Try the loss on a few images before anything is spent: what does not fit together shows now.
+
+    Returns where the terms look, in words. The weights are new ones, the teacher's too, and the labels are made up.
+    Raises UserError for a loss that cannot be computed, or that compares classes with a teacher of other ones.
+    """
+    student, teacher = lab.network(blueprint, "rehearsal"), _sketch(lab, plan)
+    ids = lab.pool[:REHEARSAL]
+    examples = Examples(ids, torch.zeros_like(ids)[: (len(ids) + 1) // 2])
+    here = ids.to(lab.engine.device)
+    batch = Batch(here, torch.zeros_like(here), lab.train.whole(ids), examples.labels.to(here.device))
+    objective = lab.objective(make_objective, student, teacher, examples, "rehearsal")
+    with lab.streams.applied("rehearsal", "loss"):
+        try:
+            answers = teacher(batch.pixels).detach() if teacher is not None else None
+            if plan is not None and plan.manner.classes == "other" and answers is not None:
+                _refuse_comparison(objective, student(batch.pixels), answers, batch)
+            for first in {False, objective.first > 0}:
+                objective(student(batch.pixels), answers, batch, 0.0, first=first)
+        except KdalError:
+            raise
+        except Exception as error:  # a term may be anybody's code
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(f"the loss cannot be computed: {reason}", where="loss", cure="try another") from error
+    return list(objective.places)
+
+
+def _sketch(lab: Lab, plan: TeacherPlan | None) -> Network | None:
+    """A teacher of the planned architecture that knows nothing yet; of kind `previous` it is the student's own."""
+    if plan is None or not plan.members:
+        return None
+    networks = [lab.network(member.blueprint, "rehearsal", "teacher") for member in plan.members]
+    if len(networks) == 1:
+        return freeze(networks[0])
+    network = mean_of(networks, (1 / len(networks),) * len(networks), plan.manner.average, 1.0)
+    lab.engine.place(freeze(network))
+    return network
+
+
+def _refuse_comparison(objective: Objective, student: Output, teacher: Output, batch: Batch) -> None:
+    """Raise UserError for a term to which it matters which of the teacher's classes is which."""
+    turned = replace(teacher, logits=teacher.logits.roll(1, dims=1))
+    for name, part in objective.parts.items():
+        if getattr(part.term, "other_classes", False):
+            continue
+        values = []
+        for answers in (teacher, turned):
+            with torch.random.fork_rng():  # terms that draw must draw the same
+                try:
+                    values.append(part(student, answers, batch, 0.5))
+                except (RuntimeError, IndexError):
+                    values.append(torch.full((), torch.nan))
+        if not torch.equal(*values):
+            cure = "loss=label_embedding, or a loss of features"
+            raise UserError(f"loss.{name} compares classes, and teacher.classes=other", cure=cure)
+
+
+def confident(lab: Lab, teacher: Network, examples: Examples, manner: Manner) -> Examples:
+    """The examples without the images of the pool that the teacher is not sure of, as `manner` says."""
+    if not len(examples.pool_ids) or (manner.min_confidence == 0 and not manner.balance):
+        return examples
+    logits = predict(teacher, lab.train, examples.pool_ids).logits.cpu()
+    rows = confident_rows(logits, manner.min_confidence, balance=manner.balance)
+    lab.watcher.say(f"the teacher is sure enough of {len(rows.unique()):,} of {len(logits):,} images of the pool")
+    return replace(examples, ids=torch.cat([examples.labelled_ids, examples.pool_ids[rows]]))
+
+
+def confident_rows(logits: Tensor, least: float, *, balance: bool) -> Tensor:
+    """Rows whose largest probability is at least `least`, (N, C) -> (R,), the surest first.
+
+    balance: as many rows of each class that the teacher ever names as there are on average, the surest of them; of a
+    class that has fewer, all, over and over. Xie et al. 2020, arXiv:1911.04252.
+    """
+    confidence, choice = logits.double().softmax(1).max(1)  # (N,), (N,)
+    order = confidence.argsort(descending=True, stable=True)
+    rows = order[confidence[order] >= least]
+    if not balance or not len(rows):
+        return rows
+    groups = [rows[choice[rows] == c] for c in choice[rows].unique()]
+    wanted = round(len(rows) / len(groups))
+    return torch.cat([group[torch.arange(wanted) % len(group)] for group in groups])
+
+
+def _labels_alone(*_: object) -> Objective:
+    return Objective()
