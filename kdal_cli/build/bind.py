@@ -37,7 +37,7 @@ def bind(
             cure = nearest(str(key), [*accepted, *besides])
             raise UserError(f"{_join(where, key)}={section[key]}", where="no such key", cure=cure)
     for name in accepted:
-        if name not in section and parameters[name].default is inspect.Parameter.empty:
+        if name not in (*section, *besides) and parameters[name].default is inspect.Parameter.empty:
             raise UserError(f"{_join(where, name)} is missing", cure=f"set it: {_wanted(hints.get(name, Any))}")
     return {key: convert(value, hints.get(key, Any), _join(where, key)) for key, value in section.items()}
 

@@ -17,6 +17,7 @@ import kdal_cli.losses
 from kdal_cli.build.bind import bind, convert, is_schedule, make, schedule
 from kdal_cli.build.registry import is_class, resolve
 from kdal_cli.errors import UserError
+from kdal_cli.losses._maps import Places
 from kdal_cli.network import Network, stages
 from kdal_cli.objective import Objective, Part, Weighting
 from kdal_cli.schedules import Schedule
@@ -69,6 +70,12 @@ class LossPlan:
         return any(term.part.weight != 0 and term.part.asks_teacher for term in self.terms.values())
 
     @property
+    def student(self) -> str | None:
+        """The architecture that a term needs around the student's own."""
+        asked = (getattr(term.part.term, "student", None) for term in self.terms.values() if term.part.weight != 0)
+        return next((name for name in asked if name), None)
+
+    @property
     def needs_only_pool(self) -> bool:
         """Whether a term looks at unlabelled images and at no other."""
         return any(term.part.weight != 0 and term.part.on == "pool" for term in self.terms.values())
@@ -100,59 +107,70 @@ class LossPlan:
         return Objective(self.hard or float(alone), parts, first, self._places(student, teacher))
 
     def _places(self, student: Network, teacher: Network | None) -> list[str]:
-        """What is compared with what, a line a term that looks inside: `at: layer1 ~ block1, layer2 ~ block2`."""
+        """What is compared with what, a line for a term that looks inside: `at: layer1 ~ block1, layer2 ~ block2`."""
         lines = []
         for name, term in self.terms.items():
             if "layers" in term.arguments and teacher is not None and term.part.weight != 0:
-                arguments = self._placed(name, term, student, teacher)
-                theirs = arguments["teacher_layers"] if "teacher_layers" in arguments else arguments["layers"]
-                met = ", ".join(f"{s} ~ {t}" for s, t in zip(arguments["layers"], theirs, strict=True))
-                lines.append(f"{name}: {met}")
+                met = self._placed(name, term, student, teacher)
+                pairs = zip(met["layers"], met.get("teacher_layers", met["layers"]), strict=True)
+                joined = ((s, t) if "teacher_layers" in met else (s,) for s, t in pairs)
+                lines.append(f"{name}: {', '.join(' ~ '.join(places) for places in joined)}")
         return lines
 
     def _part(self, name: str, term: TermPlan, student: Network, teacher: Network | None, examples: Examples) -> Part:
         arguments = dict(term.arguments)
         if "layers" in arguments and teacher is not None:
             arguments = self._placed(name, term, student, teacher)
-            student.tap(arguments["layers"])
-            teacher.tap(arguments["teacher_layers"])
-            self._refuse_flat(f"loss.{name}", student, teacher, arguments)
+            for key, network in (("layers", student), ("teacher_layers", teacher)):
+                network.tap(arguments.get(key, ()))
+                self._refuse_flat(f"loss.{name}.{key}", network, arguments.get(key, ()))
         if not term.makes:
             return replace(term.part, term=functools.partial(term.part.term, **arguments))
         outputs = [self._answer(network) if network is not None else None for network in (student, teacher)]
         return replace(term.part, term=term.part.term(*outputs, examples, **arguments))
 
     def _placed(self, name: str, term: TermPlan, student: Network, teacher: Network) -> dict[str, Any]:
-        """The arguments of a term with `layers` and `teacher_layers` as paths, as many of one as of the other."""
+        """The arguments of a term with `layers` and, where it has them, `teacher_layers` as paths, as many of each."""
         layers, theirs = term.arguments["layers"], term.arguments.get("teacher_layers")
-        if isinstance(layers, str):
-            ours, others = self._stages(student), self._stages(teacher) if theirs is None else theirs
-            count = 1 if layers == "last" else min(len(ours), len(others))
-            if not ours or not others:
-                whose = "student" if not ours else "teacher"
+        if "teacher_layers" not in term.arguments:
+            paths = self._paths(name, "layers", layers, student, "student", None)
+            return {**term.arguments, "layers": paths}
+        if isinstance(layers, str) and theirs is None:
+            fewest = min(len(self._stages(student)), len(self._stages(teacher)))
+            ours = self._paths(name, "layers", layers, student, "student", fewest)
+            others = self._paths(name, "teacher_layers", layers, teacher, "teacher", fewest)
+        else:
+            others = self._paths(name, "teacher_layers", layers if theirs is None else theirs, teacher, "teacher", None)
+            ours = self._paths(name, "layers", layers, student, "student", len(others))
+        if len(ours) != len(others):
+            cure = f"as many paths as loss.{name}.layers={ours}"
+            raise UserError(f"loss.{name}.teacher_layers={others}", cure=cure)
+        return {**term.arguments, "layers": ours, "teacher_layers": others}
+
+    def _paths(self, name: str, key: str, wanted: Places, network: Network, whose: str, count: int | None) -> list[str]:
+        """Module paths of a network: those that are named, or its last `count` stages, or its last one."""
+        usual = self._stages(network)
+        if isinstance(wanted, str):
+            if not usual:
                 cure = "a convolutional one; or a loss that compares logits or features"
                 raise UserError(f"loss.{name} compares maps, and this {whose} shows none", cure=cure)
-            layers, theirs = ours[-count:], others[-count:] if term.arguments.get("teacher_layers") is None else theirs
-        theirs = layers if theirs is None else theirs
-        if not layers or len(layers) != len(theirs):
-            cure = f"as many paths as loss.{name}.layers={list(layers)}, at least one"
-            raise UserError(f"loss.{name}.teacher_layers={list(theirs)}", cure=cure)
-        for whose, network, paths in (("layers", student, layers), ("teacher_layers", teacher, theirs)):
-            modules = dict(network.body.named_modules())
-            for path in paths:
-                if path not in modules or not path:
-                    usual = self._stages(network) or tuple(p for p in modules if p.count(".") < 1 and p)
-                    cure = f"its stages are {', '.join(usual)}"
-                    raise UserError(f"loss.{name}.{whose}: no module {path!r} in this network", cure=cure)
-        return {**term.arguments, "layers": list(layers), "teacher_layers": list(theirs)}
+            return list(usual[-1:] if wanted == "last" else usual[-(count or len(usual)) :])
+        modules = dict(network.body.named_modules())
+        for path in wanted:
+            if path not in modules or not path:
+                known = usual or tuple(p for p in modules if p.count(".") < 1 and p)
+                cure = f"its stages are {', '.join(known)}"
+                raise UserError(f"loss.{name}.{key}: no module {path!r} in this {whose}", cure=cure)
+        if not wanted:
+            raise UserError(f"loss.{name}.{key}=[]", cure=f"at least one of {', '.join(usual)}")
+        return list(wanted)
 
-    def _refuse_flat(self, where: str, student: Network, teacher: Network, arguments: Mapping[str, Any]) -> None:
-        for network, key in ((student, "layers"), (teacher, "teacher_layers")):
-            maps = self._answer(network).maps
-            for path in arguments[key]:
-                if maps[path].dim() != 4:
-                    cure = f"(images, channels, height, width): {', '.join(self._stages(network))}"
-                    raise UserError(f"{where}.{key}: {path} answers {tuple(maps[path].shape)}, no map", cure=cure)
+    def _refuse_flat(self, where: str, network: Network, paths: Sequence[str]) -> None:
+        maps = self._answer(network).maps if paths else {}
+        for path in paths:
+            if maps[path].dim() != 4:
+                cure = f"(images, channels, height, width): {', '.join(self._stages(network))}"
+                raise UserError(f"{where}: {path} answers {tuple(maps[path].shape)}, no map", cure=cure)
 
     def _stages(self, network: Network) -> tuple[str, ...]:
         return stages(network, self._blank(network)[:1])
@@ -211,8 +229,9 @@ def _term(where: str, section: Section, soft: float, trust: Sequence[str]) -> Te
     if made:  # what its call takes beside the batch
         values = bind(call, {k: v for k, v in (own | ends).items() if k in called}, where, given=4)
         schedules |= {k: Schedule("constant", end=v) for k, v in values.items() if k not in schedules}
-    if "layers" in _settings_of(term):
-        fixed.setdefault("layers", inspect.signature(term).parameters["layers"].default)
+    for key in ("layers", "teacher_layers"):
+        if key in _settings_of(term):
+            fixed.setdefault(key, _settings_of(term)[key].default)
     part = Part(
         term,
         _scaled(settings.weight, soft if settings.soft else 1.0),

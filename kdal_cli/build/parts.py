@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from torch import nn
@@ -33,12 +33,17 @@ def data(section: Section, trust: Sequence[str], watcher: Watcher) -> tuple[Imag
 
 
 def blueprint(section: Section, shape: Shape, trust: Sequence[str], where: str) -> Blueprint:
-    """An architecture for images of this shape. It is built once here, so that what cannot be built is refused now."""
+    """An architecture for images of this shape. It is built once here, so that what cannot be built is refused now.
+
+    An argument that is an nn.Module is an architecture itself, a section within the section.
+    """
     architecture = resolve(kdal_cli.models, section.get("name"), trust, where)
-    settings = bind(architecture, section, where, given=1, besides=("name",))
+    nested = [key for key, hint in get_type_hints(architecture).items() if hint is nn.Module and key != "return"]
+    inner = {key: blueprint(section.get(key) or {}, shape, trust, f"{where}.{key}") for key in nested}
+    settings = bind(architecture, section, where, given=1, besides=("name", *nested))
 
     def build() -> nn.Module:
-        return architecture(shape, **settings)
+        return architecture(shape, **settings, **{key: part.make() for key, part in inner.items()})
 
     with torch.random.fork_rng():
         body = build()

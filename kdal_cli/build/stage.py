@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -33,6 +34,7 @@ from kdal_cli.engine import Engine
 from kdal_cli.errors import InUse, Stopped, UserError, nearest
 from kdal_cli.files import discard
 from kdal_cli.fit import Recipe
+from kdal_cli.network import classifier
 from kdal_cli.report.display import Display
 from kdal_cli.run import Run, claim
 from kdal_cli.samplers.random import random
@@ -139,8 +141,22 @@ class Bench:
         return make(Recipe, self.section("recipe"), "recipe")
 
     @cached_property
-    def student(self) -> Blueprint:
+    def plain_student(self) -> Blueprint:
+        """The student's architecture as it was chosen."""
         return parts.blueprint(self.section("student"), self.lab.data.shape, self.trust, "student")
+
+    @cached_property
+    def student(self) -> Blueprint:
+        """The student that is trained: the one that was chosen, or what a loss asks to be built around it."""
+        wanted, plain, plan = self.loss.student, self.plain_student, self.teacher_plan
+        if wanted is None or plain.spec["name"] == wanted:
+            return plain
+        if plan is None or not plan.members:
+            raise UserError(f"loss={wanted} needs a teacher that is ready", cure="choose one: teacher=resnet8")
+        with torch.random.fork_rng():
+            features = classifier(plan.members[-1].blueprint.make()).in_features
+        section = {"name": wanted, "backbone": dict(plain.spec), "features": features}
+        return parts.blueprint(section, self.lab.data.shape, self.trust, "student")
 
     @cached_property
     def loss(self) -> LossPlan:
@@ -187,14 +203,15 @@ def _distill(bench: Bench) -> dict[str, Any]:
     lab, loss, student, recipe = bench.lab, bench.loss, bench.student, bench.recipe
     compare, labels = bench.setting("compare", bool), bench.setting("labels", Count | None)
     chain = _chain(bench)
-    places = rehearse(lab, chain[0].blueprint, loss, bench.teacher_plan)
-    teacher, guide = bench.guidance("this loss" if loss.needs_teacher else None)
-    if guide.peer is not None and len(chain) > 1:
+    plan = bench.teacher_plan
+    if plan is not None and plan.manner.kind == "peer" and len(chain) > 1:
         cure = "a chain needs a teacher that is ready: teacher=resnet8, or teacher=previous"
         raise UserError("teacher=peer with generations or assistants", cure=cure)
     labelled = min(labels or len(lab.pool), len(lab.pool))
     if labelled == len(lab.pool) and loss.needs_only_pool:
         raise UserError("loss.on=pool", where="every image has its label", cure="on=labelled, on=both, or labels=1000")
+    places = rehearse(lab, chain[0].blueprint, loss, plan)
+    teacher, guide = bench.guidance("this loss" if loss.needs_teacher else None)
     lines = [
         f"student {named(student.spec)}, {labelled:,} labels of {len(lab.pool):,} images",
         *([f"chain: {' → '.join(f'{link.role} {named(link.blueprint.spec)}' for link in chain)}"] if chain[1:] else []),
@@ -203,7 +220,8 @@ def _distill(bench: Bench) -> dict[str, Any]:
         f"teacher: {_who(teacher, guide)}",
     ]
     present.headline(lab, "distill", lines)
-    return present.models(lab, distill(lab, chain, teacher, guide, loss, recipe, labels, compare=compare))
+    alone = Link("student alone", bench.plain_student) if compare else None
+    return present.models(lab, distill(lab, chain, teacher, guide, loss, recipe, labels, alone))
 
 
 def _al_loop(bench: Bench) -> dict[str, Any]:
@@ -224,7 +242,7 @@ def _al_loop(bench: Bench) -> dict[str, Any]:
         raise UserError(f"scorer=teacher with teacher.kind={guide.manner.kind}", cure=cure)
     lines = [
         f"{plan}; validation {len(lab.validation):,} counted",
-        f"student {named(bench.values['student'])}; sampler {named(bench.values['sampler'])}, the {scorer} scores",
+        f"student {named(student.spec)}; sampler {named(bench.values['sampler'])}, the {scorer} scores",
         f"loss {loss.sentence}",
         *places,
         f"teacher: {_who(teacher, guide)}",

@@ -189,8 +189,9 @@ def fingerprint(data: ImageData) -> str:
 
 
 def named(spec: Mapping[str, Any]) -> str:
-    """An architecture in words: `resnet depth=56`."""
-    return " ".join([str(spec["name"]), *(f"{key}={value}" for key, value in spec.items() if key != "name")])
+    """An architecture in words: `resnet depth=56`, and one within another in brackets."""
+    rest = {key: f"({named(value)})" if isinstance(value, Mapping) else value for key, value in spec.items()}
+    return " ".join([str(spec["name"]), *(f"{key}={value}" for key, value in rest.items() if key != "name")])
 
 
 def _listed(classes: tuple[str, ...]) -> str:

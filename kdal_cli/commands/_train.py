@@ -114,7 +114,7 @@ def _refuse_comparison(objective: Objective, student: Output, teacher: Output, b
     """Raise UserError for a term to which it matters which of the teacher's classes is which."""
     turned = replace(teacher, logits=teacher.logits.roll(1, dims=1))
     for name, part in objective.parts.items():
-        if getattr(part.term, "other_classes", False):
+        if getattr(part.term, "other_classes", False) and part.sample_weight != "right":
             continue
         values = []
         for answers in (teacher, turned):

@@ -43,13 +43,12 @@ def distill(
     make_objective: MakeObjective,
     recipe: Recipe,
     labels: int | None = None,
-    *,
-    compare: bool = False,
+    alone: Link | None = None,
 ) -> list[Entry]:
     """Train the chain, the last link of which is the student, and measure every network in it.
 
     guide: who teaches the first link. labels: how many images have a label, drawn by the seed; the others are there for
-    the terms that need none. compare: also train the student without a teacher: same weights, same order, same views.
+    the terms that need none. alone: the student to be trained without a teacher: same weights, same order, same views.
     Returns the teacher, the chain and the student alone, side by side; their checkpoints are on disk.
     """
     examples = _examples(lab, labels)
@@ -61,13 +60,12 @@ def distill(
         if teacher is not None and teacher.metrics:
             entries[-1].figures["teacher_agreement"] = agreement(lab.test_output(network).logits, teacher.test_logits)
         guide = replace(guide, teacher=freeze(network))
-    if compare and make_objective is not labels_alone:
-        link = replace(chain[-1], role="student alone")
-        alone, _ = _train(lab, link, examples, Guide(), labels_alone, recipe)
-        entries.append(_entry(lab, link.role, alone))
+    if alone is not None:
+        network, _ = _train(lab, alone, examples, Guide(), labels_alone, recipe)
+        entries.append(_entry(lab, alone.role, network))
         validate = lab.accuracy(lab.validation, lab.data.train.labels[lab.validation])
         if teacher is not None and validate is not None:
-            warn_of_pupil(lab, teacher, validate(alone), "the student alone")
+            warn_of_pupil(lab, teacher, validate(network), "the student alone")
     return entries
 
 
