@@ -81,7 +81,13 @@ class Part:
         arguments = {key: schedule(progress) for key, schedule in self.scheduled.items()}
         term = getattr(self.term, "first", self.term) if first else self.term
         value = term(student, teacher, batch, **arguments)
+        if value.shape not in ((), (len(batch.ids),)):
+            cure = "one number an image, (B,), or one for the batch, ()"
+            raise UserError(f"a term answers {tuple(value.shape)} for {len(batch.ids)} images", where="loss", cure=cure)
         if self.weighs and teacher is not None:
+            if value.dim() == 0:
+                cure = "sample_weight=all, min_confidence=0: it compares images with each other"
+                raise UserError("a relational term has no number for a single image to weigh", where="loss", cure=cure)
             value = value * sample_weights(teacher.logits, batch.labels, self.sample_weight, self.min_confidence)
         return at(self.weight, progress) * value.mean()
 

@@ -118,7 +118,7 @@ def test_everything_in_a_registry_can_be_chosen(group: str) -> None:
 @pytest.mark.parametrize("option", [o for o in options("student") if o != "custom"])
 def test_an_architecture_fits_its_signature(option: str) -> None:
     own = section("student", option)
-    bind(resolve(kdal_cli.models, own["name"], [], "student"), own, "student", given=1, besides=["name"])
+    bind(resolve(kdal_cli.models, own["name"], [], "student"), own, "student", given=1, besides=["name", "backbone"])
 
 
 @pytest.mark.parametrize("option", options("sampler"))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from kdal_cli.commands._train import confident_rows
 from kdal_cli.data._augment import Augment, Resident
+from kdal_cli.errors import UserError
 from kdal_cli.fit import Peer, Recipe, Stages, fit, gradient_norms, ratios
 from kdal_cli.infer import LiveTeacher
 from kdal_cli.losses.kd import kd, kd_loss
@@ -250,3 +251,18 @@ def test_looking_at_the_balance_changes_no_bit(make_network, engine, images, not
         fit(student, plain, examples, objective, recipe, engine, Streams(1), notes, teacher=teacher)
         ends.append(state(student))
     assert same(*ends)
+
+
+@pytest.mark.parametrize("shape", [(6, 2), (5,), (1, 6)])
+def test_a_term_of_another_shape_is_refused_before_it_is_averaged_away(shape: tuple[int, ...], make_network) -> None:
+    batch = Batch(torch.arange(6), torch.zeros(6), pixels(), torch.arange(3))
+    output = make_network()(batch.pixels)
+    with pytest.raises(UserError, match=r"one number an image, \(B,\), or one for the batch"):
+        Part(lambda *_: torch.zeros(shape), 1.0)(output, output, batch, 0.0)
+
+
+def test_images_cannot_count_differently_in_a_term_of_the_whole_batch(make_network) -> None:
+    batch = Batch(torch.arange(6), torch.zeros(6), pixels(), torch.arange(3))
+    output = make_network()(batch.pixels)
+    with pytest.raises(UserError, match="relational term"):
+        Part(lambda *_: torch.zeros(()), 1.0, sample_weight="right")(output, output, batch, 0.0)
