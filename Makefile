@@ -7,7 +7,7 @@ UV = env -u UV_FIND_LINKS -u UV_TORCH_BACKEND -u VIRTUAL_ENV $(shell command -v 
 # Threads of one test worker; two workers with two threads each would fight over two cores.
 TEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q
 
-.PHONY: help setup demo test test-all check format bench clean
+.PHONY: help setup demo test test-all check format bench docs clean
 
 help: ## these lines
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -43,6 +43,10 @@ format: setup ## put the code into shape
 
 bench: setup ## the benchmarks that a CPU can run
 	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/losses.py
+
+docs: setup ## docs/losses.md, from docstrings, conf/loss and the benchmark's table
+	$(BIN)/python docs/generate.py
 
 clean: ## the environment and every run folder go
 	rm -rf $(VENV) outputs/*

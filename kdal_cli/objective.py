@@ -155,8 +155,8 @@ class Objective(nn.Module):
 def standardized(logits: Tensor) -> Tensor:
     """(z − mean) / (std + 1e-7) over the classes, std unbiased, (B, C) -> (B, C). Sun et al. 2024, arXiv:2403.01427.
 
-    Unchanged under z → a·z + b, a > 0, but for the 1e-7. Where all logits are equal, up to the rounding of their mean, it
-    is 0, with a gradient of 0.
+    Unchanged under z → a·z + b, a > 0, but for the 1e-7. Where all logits are equal, up to the rounding of their mean,
+    it is 0, with a gradient of 0.
     """
     apart = logits - logits.mean(1, keepdim=True)  # (B, C)
     square = apart.square().sum(1, keepdim=True) / (logits.shape[1] - 1)  # (B, 1)

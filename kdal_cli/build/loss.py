@@ -39,7 +39,7 @@ class Settings:
 
     weight: NonNegative | Schedule = 1.0
     on: Literal["labelled", "pool", "both"] = "both"
-    soft: bool = True
+    soft: bool = False
     when: Literal["first", "main", "both"] = "main"
     standardize: bool = False
     sample_weight: Literal["all", "right", "confidence"] = "all"
@@ -154,7 +154,9 @@ class LossPlan:
             if not usual:
                 cure = "a convolutional one; or a loss that compares logits or features"
                 raise UserError(f"loss.{name} compares maps, and this {whose} shows none", cure=cure)
-            return list(usual[-1:] if wanted == "last" else usual[-(count or len(usual)) :])
+            middle, last = (len(usual) - 1) // 2, len(usual) - 1
+            chosen = {"stages": slice(-(count or len(usual)), None), "last": slice(last, None)}
+            return list(usual[chosen.get(wanted, slice(middle, middle + 1))])
         modules = dict(network.body.named_modules())
         for path in wanted:
             if path not in modules or not path:

@@ -12,9 +12,9 @@ from torch import Tensor
 from kdal_cli.errors import UserError
 from kdal_cli.types import Output
 
-Places = Literal["stages", "last"] | Sequence[str]
-"""Module paths; or `stages`, all that the architecture names, or `last`, the last of them. Names are resolved to paths
-before the term is made, the two networks paired from their last stages backwards."""
+Places = Literal["stages", "middle", "last"] | Sequence[str]
+"""Module paths; or `stages`, all that the architecture names, the `middle` one of them, of four the second, or the
+`last`. Names are resolved to paths before the term is made, stages paired from the last ones backwards."""
 
 
 def pairs(

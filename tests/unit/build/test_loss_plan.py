@@ -15,7 +15,7 @@ from kdal_cli.types import Batch, Examples, Shape
 
 SHAPE = Shape(3, 8, 8, 5)
 EXAMPLES = Examples(torch.arange(5), torch.arange(3))
-KD = {"name": "kd", "temperature": 2.0}
+KD = {"name": "kd", "temperature": 2.0, "soft": True}
 
 
 def network(width: int) -> Network:
@@ -137,7 +137,7 @@ def test_without_a_teacher_the_objective_is_the_labels_alone() -> None:
         ({"weighting": {"alpha": 1.0}, "kd": {**KD, "weight": 0}}, "every weight of the loss is zero (loss)"),
         (
             {"vid": {"name": "vid", "layers": "layer1"}},
-            "loss.vid.layers=layer1: accepted: stages, last or a list, each text",
+            "loss.vid.layers=layer1: accepted: stages, middle, last or a list, each text",
         ),
         (
             {"kd": {**KD, "temperature": {"schedule": "linear", "start": -1, "end": 2}}},
