@@ -151,7 +151,7 @@ class Bench:
         wanted, plain, plan = self.loss.student, self.plain_student, self.teacher_plan
         if wanted is None or plain.spec["name"] == wanted:
             return plain
-        if plan is None or not plan.members:
+        if plan is None or plan.manner.kind != "fixed":
             raise UserError(f"loss={wanted} needs a teacher that is ready", cure="choose one: teacher=resnet8")
         with torch.random.fork_rng():
             features = classifier(plan.members[-1].blueprint.make()).in_features

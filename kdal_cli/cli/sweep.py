@@ -15,8 +15,8 @@ from kdal_cli.files import write_bytes
 from kdal_cli.report.display import Display
 from kdal_cli.report.tables import curve_table
 
-SHOWN = ("labels", "test_accuracy", "test_f1", "val_accuracy", "accuracy")
-"""Figures of a result that the table on the screen has room for."""
+SHOWN = ("labels", "test_accuracy", "test_f1", "teacher.accuracy", "student.accuracy", "val_accuracy", "accuracy")
+"""Figures of a result that the table on the screen has room for, beside what differs between the jobs."""
 
 
 class Sweep(Callback):
@@ -41,8 +41,10 @@ def summarise() -> None:
     writer.writerows(rows)
     write_bytes(folder / "summary.csv", text.getvalue().encode())
     with Display() as display:
-        hidden = {key for row in rows for key, value in row.items() if isinstance(value, float) and key not in SHOWN}
-        display.table(curve_table([{key: row[key] for key in row if key not in hidden} for row in rows]))
+        said = [key for key in keys if any(isinstance(row.get(key), str) for row in rows)]
+        differ = [key for key in said if key == "state" or len({row.get(key) for row in rows}) > 1]
+        shown = ["job", *differ, *(key for key in SHOWN if key in keys)]
+        display.table(curve_table([{key: row[key] for key in shown if key in row} for row in rows]))
         display.say(f"summary in {folder / 'summary.csv'}")
 
 

@@ -95,7 +95,7 @@ def _keys(rows: Iterable[Row]) -> list[str]:
 
 
 def _header(key: str) -> str:
-    return key.replace("_", " ") + (" %" if _last(key, _SHARES) else "")
+    return key.replace("_", " ").replace(".", " ") + (" %" if _last(key, _SHARES) else "")
 
 
 def _cell(key: str, value: Cell) -> Text:
@@ -123,8 +123,8 @@ def _decimal(value: float) -> str:
 
 
 def _last(key: str, names: set[str]) -> bool:
-    """Whether `key` is one of `names`, or ends in one: `test_accuracy` is an accuracy."""
-    return any(key == name or key.endswith(f"_{name}") for name in names)
+    """Whether `key` is one of `names`, or ends in one: `test_accuracy` and `student.accuracy` are accuracies."""
+    return any(key == name or key.endswith((f"_{name}", f".{name}")) for name in names)
 
 
 def _text(value: object) -> Text:

@@ -226,7 +226,7 @@ def test_the_derivative_by_the_students_weights_agrees_with_finite_differences()
 def student() -> Network:
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        return Network(resnet(Shape(1, 8, 8, 3), depth=8, widths=(4, 4, 4, 4)), (0.5,), (0.25,)).train()
+        return Network(resnet(Shape(1, 8, 8, 3), depth=8, widths=(8, 8, 8, 8)), (0.5,), (0.25,)).train()
 
 
 def norms(network: Network) -> list[nn.BatchNorm2d]:

@@ -149,7 +149,7 @@ def test_an_image_without_label_counts_as_the_teachers_first_choice_or_else_the_
 def network() -> Network:
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        return Network(resnet(Shape(1, 8, 8, 3), depth=8, widths=(4, 4, 4, 4)), (0.5,), (0.25,)).train()
+        return Network(resnet(Shape(1, 8, 8, 3), depth=8, widths=(8, 8, 8, 8)), (0.5,), (0.25,)).train()
 
 
 def bytes_of(seed: int, n: int = 4) -> Tensor:
