@@ -9,6 +9,7 @@ from kdal_cli import checkpoint
 from kdal_cli.commands._lab import Blueprint, Lab, MakeObjective
 from kdal_cli.commands._teacher import Teacher, warn_of_pupil
 from kdal_cli.commands._train import Guide, train
+from kdal_cli.errors import UserError
 from kdal_cli.fit import Recipe
 from kdal_cli.metrics.classification import agreement
 from kdal_cli.metrics.cost import flops, parameters, throughput
@@ -92,6 +93,8 @@ def _train(
     """
     role = link.role.replace(" ", "_")
     address = "student" if role == "student_alone" else role
+    if guide.peer is None and (done := _done(lab, link, role)):
+        return done, None
     network = lab.network(link.blueprint, address)
     truth = lab.data.train.labels
     snapshots = Snapshots(lab.run.folder / f"{role}.snapshot", role)
@@ -106,6 +109,20 @@ def _train(
         checkpoint.write(lab.run.checkpoints / f"{name}.safetensors", body.body, card)
     snapshots.clear()
     return network, peer
+
+
+def _done(lab: Lab, link: Link, role: str) -> Network | None:
+    """The network that a stopped run had finished with, if its checkpoint is whole."""
+    path = lab.run.checkpoints / f"{role}.safetensors"
+    if not path.exists():
+        return None
+    try:
+        network = lab.restore(link.blueprint, checkpoint.read(path))
+    except UserError as damage:
+        lab.watcher.say(f"{damage}; training it again")
+        return None
+    lab.watcher.say(f"{link.role}: trained already")
+    return network
 
 
 def _entry(lab: Lab, name: str, network: Network) -> Entry:

@@ -89,6 +89,19 @@ def test_what_was_forgotten_is_the_same_after_a_resume(kdal: Kdal):
     assert curve.read_bytes() == (whole / "curve.csv").read_bytes()
 
 
+def test_a_stopped_chain_goes_on_after_its_last_finished_link(kdal: Kdal, here: Path):
+    words = (*SMOKE, "generations=2", "compare=true", "hydra.run.dir=chain")
+    whole = kdal(*words).run
+    weights = {path.name: path.read_bytes() for path in (whole.path / "checkpoints").glob("*.safetensors")}
+    (whole.path / "result.json").unlink()
+    (whole.path / "checkpoints" / "student.safetensors").unlink()
+    ended = kdal("distill", "resume=chain")
+    assert (ended.code, ended.err) == (0, "")
+    assert "generation 1: trained already" in ended.out
+    assert "student: 20 steps" in ended.out
+    assert {path.name: path.read_bytes() for path in (whole.path / "checkpoints").glob("*.safetensors")} == weights
+
+
 def test_a_teacher_of_other_classes_may_teach_what_compares_none(kdal: Kdal, here: Path):
     run = kdal("train-teacher", "experiment=smoke", "data.classes=7").run.path
     words = (*SMOKE, f"teacher.checkpoint={run}", "teacher.classes=other")
