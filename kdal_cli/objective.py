@@ -123,12 +123,14 @@ class Objective(nn.Module):
         return any(part.on != "labelled" for part in self.parts.values())
 
     def settings(self, progress: float) -> dict[str, float]:
-        """What is scheduled, at `progress`, by name: weights and arguments that a log line has to show."""
+        """What is scheduled, at `progress`, and what terms say of what they have learned: for a log line, by name."""
         values: dict[str, float] = {}
         for name, part in self.parts.items():
             if isinstance(part.weight, Schedule):
                 values[f"{name}.weight"] = part.weight(progress)
             values |= {f"{name}.{key}": schedule(progress) for key, schedule in part.scheduled.items()}
+            learned = getattr(part.term, "learned", dict)()
+            values |= {f"{name}.{key}": value for key, value in learned.items()}
         return values
 
     def forward(

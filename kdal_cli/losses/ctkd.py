@@ -53,5 +53,9 @@ class Ctkd(nn.Module):
         """T now, (), whose gradient reaches θ times −strength."""
         return self.t_start + self.t_range * reversed_gradient(self.theta, strength).sigmoid()
 
+    def learned(self) -> dict[str, float]:
+        """T now, for the log."""
+        return {"temperature": float(self.temperature())}
+
     def forward(self, student: Output, teacher: Output, batch: Batch, *, strength: NonNegative = 1.0) -> Tensor:
         return ctkd_loss(student.logits, teacher.logits, self.temperature(strength))

@@ -46,6 +46,11 @@ class Vid(nn.Module):
         rho = wanted + math.log(-math.expm1(-wanted))  # the inverse of softplus
         self.rhos = nn.ParameterList(torch.full((wide,), rho) for _, wide in widths)
 
+    def learned(self) -> dict[str, float]:
+        """The mean variance now, for the log: one that stays where it started does not learn."""
+        variances = [F.softplus(rho) + SMALLEST_VARIANCE for rho in self.rhos]
+        return {"variance": float(torch.cat(variances).mean())}
+
     def forward(self, student: Output, teacher: Output, batch: Batch) -> Tensor:
         total = student.logits.new_zeros(len(student.logits))  # (B,)
         maps = pairs(student, teacher, self.layers, self.teacher_layers)

@@ -141,3 +141,7 @@ def test_theta_is_one_number_and_trains_as_the_objectives() -> None:
     (theta,) = Objective(1.0, {"ctkd": Part(term, 1.0)}).parameters()
     assert theta is term.theta
     assert theta.numel() == 1
+
+
+def test_the_log_is_told_the_temperature_as_it_is() -> None:
+    assert Objective(1.0, {"ctkd": Part(made(theta=0.0), 1.0)}).settings(0.5) == {"ctkd.temperature": 11.0}
