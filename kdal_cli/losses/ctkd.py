@@ -55,7 +55,7 @@ class Ctkd(nn.Module):
 
     def learned(self) -> dict[str, float]:
         """T now, for the log."""
-        return {"temperature": float(self.temperature())}
+        return {"temperature": float(self.temperature().detach())}
 
     def forward(self, student: Output, teacher: Output, batch: Batch, *, strength: NonNegative = 1.0) -> Tensor:
         return ctkd_loss(student.logits, teacher.logits, self.temperature(strength))

@@ -49,7 +49,7 @@ class Vid(nn.Module):
     def learned(self) -> dict[str, float]:
         """The mean variance now, for the log: one that stays where it started does not learn."""
         variances = [F.softplus(rho) + SMALLEST_VARIANCE for rho in self.rhos]
-        return {"variance": float(torch.cat(variances).mean())}
+        return {"variance": float(torch.cat(variances).mean().detach())}
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> Tensor:
         total = student.logits.new_zeros(len(student.logits))  # (B,)
