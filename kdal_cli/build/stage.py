@@ -4,43 +4,33 @@ import os
 import shlex
 import signal
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kdal_cli import checkpoint
 from kdal_cli.budget import Budget
 from kdal_cli.build import parts
-from kdal_cli.build.bind import convert, make
-from kdal_cli.build.loss import LossPlan, plan_loss
-from kdal_cli.build.teacher import plan_teacher
+from kdal_cli.build.bench import Bench
+from kdal_cli.build.bind import make
 from kdal_cli.commands import present
-from kdal_cli.commands._lab import Blueprint, Lab, fingerprint, named
-from kdal_cli.commands._teacher import Member, Teacher, TeacherPlan, find_teacher, publish
+from kdal_cli.commands._lab import named
+from kdal_cli.commands._teacher import Teacher, find_teacher, publish
 from kdal_cli.commands._train import Guide, rehearse
 from kdal_cli.commands.al_loop import Loop
 from kdal_cli.commands.distill import Link, distill
 from kdal_cli.commands.evaluate import evaluate
 from kdal_cli.commands.train_teacher import train_teacher
-from kdal_cli.data._augment import Augment, Resident
-from kdal_cli.engine import Engine
 from kdal_cli.errors import InUse, Stopped, UserError, nearest
 from kdal_cli.files import discard
-from kdal_cli.fit import Recipe
-from kdal_cli.network import classifier
 from kdal_cli.report.display import Display
-from kdal_cli.run import Run, claim
+from kdal_cli.run import claim
 from kdal_cli.samplers.random import random
-from kdal_cli.streams import Streams
-from kdal_cli.types import Shape
-from kdal_cli.values import Count, Natural
+from kdal_cli.values import Count
 
 GROUPS = ("data", "student", "teacher", "recipe", "loss", "sampler", "budget", "oracle")
 SETTINGS = (
@@ -94,103 +84,8 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
-@dataclass(frozen=True)
-class Bench:
-    """The configuration of a run, made into objects as a stage asks for them."""
-
-    values: Mapping[str, Any]
-    run: Run
-    display: Display
-    command: str
-
-    def section(self, key: str) -> dict[str, Any]:
-        """A group of the configuration. Raises UserError when it was taken out."""
-        section = self.values.get(key)
-        if not isinstance(section, dict):
-            raise UserError(f"{key} is missing", cure=f"choose an option: {key}=…")
-        return section
-
-    @property
-    def assistants(self) -> Mapping[str, Any]:
-        """Architectures between teacher and student, by name. Raises UserError for what is no architecture."""
-        section = self.values.get("assistants") or {}
-        if not isinstance(section, Mapping) or not all(isinstance(value, Mapping) for value in section.values()):
-            raise UserError(f"assistants={section}", cure="add one by +student@assistants.first=resnet14")
-        return section
-
-    def setting(self, key: str, hint: Any) -> Any:
-        return convert(self.values.get(key), hint, key)
-
-    @cached_property
-    def trust(self) -> list[str]:
-        return self.setting("trust", list[str])
-
-    @cached_property
-    def lab(self) -> Lab:
-        """Data, device and randomness; the manifest is written when they are known."""
-        seed = self.setting("seed", Natural)
-        engine = Engine.start(self.setting("device", str), self.setting("threads", Count | None))
-        data, pool, validation = parts.data(self.section("data"), self.trust, self.display)
-        self.run.describe(self.values, fingerprint(data), self.command, engine.describe())
-        train = Resident(data.train.pixels, self.recipe.augment, engine.device)
-        test = Resident(data.test.pixels, Augment(), engine.device)
-        return Lab(data, train, test, pool, validation, engine, Streams(seed), self.run, self.display)
-
-    @cached_property
-    def recipe(self) -> Recipe:
-        return make(Recipe, self.section("recipe"), "recipe")
-
-    @cached_property
-    def plain_student(self) -> Blueprint:
-        """The student's architecture as it was chosen."""
-        return parts.blueprint(self.section("student"), self.lab.data.shape, self.trust, "student")
-
-    @cached_property
-    def student(self) -> Blueprint:
-        """The student that is trained: the one that was chosen, or what a loss asks to be built around it."""
-        wanted, plain, plan = self.loss.student, self.plain_student, self.teacher_plan
-        if wanted is None or plain.spec["name"] == wanted:
-            return plain
-        if plan is None or plan.manner.kind != "fixed":
-            raise UserError(f"loss={wanted} needs a teacher that is ready", cure="choose one: teacher=resnet8")
-        with torch.random.fork_rng():
-            features = classifier(plan.members[-1].blueprint.make()).in_features
-        section = {"name": wanted, "backbone": dict(plain.spec), "features": features}
-        return parts.blueprint(section, self.lab.data.shape, self.trust, "student")
-
-    @cached_property
-    def loss(self) -> LossPlan:
-        return plan_loss(self.section("loss"), self.trust, self.lab.data.shape)
-
-    @cached_property
-    def teacher_plan(self) -> TeacherPlan | None:
-        """The teacher that is wanted, or None with `teacher=none`."""
-
-        def draw(section: Mapping[str, Any], shape: Shape) -> Blueprint:
-            return parts.blueprint(section, shape, self.trust, "teacher.model")
-
-        return plan_teacher(self.section("teacher"), self.lab.data.shape, draw)
-
-    def guidance(self, why: str | None) -> tuple[Teacher | None, Guide]:
-        """The teacher, found or trained, and how it teaches. why: who needs one; None when nobody does.
-
-        Raises UserError when there is none and somebody needs one.
-        """
-        plan = self.teacher_plan
-        if why is None:
-            return None, Guide()
-        if plan is None:
-            raise UserError(f"{why} needs a teacher", where="teacher=none", cure="choose one: teacher=resnet8")
-        if plan.manner.kind == "previous":
-            return None, Guide(plan.manner)
-        if plan.manner.kind == "peer":
-            return None, Guide(plan.manner, peer=plan.members[0].blueprint)
-        teacher = find_teacher(plan, self.lab, self.loss.temperature or 1.0)
-        return teacher, Guide(plan.manner, teacher.network)
-
-
 def _train_teacher(bench: Bench) -> dict[str, Any]:
-    plan = _one_member(bench.teacher_plan)
+    plan = bench.one_teacher()
     lab = bench.lab
     present.headline(lab, "train-teacher", [f"{named(plan.blueprint.spec)}, {len(lab.pool):,} labels"])
     network, card = train_teacher(lab, plan.blueprint, plan.recipe, plan.seed)
@@ -202,15 +97,11 @@ def _train_teacher(bench: Bench) -> dict[str, Any]:
 def _distill(bench: Bench) -> dict[str, Any]:
     lab, loss, student, recipe = bench.lab, bench.loss, bench.student, bench.recipe
     compare, labels = bench.setting("compare", bool), bench.setting("labels", Count | None)
-    chain = _chain(bench)
-    plan = bench.teacher_plan
-    if plan is not None and plan.manner.kind == "peer" and len(chain) > 1:
-        cure = "a chain needs a teacher that is ready: teacher=resnet8, or teacher=previous"
-        raise UserError("teacher=peer with generations or assistants", cure=cure)
+    chain = bench.chain()
     labelled = min(labels or len(lab.pool), len(lab.pool))
     if labelled == len(lab.pool) and loss.needs_only_pool:
         raise UserError("loss.on=pool", where="every image has its label", cure="on=labelled, on=both, or labels=1000")
-    places = rehearse(lab, chain[0].blueprint, loss, plan)
+    places = rehearse(lab, chain[0].blueprint, loss, bench.teacher_plan)
     teacher, guide = bench.guidance("this loss" if loss.needs_teacher else None)
     lines = [
         f"student {named(student.spec)}, {labelled:,} labels of {len(lab.pool):,} images",
@@ -271,29 +162,6 @@ def _evaluate(bench: Bench) -> dict[str, Any]:
     lines = [f"{named(section)} from {saved.path}", f"teacher: {teacher.sentence if teacher else 'none'}"]
     present.headline(lab, f"evaluate on {split}", lines)
     return present.evaluation(lab, evaluate(lab, network, teacher, split))
-
-
-def _one_member(plan: TeacherPlan | None) -> Member:
-    """The teacher that is to be trained. Raises UserError when that is none, or more than one."""
-    if plan is None or plan.manner.kind != "fixed" or not plan.members:
-        kind = "none" if plan is None else plan.manner.kind
-        raise UserError("there is no teacher to train", where=f"teacher={kind}", cure="choose one: teacher=resnet8")
-    if len(plan.members) > 1:
-        cure = "train them one by one: -m teacher.seed=0,1,2"
-        raise UserError(f"{len(plan.members)} teachers", cure=cure)
-    return next(iter(plan.members))
-
-
-def _chain(bench: Bench) -> list[Link]:
-    """The students to be trained one after the other: assistants first, then the student, generation by generation."""
-    links = [
-        Link(str(name), parts.blueprint(section, bench.lab.data.shape, bench.trust, f"assistants.{name}"))
-        for name, section in bench.assistants.items()
-    ]
-    count = bench.setting("generations", Count)
-    first = 0 if bench.teacher_plan and bench.teacher_plan.manner.kind == "previous" else 1
-    links += [Link(f"generation {n}", bench.student) for n in range(first, count)]
-    return [*links, Link("student", bench.student)]
 
 
 def _who(teacher: Teacher | None, guide: Guide) -> str:

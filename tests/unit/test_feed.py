@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdal_cli.data._augment import Resident
-from kdal_cli.fit import Feed, Order
+from kdal_cli.feed import Feed, Order
 from kdal_cli.streams import Streams
 from kdal_cli.types import Examples, ImageData
 

@@ -1,0 +1,53 @@
+"""The batches of a training, addressed by step: labelled images first, images of the pool after them.
+
+Axis letters: S steps of a chunk, B batch, L its labelled part.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from kdal_cli.data._augment import Resident
+from kdal_cli.streams import Streams
+from kdal_cli.types import Batch, Examples
+
+
+class Feed:
+    """The batches of a training, addressed by step: the same step gives the same images in the same views, always."""
+
+    def __init__(self, images: Resident, examples: Examples, batch: int, pool_batch: int, streams: Streams) -> None:
+        self.images, self.examples = images, examples
+        self.batch, self.pool_batch = batch, pool_batch
+        self.labelled_order = Order(len(examples.labels), images.augment.views, streams.under("labelled"))
+        self.pool_order = Order(len(examples.pool_ids), images.augment.views, streams.under("pool"))
+
+    def chunk(self, start: int, stop: int) -> Iterator[Batch]:
+        """The batches of steps `start` to `stop`; their addresses are moved to the device at once, before the first."""
+        rows, views = self.labelled_order.draw(start, stop, self.batch)  # (S, L)
+        ids, labels = self.examples.labelled_ids[rows], self.examples.labels[rows].to(self.images.device)
+        if self.pool_batch:
+            more, more_views = self.pool_order.draw(start, stop, self.pool_batch)  # (S, B - L)
+            ids, views = torch.cat([ids, self.examples.pool_ids[more]], 1), torch.cat([views, more_views], 1)  # (S, B)
+        ids, views = ids.to(self.images.device), views.to(self.images.device)
+        for step in range(stop - start):
+            yield Batch(ids[step], views[step], self.images.at(ids[step], views[step]), labels[step])
+
+
+class Order:
+    """An endless stream of `size` rows, each epoch shuffled anew and each visit in a view of its own."""
+
+    def __init__(self, size: int, views: int, streams: Streams) -> None:
+        self.size, self.views, self.streams = size, views, streams
+
+    def draw(self, start: int, stop: int, batch: int) -> tuple[Tensor, Tensor]:
+        """(rows (S, batch), views (S, batch)) of steps `start` to `stop`."""
+        low, high = start * batch, stop * batch
+        epochs = [self._epoch(epoch) for epoch in range(low // self.size, -(-high // self.size))]
+        inside = slice(low % self.size, low % self.size + high - low)
+        rows, views = (torch.cat(part)[inside].view(stop - start, batch) for part in zip(*epochs, strict=True))
+        return rows, views
+
+    def _epoch(self, epoch: int) -> tuple[Tensor, Tensor]:
+        rng = self.streams.at("epoch", epoch)
+        return torch.randperm(self.size, generator=rng), torch.randint(self.views, (self.size,), generator=rng)
