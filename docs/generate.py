@@ -159,7 +159,7 @@ def read_by(part: Part, student: Output, teacher: Output, batch: Batch) -> set[s
         return student.model(pixels)
 
     ours = replace(student.detach().each(lambda tensor: tensor.requires_grad_()), model=model)
-    term = getattr(part.term, "first", part.term) if part.when == "first" else part.term
+    term = getattr(part.term, "first_stage", part.term) if part.when == "first" else part.term
     scheduled = {key: schedule(0.5) for key, schedule in part.scheduled.items()}
     seen = Watched(batch.ids, batch.views, batch.pixels, batch.labels)
     term(ours, teacher, seen, **scheduled).mean().backward()

@@ -72,12 +72,15 @@ class Recipe:
         """Steps of a training on so many labelled images."""
         return self.steps if self.steps is not None else max(1, round((self.epochs or 0) * labelled / self.batch))
 
-    def rate(self, progress: float) -> float:
-        """The learning rate at `progress`, the share of the steps that is done."""
+    def rate(self, progress: float, *, first: bool = False) -> float:
+        """The learning rate at `progress`, the share that is done of the main stage or of the `first` one.
+
+        Milestones are those of the main stage: before it, `step` stays at `lr`.
+        """
         if progress < self.warmup:
             return self.lr * max(progress / self.warmup, WARMUP_START)
         if self.schedule == "step":
-            return self.lr * self.gamma ** sum(progress >= share for share in self.milestones)
+            return self.lr if first else self.lr * self.gamma ** sum(progress >= share for share in self.milestones)
         since = (progress - self.warmup) / (1 - self.warmup) if self.warmup < 1 else 1.0
         return Schedule(self.schedule, start=self.lr, end=self.lr if self.schedule == "constant" else 0.0)(since)
 
@@ -129,8 +132,9 @@ class Stages:
         return (True, step / self.first) if step < self.first else (False, (step - self.first) / self.main)
 
     def bounds(self, checks: int) -> list[int]:
-        """The steps before which everything is measured, evenly over the main stage, from 0 to the end."""
-        return sorted({0, *(self.first + round(self.main * check / checks) for check in range(checks + 1))})
+        """The steps before which everything is measured, evenly over each stage, from 0 to the end."""
+        shares = [check / checks for check in range(checks + 1)]
+        return sorted({round(self.first * s) for s in shares} | {self.first + round(self.main * s) for s in shares})
 
 
 def fit(
@@ -182,7 +186,7 @@ def fit(
             for step, data in zip(range(start, stop), feed.chunk(start, stop), strict=True):
                 first, progress = steps.at(step)
                 for group in optimizer.param_groups:
-                    group["lr"] = recipe.rate(progress)
+                    group["lr"] = recipe.rate(progress, first=first)
                 answers = teacher(data) if teacher is not None else None
                 with engine.autocast(precision):
                     output = student(data.pixels)
@@ -208,10 +212,10 @@ def fit(
             broken = torch.where(broken < 0, stop - 1, broken)
         _refuse_broken(int(broken), recipe, steps, what)
         losses = {name: float(total) / (stop - start) for name, total in sums.items()}
-        accuracy = {} if validate is None else {"val_accuracy": validate(student)}
+        first, done = steps.at(stop - 1)
+        accuracy = {} if validate is None or first else {"val_accuracy": validate(student)}
         state.keep_best(student, accuracy.get("val_accuracy"))
-        _, done = steps.at(stop - 1)
-        figures = {"loss": sum(losses.values()), **losses, "lr": recipe.rate(done), **accuracy}
+        figures = {"loss": sum(losses.values()), **losses, "lr": recipe.rate(done, first=first), **accuracy}
         watcher.figures(figures | objective.settings(done) | ratios(balance))
         state.offer(keeper, stop)
 
@@ -292,7 +296,8 @@ def ratios(norms: Mapping[str, Tensor]) -> dict[str, float]:
 
 def _refuse_broken(step: int, recipe: Recipe, steps: Stages, what: str) -> None:
     if step >= 0:
-        rate = recipe.rate(steps.at(step)[1])
+        first, progress = steps.at(step)
+        rate = recipe.rate(progress, first=first)
         raise MachineError(
             f"the loss of {what} is not finite at step {step}, learning rate {rate:g}", cure="lower recipe.lr"
         )

@@ -27,12 +27,18 @@ def predict(network: Network, images: Resident, ids: Tensor, batch: int = BATCH)
     was_training = network.training
     network.eval()
     try:
-        outputs = [network(images.whole(part)).float() for part in ids.split(batch)]
+        outputs = [_seen(network, images, part) for part in ids.split(batch)]
     finally:
         network.train(was_training)
     if not outputs:
-        outputs = [network(images.whole(ids.new_zeros(1)))[0:0].float()]
+        outputs = [_seen(network, images, ids.new_zeros(1))[0:0]]
     return Output(torch.cat([o.logits for o in outputs]), torch.cat([o.features for o in outputs]))
+
+
+def _seen(network: Network, images: Resident, ids: Tensor) -> Output:
+    """Without the maps that a loss may have asked for: those of a whole pool would fill the memory."""
+    output = network(images.whole(ids)).float()
+    return Output(output.logits, output.features)
 
 
 class Seer:

@@ -71,6 +71,8 @@ class Mean(nn.Module):
     Its features and stages are those of the last member.
     """
 
+    weights: Tensor
+
     def __init__(
         self,
         members: Sequence[Network],
@@ -80,17 +82,17 @@ class Mean(nn.Module):
     ) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
-        self.weights, self.average, self.temperature = tuple(weights), average, temperature
+        self.average, self.temperature = average, temperature
+        self.register_buffer("weights", torch.tensor(weights)[:, None, None], persistent=False)  # (K, 1, 1)
         inner = getattr(members[-1].body, "stages", ())
         self.stages = tuple(f"members.{len(members) - 1}.body.{path}" for path in inner) or None
 
     def forward(self, pixels: Tensor) -> Tensor:
-        logits = torch.stack([member(pixels).logits for member in self.members])  # (K, B, C)
-        weights = logits.new_tensor(self.weights)[:, None, None]  # (K, 1, 1)
+        logits = torch.stack([member(pixels).logits.float() for member in self.members])  # (K, B, C)
         if self.average == "logits":
-            return (weights * logits).sum(0)
+            return (self.weights * logits).sum(0)
         t = self.temperature
-        return t * torch.logsumexp(weights.log() + (logits.float() / t).log_softmax(2), 0)
+        return t * torch.logsumexp(self.weights.log() + (logits / t).log_softmax(2), 0)
 
 
 def mean_of(members: Sequence[Network], weights: Sequence[float], average: str, temperature: float) -> Network:

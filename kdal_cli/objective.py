@@ -76,11 +76,12 @@ class Part:
         self, student: Output, teacher: Output | None, batch: Batch, progress: float, *, first: bool = False
     ) -> Tensor:
         """The weighted mean over the images of `batch`, a scalar. first: whether this is the first stage."""
+        ours, theirs = student, teacher
         if self.standardize:
-            student, teacher = _standardized(student), _standardized(teacher) if teacher else None
+            ours, theirs = _standardized(student), _standardized(teacher) if teacher is not None else None
         arguments = {key: schedule(progress) for key, schedule in self.scheduled.items()}
-        term = getattr(self.term, "first", self.term) if first else self.term
-        value = term(student, teacher, batch, **arguments)
+        term = getattr(self.term, "first_stage", self.term) if first else self.term
+        value = term(ours, theirs, batch, **arguments)
         if value.shape not in ((), (len(batch.ids),)):
             cure = "one number an image, (B,), or one for the batch, ()"
             raise UserError(f"a term answers {tuple(value.shape)} for {len(batch.ids)} images", where="loss", cure=cure)

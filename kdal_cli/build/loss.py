@@ -83,7 +83,8 @@ class LossPlan:
     @property
     def temperature(self) -> float | None:
         """The one temperature that all terms which have one agree on."""
-        found = {term.arguments["temperature"] for term in self.terms.values() if "temperature" in term.arguments}
+        asked = [term for term in self.terms.values() if term.part.weight != 0 and "temperature" in term.arguments]
+        found = {term.arguments["temperature"] for term in asked}
         return found.pop() if len(found) == 1 else None
 
     @property
@@ -96,15 +97,21 @@ class LossPlan:
         return f"w_hard {self.hard:g}, w_soft {self.soft:g}: {' + '.join(main)}{stage}"
 
     def __call__(self, student: Network, teacher: Network | None, examples: Examples) -> Objective:
-        """The objective for these two. Without a teacher it is the labels and the terms that need none.
+        """The objective for these two. Without a teacher: the labels, with a weight of 1, and the terms that need none.
 
-        Raises UserError when a term looks where one of the two has no map.
+        A term that learns is left out where there is no image that it would see. Raises UserError when a term looks
+        where one of the two has no map.
         """
-        asked = {n: t for n, t in self.terms.items() if t.part.weight != 0 and (teacher or not t.part.asks_teacher)}
+        asked = {
+            name: term
+            for name, term in self.terms.items()
+            if term.part.weight != 0 and (teacher is not None or not term.part.asks_teacher)
+            if not term.makes or len(seen(examples, term.part.on).ids)
+        }
         parts = {name: self._part(name, term, student, teacher, examples) for name, term in asked.items()}
         alone = teacher is None and not any(part.when != "first" for part in parts.values())
         first = self.first if any(part.when != "main" for part in parts.values()) else 0.0
-        return Objective(self.hard or float(alone), parts, first, self._places(student, teacher))
+        return Objective(1.0 if alone else self.hard, parts, first, self._places(student, teacher))
 
     def _places(self, student: Network, teacher: Network | None) -> list[str]:
         """What is compared with what, a line for a term that looks inside: `at: layer1 ~ block1, layer2 ~ block2`."""
@@ -127,7 +134,7 @@ class LossPlan:
         if not term.makes:
             return replace(term.part, term=functools.partial(term.part.term, **arguments))
         outputs = [self._answer(network) if network is not None else None for network in (student, teacher)]
-        return replace(term.part, term=term.part.term(*outputs, examples, **arguments))
+        return replace(term.part, term=term.part.term(*outputs, seen(examples, term.part.on), **arguments))
 
     def _placed(self, name: str, term: TermPlan, student: Network, teacher: Network) -> dict[str, Any]:
         """The arguments of a term with `layers` and, where it has them, `teacher_layers` as paths, as many of each."""
@@ -231,7 +238,7 @@ def _term(where: str, section: Section, soft: float, trust: Sequence[str]) -> Te
     if made:  # what its call takes beside the batch
         values = bind(call, {k: v for k, v in (own | ends).items() if k in called}, where, given=4)
         schedules |= {k: Schedule("constant", end=v) for k, v in values.items() if k not in schedules}
-    for key in ("layers", "teacher_layers"):
+    for key in ("layers", "teacher_layers", "temperature"):
         if key in _settings_of(term):
             fixed.setdefault(key, _settings_of(term)[key].default)
     part = Part(
@@ -243,9 +250,17 @@ def _term(where: str, section: Section, soft: float, trust: Sequence[str]) -> Te
         settings.standardize,
         settings.sample_weight,
         settings.min_confidence,
-        type(None) not in get_args(hints.get("teacher")),
     )
+    asks = type(None) not in get_args(hints.get("teacher")) or part.weighs
+    part = replace(part, asks_teacher=asks)
     return TermPlan(part, {key: value for key, value in fixed.items() if key not in schedules}, made)
+
+
+def seen(examples: Examples, on: str) -> Examples:
+    """The images of a training that a term which is `on` labelled, pool or both ever sees."""
+    if on == "labelled":
+        return Examples(examples.labelled_ids, examples.labels)
+    return Examples(examples.pool_ids, examples.labels[:0]) if on == "pool" else examples
 
 
 def _settings_of(call: Callable[..., Any]) -> dict[str, inspect.Parameter]:

@@ -101,7 +101,7 @@ def _distill(bench: Bench) -> dict[str, Any]:
     labelled = min(labels or len(lab.pool), len(lab.pool))
     if labelled == len(lab.pool) and loss.needs_only_pool:
         raise UserError("loss.on=pool", where="every image has its label", cure="on=labelled, on=both, or labels=1000")
-    places = rehearse(lab, chain[0].blueprint, loss, bench.teacher_plan)
+    places = rehearse(lab, chain[0].blueprint, loss, bench.teacher_plan, recipe)
     teacher, guide = bench.guidance("this loss" if loss.needs_teacher else None)
     lines = [
         f"student {named(student.spec)}, {labelled:,} labels of {len(lab.pool):,} images",
@@ -125,7 +125,7 @@ def _al_loop(bench: Bench) -> dict[str, Any]:
     scorer = bench.setting("scorer", Literal["student", "teacher"])
     plan = budget.sentence(len(lab.pool))
     needs_teacher = loss.needs_teacher or scorer == "teacher"
-    places = rehearse(lab, student, loss, bench.teacher_plan)
+    places = rehearse(lab, student, loss, bench.teacher_plan, recipe)
     why = "this loss" if loss.needs_teacher else "scorer=teacher"
     teacher, guide = bench.guidance(why if needs_teacher else None)
     if scorer == "teacher" and teacher is None:

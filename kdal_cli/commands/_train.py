@@ -71,15 +71,18 @@ def train(
     return fitted, peer.network if peer is not None else None
 
 
-def rehearse(lab: Lab, blueprint: Blueprint, make_objective: MakeObjective, plan: TeacherPlan | None) -> list[str]:
+def rehearse(
+    lab: Lab, blueprint: Blueprint, make_objective: MakeObjective, plan: TeacherPlan | None, recipe: Recipe
+) -> list[str]:
     """Try the loss on a few images before anything is spent: what does not fit together shows now.
 
     Returns where the terms look, in words. The weights are new ones, the teacher's too, and the labels are made up.
     Raises UserError for a loss that cannot be computed, or that compares classes with a teacher of other ones.
     """
-    student, teacher = lab.network(blueprint, "rehearsal"), _sketch(lab, plan)
-    ids = lab.pool[:REHEARSAL]
-    examples = Examples(ids, torch.zeros_like(ids)[: (len(ids) + 1) // 2])
+    student, teacher = lab.network(blueprint, "rehearsal"), _sketch(lab, plan, blueprint)
+    ids = lab.pool[: min(REHEARSAL, recipe.batch + recipe.pool_batch)]
+    labels = torch.arange((len(ids) + 1) // 2) % len(lab.data.classes)
+    examples = Examples(ids, labels)
     here = ids.to(lab.engine.device)
     batch = Batch(here, torch.zeros_like(here), lab.train.whole(ids), examples.labels.to(here.device))
     objective = lab.objective(make_objective, student, teacher, examples, "rehearsal")
@@ -98,10 +101,12 @@ def rehearse(lab: Lab, blueprint: Blueprint, make_objective: MakeObjective, plan
     return list(objective.places)
 
 
-def _sketch(lab: Lab, plan: TeacherPlan | None) -> Network | None:
+def _sketch(lab: Lab, plan: TeacherPlan | None, student: Blueprint) -> Network | None:
     """A teacher of the planned architecture that knows nothing yet; of kind `previous` it is the student's own."""
-    if plan is None or not plan.members:
+    if plan is None:
         return None
+    if plan.manner.kind == "previous":
+        return freeze(lab.network(student, "rehearsal", "teacher"))
     networks = [lab.network(member.blueprint, "rehearsal", "teacher") for member in plan.members]
     if len(networks) == 1:
         return freeze(networks[0])

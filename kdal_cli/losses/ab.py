@@ -27,10 +27,10 @@ class Ab(nn.Module):
 
     Heo et al. 2019, arXiv:1811.03233, with the weights of the authors' code: 1 for the last layer, half of it for each
     one below. A connector, 1×1 convolution and batch norm, takes the student's maps to the teacher's neurons; it is
-    trained with the student and never ships. The paper's maps are those before the ReLU. Of the teacher's that makes no
-    difference, t > 0 on both sides of a ReLU. The student's may be behind theirs: the connector has two signs. For that
-    reason there is one between equal channels too, where the authors have none. Maps of unequal size are averaged down
-    to the smaller one first.
+    trained with the student and never ships. The paper's maps are those before the ReLU. Behind it the teacher's have
+    the same t > 0, and the student's have a connector with two signs; for that reason there is one between equal
+    channels too, where the authors have none. A stage that is a sum before batch norm, as in a wrn, is compared by the
+    sign of that sum. Maps of unequal size are averaged down to the smaller one first.
 
     student, teacher: outputs of any one batch, for the channels. layers, teacher_layers: module paths from the first
     stage to the last. margin: μ, how far from zero a neuron of the student has to be, above it.

@@ -1,6 +1,7 @@
 """Where the teacher looks: maps of how strongly each place answers."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +9,10 @@ from torch import Tensor
 
 from kdal_cli.losses._maps import Places, pairs, same_size
 from kdal_cli.types import Batch, Output
-from kdal_cli.values import Positive
+from kdal_cli.values import Within
+
+Power = Annotated[float, Within(1)]
+"""Below 1 the attention of a place that does not answer would have an endless slope."""
 
 
 def attention(maps: Tensor, p: float) -> Tensor:
@@ -33,7 +37,7 @@ def at(
     *,
     layers: Places = "stages",
     teacher_layers: Sequence[str] | None = None,
-    p: Positive = 2.0,
+    p: Power = 2.0,
 ) -> Tensor:
     """Attention transfer, summed over the layers, (B,). See `at_loss`."""
     return torch.stack([at_loss(s, t, p) for s, t in pairs(student, teacher, layers, teacher_layers)]).sum(0)

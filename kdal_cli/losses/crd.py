@@ -43,7 +43,7 @@ class Crd(nn.Module):
     log_z: Tensor
     known: Tensor
     rows: Tensor
-    first: Tensor
+    block: Tensor
     size: Tensor
 
     def __init__(
@@ -58,7 +58,7 @@ class Crd(nn.Module):
         momentum: Share = 0.5,
     ) -> None:
         super().__init__()
-        known, rows, first, size = rows_by_class(examples)
+        known, rows, block, size = rows_by_class(examples)
         self.images = len(known)
         if size.max() == self.images:
             raise UserError("crd needs images of two classes", where="labels", cure="label more, or another loss")
@@ -68,7 +68,7 @@ class Crd(nn.Module):
         # (2, N, d): embeddings of the teacher, which the student's are compared with; then of the student.
         self.register_buffer("memory", torch.empty(2, self.images, dimensions).uniform_(-edge, edge))
         self.register_buffer("log_z", torch.full((2, 1, 1), -math.inf))  # until the first batch
-        for name, value in (("known", known), ("rows", rows), ("first", first), ("size", size)):
+        for name, value in (("known", known), ("rows", rows), ("block", block), ("size", size)):
             self.register_buffer(name, value, persistent=False)  # these follow from the examples
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> Tensor:
@@ -85,10 +85,10 @@ class Crd(nn.Module):
 
     def draw(self, rows: Tensor) -> Tensor:
         """Rows of other classes than these have, (B,) -> (B, K), by torch's own generator of the device."""
-        first, size = self.first[rows, None], self.size[rows, None]  # (B, 1), the rows of their classes
+        block, size = self.block[rows, None], self.size[rows, None]  # (B, 1), of their classes
         # The remainder of 62 random bits is uniform but for N / 2^62.
         drawn = torch.randint(2**62, (len(rows), self.negatives), device=rows.device) % (self.images - size)  # (B, K)
-        return drawn + size * (drawn >= first)
+        return drawn + size * (drawn >= block)
 
     def moved(self, embeds: Tensor, rows: Tensor) -> Tensor:
         """The memory after a batch (2, B, d), a new tensor: autograd still needs the old one."""
@@ -107,12 +107,12 @@ def log_mean(scores: Tensor) -> Tensor:
 def rows_by_class(examples: Examples) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Where to remember N distinct images so that a class is a block of rows: four tensors (N,).
 
-    Their ids in order and the row of each; then, for each row, the first row and the size of its class.
+    Their ids in order and the row of each; then, for each row, the first row of its class, and its size.
     """
     known, places = examples.ids.unique(return_inverse=True)
     classes = -1 - torch.arange(len(known), device=known.device)  # without label, a class of its own
     classes[places[: len(examples.labels)]] = examples.labels
     classes, order = classes.sort(stable=True)
     counts = classes.unique_consecutive(return_counts=True)[1]  # (classes,)
-    first = (counts.cumsum(0) - counts).repeat_interleave(counts)
-    return known, order.argsort(), first, counts.repeat_interleave(counts)
+    block = (counts.cumsum(0) - counts).repeat_interleave(counts)
+    return known, order.argsort(), block, counts.repeat_interleave(counts)

@@ -24,7 +24,7 @@ def ft_loss(student_factor: Tensor, teacher_factor: Tensor) -> Tensor:
 
 
 class Ft(nn.Module):
-    """Factor transfer, summed over the layers -> (B,). In the first stage of the training, `first`; then `ft_loss`.
+    """Factor transfer, summed over the layers -> (B,). In a first stage of the training `first_stage`, then `ft_loss`.
 
     Kim et al. 2018, arXiv:1802.04977. First a paraphraser, an encoder and a decoder, learns to reconstruct the
     teacher's maps: the mean of (F_t − decoder(encoder(F_t)))², where the authors' code has |…|. Then it stays as it is,
@@ -33,7 +33,7 @@ class Ft(nn.Module):
     decoder's are transposed there, which at stride 1 is the same. Without a first stage the encoder is a random one.
 
     student, teacher: outputs of any one batch, for the channels. layers, teacher_layers: module paths. rate: channels
-    of a factor over those of the teacher's map. first_weight: multiplies `first`, beside the weight of the term.
+    of a factor over those of the teacher's map. first_weight: multiplies `first_stage`, beside the weight of the term.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Ft(nn.Module):
             self.decoders.append(_coder(factors, factors, theirs, theirs))
             self.translators.append(_coder(ours, ours, factors, factors))
 
-    def first(self, student: Output, teacher: Output, batch: Batch) -> Tensor:
+    def first_stage(self, student: Output, teacher: Output, batch: Batch) -> Tensor:
         """What the paraphrasers of the teacher's maps minimise, (B,). The student has no part in it."""
         maps = [theirs for _, theirs in pairs(student, teacher, self.layers, self.teacher_layers)]
         coders = zip(maps, self.encoders, self.decoders, strict=True)

@@ -135,6 +135,7 @@ def test_terms_are_combined_weighted_and_scheduled_on_the_line(result):
         (["loss.kd.when=first"], "loss.kd.when=first, and there is no first stage: say how long that is"),
         (["generations=0"], "generations=0: accepted: a whole number at least 1"),
         (["assistants=3"], "assistants=3: add one by +student@assistants.first=resnet14"),
+        (["teacher=previous", "loss=at"], "loss.at compares maps, and this student shows none"),
         (["teacher.classes=other"], "teacher.classes=other with teacher.checkpoint=None"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",

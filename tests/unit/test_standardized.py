@@ -113,6 +113,7 @@ def test_a_part_standardises_student_and_teacher_for_its_term_alone() -> None:
 
 def test_the_file_kd_ls_has_the_weights_of_the_authors_code() -> None:
     section = OmegaConf.to_container(OmegaConf.load(Path(__file__).parents[2] / "conf" / "loss" / "kd_ls.yaml"))
+    section.pop("defaults")  # type: ignore[union-attr, call-arg]
     plan = plan_loss(section, [], Shape(3, 8, 8, 4))  # type: ignore[arg-type]
     part = plan.terms["kd_ls"].part
     assert (plan.hard, part.weight, part.standardize, plan.temperature) == (0.1, 9.0, True, 2.0)

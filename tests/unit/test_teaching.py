@@ -14,7 +14,7 @@ from kdal_cli.commands._train import confident_rows
 from kdal_cli.data._augment import Augment, Resident
 from kdal_cli.errors import UserError
 from kdal_cli.fit import Peer, Recipe, Stages, fit, gradient_norms, ratios
-from kdal_cli.infer import LiveTeacher
+from kdal_cli.infer import LiveTeacher, predict
 from kdal_cli.losses.kd import kd, kd_loss
 from kdal_cli.network import Network, freeze, mean_of
 from kdal_cli.objective import Objective, Part, sample_weights
@@ -151,7 +151,7 @@ def test_a_first_stage_is_added_before_the_main_one_and_each_runs_through_its_sc
     stages = Stages(first=4, main=8)
     assert len(stages) == 12
     assert [stages.at(step) for step in (0, 3, 4, 8)] == [(True, 0.0), (True, 0.75), (False, 0.0), (False, 0.5)]
-    assert stages.bounds(2) == [0, 4, 8, 12]
+    assert stages.bounds(2) == [0, 2, 4, 8, 12]
     assert Stages(0, 8).bounds(4) == [0, 2, 4, 6, 8]
 
 
@@ -167,7 +167,7 @@ class Steps(nn.Module):
         self.calls.append("main")
         return student.logits.mean(1).square() + self.number
 
-    def first(self, student: Output, teacher: Output, batch: Batch) -> Tensor:
+    def first_stage(self, student: Output, teacher: Output, batch: Batch) -> Tensor:
         self.calls.append("first")
         return student.logits.mean(1).square() + self.number
 
@@ -266,3 +266,26 @@ def test_images_cannot_count_differently_in_a_term_of_the_whole_batch(make_netwo
     output = make_network()(batch.pixels)
     with pytest.raises(UserError, match="relational term"):
         Part(lambda *_: torch.zeros(()), 1.0, sample_weight="right")(output, output, batch, 0.0)
+
+
+def test_how_sure_the_teacher_is_is_asked_of_its_own_logits_not_of_standardised_ones() -> None:
+    teacher = 30 * torch.eye(6)
+    student = torch.randn(6, 6, generator=torch.Generator().manual_seed(0))
+    batch = Batch(torch.arange(6), torch.zeros(6), torch.zeros(6, 1, 1, 1), torch.arange(3))
+    ours, theirs = Output(student, student), Output(teacher, teacher)
+    everyone = Part(kd, 1.0, standardize=True)(ours, theirs, batch, 0.0)
+    assert everyone > 0
+    assert torch.equal(Part(kd, 1.0, standardize=True, min_confidence=0.99)(ours, theirs, batch, 0.0), everyone)
+
+
+def test_milestones_are_those_of_the_main_stage() -> None:
+    recipe = Recipe(steps=10, schedule="step", lr=0.1, milestones=(0.5,))
+    assert [recipe.rate(0.9, first=first) for first in (True, False)] == pytest.approx([0.1, 0.01])
+
+
+def test_the_maps_that_a_loss_looks_at_are_not_kept_of_a_whole_pool(images, resident, make_network) -> None:
+    network = make_network()
+    network.tap(["layer1"])
+    seen = predict(network, resident, torch.arange(20), batch=7)
+    assert not seen.maps
+    assert seen.model is None

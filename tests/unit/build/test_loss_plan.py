@@ -118,7 +118,38 @@ def test_the_teachers_layers_may_have_other_names() -> None:
 
 def test_without_a_teacher_the_objective_is_the_labels_alone() -> None:
     objective = plan_loss({"weighting": {"alpha": 0.5}, "kd": KD}, [], SHAPE)(network(16), None, EXAMPLES)
-    assert (objective.hard, objective.parts) == (0.5, {})
+    assert (objective.hard, objective.parts) == (1.0, {})
+
+
+def test_who_counts_is_a_question_to_the_teacher_even_in_a_term_that_needs_none() -> None:
+    term = {"name": "entropy_minimisation"}
+    assert not plan_loss({"entropy": term}, [], SHAPE).needs_teacher
+    assert plan_loss({"entropy": {**term, "min_confidence": 0.9}}, [], SHAPE).needs_teacher
+
+
+def test_the_temperature_of_a_loss_is_the_one_its_terms_agree_on_written_or_not() -> None:
+    assert plan_loss({"kd": {"name": "kd"}}, [], SHAPE).temperature == 4.0
+    assert plan_loss({"kd": KD, "dkd": {"name": "dkd", "weight": 0}}, [], SHAPE).temperature == 2.0
+    assert plan_loss({"kd": KD, "dkd": {"name": "dkd"}}, [], SHAPE).temperature is None
+
+
+@pytest.mark.parametrize(("on", "images"), [("labelled", 3), ("pool", 2), ("both", 5)])
+def test_a_memory_is_for_the_images_that_its_term_sees(on: str, images: int) -> None:
+    objective = plan_loss({"crd": {"name": "crd", "on": on}}, [], SHAPE)(network(16), network(24), EXAMPLES)
+    assert objective.parts["crd"].term.images == images  # type: ignore[attr-defined]
+
+
+def test_a_term_that_learns_from_images_that_are_not_there_is_left_out() -> None:
+    labelled = Examples(torch.arange(5), torch.arange(5))
+    assert not plan_loss({"crd": {"name": "crd", "on": "pool"}}, [], SHAPE)(network(16), network(24), labelled).parts
+
+
+def test_a_buffer_may_have_any_name_in_a_first_stage_too() -> None:
+    section = {"first": 0.5, "crd": {"name": "crd", "when": "both"}}
+    objective = plan_loss(section, [], SHAPE)(network(16), network(24), EXAMPLES)
+    with torch.no_grad():
+        answers = network(16)(batch().pixels), network(24)(batch().pixels)
+    assert objective(*answers, batch(), 0.0, first=True)["crd"].isfinite()
 
 
 @pytest.mark.parametrize(

@@ -111,13 +111,13 @@ def test_in_the_first_stage_the_teachers_maps_are_reconstructed() -> None:
     term = term_of(shown(a=student), shown(a=teacher), first_weight=0.25)
     again = coded(term.decoders[0], coded(term.encoders[0], teacher))
     expected = 0.25 * (again - teacher).square().sum((1, 2, 3)) / 16
-    torch.testing.assert_close(term.first(shown(a=student), shown(a=teacher), BATCH), expected)
+    torch.testing.assert_close(term.first_stage(shown(a=student), shown(a=teacher), BATCH), expected)
 
 
 def test_the_paraphraser_learns_in_the_first_stage_alone_and_the_translator_with_the_student_after_it() -> None:
     student, teacher = maps(14).requires_grad_(), maps(15)
     term = term_of(shown(a=student), shown(a=teacher))
-    term.first(shown(a=student), shown(a=teacher), BATCH).mean().backward()
+    term.first_stage(shown(a=student), shown(a=teacher), BATCH).mean().backward()
     assert (learners(term), student.grad) == ({"encoders", "decoders"}, None)
     forget(term.parameters())
     term(shown(a=student), shown(a=teacher), BATCH).mean().backward()
@@ -145,7 +145,7 @@ def test_the_first_stage_makes_a_paraphraser_that_reconstructs() -> None:
     values = []
     for _ in range(200):
         optimizer.zero_grad()
-        values.append(term.first(teacher, teacher, BATCH).mean())
+        values.append(term.first_stage(teacher, teacher, BATCH).mean())
         values[-1].backward()
         optimizer.step()
     assert values[-1] < 0.3 * values[0]
@@ -168,9 +168,9 @@ def test_layers_add_up_in_both_stages() -> None:
         one = term_of(student, teacher, name)
         for part in ("encoders", "decoders", "translators"):
             getattr(one, part)[0].load_state_dict(getattr(term, part)[i].state_dict())
-        total, first = total + one(student, teacher, BATCH), first + one.first(student, teacher, BATCH)
+        total, first = total + one(student, teacher, BATCH), first + one.first_stage(student, teacher, BATCH)
     torch.testing.assert_close(term(student, teacher, BATCH), total)
-    torch.testing.assert_close(term.first(student, teacher, BATCH), first)
+    torch.testing.assert_close(term.first_stage(student, teacher, BATCH), first)
 
 
 def test_the_derivative_is_that_of_finite_differences() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from kdal_cli.types import Shape
 
 CONF = Path(__file__).parents[3] / "conf"
-OPTIONS = sorted(path.stem for path in (CONF / "student").glob("*.yaml") if path.stem != "custom")
+OPTIONS = sorted(path.stem for path in (CONF / "student").glob("*.yaml") if path.stem not in ("custom", "simkd"))
 ON_DIGITS = ("small_cnn", "mlp", "resnet8", "wrn_16_1", "vgg8", "mobilenet_v2_half", "shufflenet_v1", "shufflenet_v2")
 
 
@@ -66,4 +66,5 @@ def test_teachers_are_the_same_options_and_none() -> None:
     def options(group: str) -> set[str]:
         return {path.stem for path in (CONF / group).glob("*.yaml")}
 
-    assert options("teacher") - {"_base"} == options("student") | {"none"}
+    own = {"_base", "none", "peer", "previous", "saved", "self"}
+    assert options("teacher") - own == options("student") - {"simkd"}
