@@ -45,7 +45,7 @@ bench: setup ## the benchmarks that a CPU can run
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/losses.py
 
-docs: setup ## docs/losses.md, from docstrings, conf/loss and the benchmark's table
+docs: setup ## docs/losses.md and docs/samplers.md, from docstrings, conf and the benchmarks' tables
 	$(BIN)/python docs/generate.py
 
 clean: ## the environment and every run folder go

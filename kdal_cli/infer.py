@@ -3,8 +3,8 @@
 Axis letters: N images, C classes, D features, B batch.
 """
 
-import time
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Generator, Tensor, nn
@@ -12,7 +12,8 @@ from torch import Generator, Tensor, nn
 from kdal_cli.data._augment import Resident
 from kdal_cli.engine import Engine, Precision
 from kdal_cli.errors import UserError
-from kdal_cli.network import Network, freeze
+from kdal_cli.evidence import Scorer
+from kdal_cli.network import Network, classifier, freeze
 from kdal_cli.types import Batch, Output
 
 BATCH = 250
@@ -24,36 +25,41 @@ Teacher = Callable[[Batch], Output]
 @torch.inference_mode()
 def predict(network: Network, images: Resident, ids: Tensor, batch: int = BATCH) -> Output:
     """Logits (N, C) and features (N, D) of `ids` (N,), float32, on the model's device; its mode is restored."""
-    was_training = network.training
-    network.eval()
-    try:
-        outputs = [_seen(network, images, part) for part in ids.split(batch)]
-    finally:
-        network.train(was_training)
-    if not outputs:
-        outputs = [_seen(network, images, ids.new_zeros(1))[0:0]]
+    outputs = list(_answers(network, images, ids, batch))
     return Output(torch.cat([o.logits for o in outputs]), torch.cat([o.features for o in outputs]))
 
 
-def _seen(network: Network, images: Resident, ids: Tensor) -> Output:
-    """Without the maps that a loss may have asked for: those of a whole pool would fill the memory."""
-    output = network(images.whole(ids)).float()
-    return Output(output.logits, output.features)
+@torch.inference_mode()
+def predict_logits(network: Network, images: Resident, ids: Tensor, batch: int = BATCH) -> Tensor:
+    """The logits (N, C) alone: of a large pool, features are most of the memory."""
+    return torch.cat([output.logits for output in _answers(network, images, ids, batch)])
+
+
+def _answers(network: Network, images: Resident, ids: Tensor, batch: int) -> Iterator[Output]:
+    """Outputs without the maps that a loss may have asked for; one of no image where there are no ids."""
+    was_training = network.training
+    network.eval()
+    try:
+        for part in ids.split(batch) if len(ids) else (ids.new_zeros(1),):
+            output = network(images.whole(part)).float()[: len(ids)]
+            yield Output(output.logits, output.features)
+    finally:
+        network.train(was_training)
 
 
 class Seer:
-    """A model that looks at images by id: the `Scorer` that evidence is made of. `seconds` is what looking took."""
+    """A model that looks at images by id: the `Scorer` that evidence is made of."""
 
-    def __init__(self, network: Network, images: Resident, engine: Engine) -> None:
-        self.network, self.images, self.engine = network, images, engine
-        self.seconds = 0.0
+    def __init__(self, network: Network, images: Resident) -> None:
+        self.network, self.images = network, images
+
+    def logits(self, ids: Tensor) -> Tensor:
+        """(N, C)"""
+        return predict_logits(self.network, self.images, ids)
 
     def look(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """(logits (N, C), features (N, D))."""
-        started = time.perf_counter()
         seen = predict(self.network, self.images, ids)
-        self.engine.finish()
-        self.seconds += time.perf_counter() - started
         return seen.logits, seen.features
 
     def draws(self, ids: Tensor, count: int, rng: Generator) -> Iterator[Tensor]:
@@ -65,15 +71,118 @@ class Seer:
         if not layers:
             raise UserError(
                 f"{type(self.network.body).__name__} has no dropout, so that all its draws are the same",
-                cure="choose a student with dropout, for example student=small_cnn student.dropout=0.2",
+                cure="a student with dropout, such as student=small_cnn student.dropout=0.2; or scorer=seeds",
             )
         for _ in range(count):
             hooks = [layer.register_forward_hook(_one_mask(rng)) for layer in layers]
             try:
-                yield self.look(ids)[0]
+                logits = self.logits(ids)
             finally:
                 for hook in hooks:
                     hook.remove()
+            yield logits
+
+    @torch.inference_mode()
+    def classify(self, features: Tensor) -> Tensor:
+        """(n, D) -> (n, C). Raises UserError where the logits are not those of a last linear layer on the features."""
+        last = classifier(self.network.body)
+        one = predict(self.network, self.images, torch.zeros(1, dtype=torch.int64))
+        if one.features.shape[1] != last.in_features or not torch.allclose(
+            last(one.features), one.logits, rtol=1e-3, atol=1e-4
+        ):
+            raise UserError(
+                f"{type(self.network.body).__name__} does not end in the linear layer that makes its logits",
+                cure="a sampler that does not mix features",
+            )
+        return last(features.to(one.features)).float()
+
+
+class Committee:
+    """Several scorers as one: the logits of the mean of their probabilities, the features of the last of them."""
+
+    def __init__(self, members: Sequence[Scorer]) -> None:
+        self.members = members
+
+    def logits(self, ids: Tensor) -> Tensor:
+        """(N, C), log probabilities."""
+        return _mean([member.logits(ids) for member in self.members])
+
+    def look(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """(logits (N, C), features (N, D) of the last member)."""
+        *others, last = self.members
+        logits, features = last.look(ids)
+        return _mean([*(member.logits(ids) for member in others), logits]), features
+
+    def draws(self, ids: Tensor, count: int, rng: Generator) -> Iterator[Tensor]:
+        """The logits (N, C) of each member; `count` does not matter."""
+        return (member.logits(ids) for member in self.members)
+
+    def classify(self, features: Tensor) -> Tensor:
+        """The last member's, whose features are shown."""
+        return self.members[-1].classify(features)
+
+
+def _mean(logits: Sequence[Tensor]) -> Tensor:
+    """log of the mean of softmax, K x (N, C) -> (N, C)."""
+    return torch.stack([each.log_softmax(1) for each in logits]).logsumexp(0) - math.log(len(logits))
+
+
+class Remembering:
+    """A scorer that never changes, and that is asked about no image twice. asked: (images,) bool, about which it was.
+
+    images: how many the data set has.
+    """
+
+    def __init__(self, scorer: Scorer, images: int) -> None:
+        self.scorer = scorer
+        self.asked = torch.zeros(images, dtype=torch.bool)
+        self._logits, self._features = _Shelf(images), _Shelf(images)
+
+    def logits(self, ids: Tensor) -> Tensor:
+        """(N, C)"""
+        new = self._logits.missing(ids)
+        if len(new) or not len(ids):
+            self.asked[new] = True
+            self._logits.keep(new, self.scorer.logits(new))
+        return self._logits.rows(ids)
+
+    def look(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """(logits (N, C), features (N, D))."""
+        new = self._features.missing(ids)
+        if len(new) or not len(ids):
+            self.asked[new] = True
+            logits, features = self.scorer.look(new)
+            self._logits.keep(new, logits)
+            self._features.keep(new, features)
+        return self._logits.rows(ids), self._features.rows(ids)
+
+    def draws(self, ids: Tensor, count: int, rng: Generator) -> Iterator[Tensor]:
+        self.asked[ids.cpu()] = True
+        return self.scorer.draws(ids, count, rng)
+
+    def classify(self, features: Tensor) -> Tensor:
+        return self.scorer.classify(features)
+
+
+class _Shelf:
+    """Rows by id, (images, width), made when their width is first known, on the device they come from."""
+
+    def __init__(self, images: int) -> None:
+        self.held = torch.zeros(images, dtype=torch.bool)
+        self.table = torch.empty(0)
+
+    def missing(self, ids: Tensor) -> Tensor:
+        ids = ids.cpu()
+        return ids[~self.held[ids]]
+
+    def keep(self, ids: Tensor, rows: Tensor) -> None:
+        if self.table.dim() < 2:
+            self.table = rows.new_zeros(len(self.held), rows.shape[1])
+        self.table[ids.to(rows.device)] = rows
+        self.held[ids] = True
+
+    def rows(self, ids: Tensor) -> Tensor:
+        return self.table[ids.to(self.table.device)]
 
 
 def _one_mask(rng: Generator) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:

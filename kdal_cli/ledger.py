@@ -3,7 +3,8 @@
 `ledger.jsonl` is append-only. Each line is a JSON record with a SHA-256 of itself and of the line before it, so that a
 changed line is found, by its number. A purchase is two records, each durable before the next thing happens: a `request`
 before the oracle is asked, a `receipt` before a label is used. A run that dies in between asks for the same ids again;
-a run that dies in the middle of a line finds a torn tail, which is put aside and cut.
+a run that dies in the middle of a line finds a torn tail, which is put aside and cut. What a sampler asked the teacher
+is a record of its own, `answers`.
 """
 
 import csv
@@ -43,11 +44,15 @@ class Purchase:
 
 @dataclass
 class Ledger:
-    """The purchases of a run, on disk and in memory. The purpose of a label is `train` or `validation`."""
+    """The purchases of a run, on disk and in memory. The purpose of a label is `train` or `validation`.
+
+    answered: (round, ids (n,), cost) of what the teacher was asked.
+    """
 
     path: Path
     purchases: list[Purchase] = field(default_factory=list)
     pending: dict[str, Any] | None = None
+    answered: list[tuple[int, Tensor, float]] = field(default_factory=list)
     _last: str = GENESIS
     _lines: int = 0
 
@@ -68,8 +73,21 @@ class Ledger:
         return torch.cat([empty, *(p.ids for p in mine)]), torch.cat([empty, *(p.labels for p in mine)])
 
     def cost(self) -> float:
-        """Everything paid so far, validation labels included."""
-        return sum(float(purchase.costs.sum()) for purchase in self.purchases)
+        """Everything paid so far, validation labels and the teacher's answers included."""
+        labels = sum(float(purchase.costs.sum()) for purchase in self.purchases)
+        return labels + sum(cost for _, _, cost in self.answered)
+
+    def teacher_ids(self, through: int | None = None) -> Tensor:
+        """(A,) ids about which a sampler has asked the teacher up to a round, each once."""
+        last = math.inf if through is None else through
+        asked = [ids for round, ids, _ in self.answered if round <= last]
+        return torch.cat([torch.empty(0, dtype=torch.int64), *asked])
+
+    def consult(self, round: int, ids: Tensor, price: float) -> None:
+        """Write down that the teacher answered about `ids` (n,), at a price for each that it had not answered yet."""
+        new = ids[~torch.isin(ids, self.teacher_ids())].sort().values
+        if len(new):
+            self._append(kind="answers", round=round, ids=_ranges(new), cost=price * len(new))
 
     def of_round(self, round: int, purpose: str = "train") -> Purchase | None:
         """The purchase of a round, once it is answered."""
@@ -177,6 +195,10 @@ class Ledger:
         if record["kind"] == "request":
             self.pending = record
             return
+        if record["kind"] == "answers":
+            ids = torch.cat([torch.arange(first, last + 1) for first, last in record["ids"]])
+            self.answered.append((record["round"], ids, record["cost"]))
+            return
         request, self.pending = self.pending, None
         if request is None or (request["round"], request["purpose"]) != (record["round"], record["purpose"]):
             raise ValueError
@@ -192,6 +214,13 @@ class Ledger:
                 time=record["time"],
             )
         )
+
+
+def _ranges(ids: Tensor) -> list[list[int]]:
+    """Sorted ids as [first, last] of each unbroken stretch: a pool is few of them."""
+    breaks = (ids.diff() != 1).nonzero().flatten()
+    firsts, lasts = torch.cat([ids[:1], ids[breaks + 1]]), torch.cat([ids[breaks], ids[-1:]])
+    return torch.stack([firsts, lasts], 1).tolist()
 
 
 def _digest(record: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from kdal_cli.values import NonNegative
+from kdal_cli.values import NonNegative, Share
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,18 @@ class Oracle(Protocol):
     def __call__(self, ids: Tensor) -> Answer | None: ...
 
 
-def simulated(labels: Tensor, *, price: NonNegative = 1.0) -> Oracle:
-    """An oracle that knows the label of every id, (N,), and sells each at `price`."""
+def simulated(labels: Tensor, classes: int, *, price: NonNegative = 1.0, noise: Share = 0.0) -> Oracle:
+    """An oracle that knows the label of every id, (N,), and sells each at `price`.
+
+    noise: the share of ids of which it believes another class, any of the others alike; asked again it is wrong again,
+    and every run meets the same errors.
+    """
+    rng = torch.Generator().manual_seed(0)
+    wrong = torch.rand(len(labels), generator=rng) < noise
+    other = (labels + torch.randint(1, classes, (len(labels),), generator=rng)) % classes
+    believed = torch.where(wrong, other, labels)
 
     def answer(ids: Tensor) -> Answer:
-        return Answer(labels[ids].clone(), torch.full((len(ids),), price, dtype=torch.float64), "simulated")
+        return Answer(believed[ids].clone(), torch.full((len(ids),), price, dtype=torch.float64), "simulated")
 
     return answer

@@ -83,10 +83,14 @@ class Examples:
 
 @dataclass(frozen=True)
 class Query:
-    """What a sampler chose: `rows` (k,) distinct positions in the pool, in the order picked, with `scores` (k,)."""
+    """What a sampler chose: `rows` (k,) distinct positions in the pool, in the order picked, with `scores` (k,).
+
+    candidates: rows (S,) of the part of the pool that was looked at, where that was not all of it.
+    """
 
     rows: Tensor
     scores: Tensor
+    candidates: Tensor | None = None
 
 
 @dataclass(frozen=True)

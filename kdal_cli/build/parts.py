@@ -1,8 +1,10 @@
 """Sections of the configuration to the objects that they describe."""
 
 import functools
+import json
 from collections.abc import Mapping, Sequence
-from typing import Any, get_type_hints
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, get_type_hints
 
 import torch
 from torch import nn
@@ -14,22 +16,46 @@ from kdal_cli import oracle as oracles
 from kdal_cli.build.bind import bind, make
 from kdal_cli.build.registry import resolve
 from kdal_cli.commands._lab import Blueprint
-from kdal_cli.commands.al_loop import Sampler
+from kdal_cli.commands._seed_set import class_balanced
+from kdal_cli.data._simulate import long_tail, with_duplicates
 from kdal_cli.data._split import Split, split_ids
 from kdal_cli.errors import UserError, nearest
+from kdal_cli.evidence import Sampler
 from kdal_cli.oracle import Oracle
+from kdal_cli.streams import Streams
 from kdal_cli.types import ImageData, Shape, Watcher
+from kdal_cli.values import NonNegative, Within
 
 Section = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What is made worse about a data set. imbalance: how many images the largest class of the training images has for
+    one of the smallest. duplicates: copies for each image of the pool."""
+
+    imbalance: Annotated[float, Within(1)] = 1.0
+    duplicates: NonNegative = 0.0
 
 
 def data(section: Section, trust: Sequence[str], watcher: Watcher) -> tuple[ImageData, torch.Tensor, torch.Tensor]:
     """The images, and the ids of the pool and of the validation images."""
     source = resolve(kdal_cli.data, section.get("name"), trust, "data")
-    settings = bind(source, section, "data", given=1, besides=("name", "split", "augment"))
+    own = [field.name for field in fields(Trouble)]
+    settings = bind(source, section, "data", given=1, besides=("name", "split", "augment", *own))
     split = make(Split, section.get("split", {}), "data.split")
-    images = source(watcher, **settings)
-    return images, *split_ids(len(images.train), split)
+    trouble = make(Trouble, {key: section[key] for key in own if key in section}, "data")
+    images: ImageData = source(watcher, **settings)
+    if len(images.classes) < 2:
+        raise UserError(f"data={images.name} has one class: {', '.join(images.classes)}", cure="two are needed")
+    streams = Streams(split.seed)
+    ids = torch.arange(len(images.train))
+    if trouble.imbalance > 1:
+        ids = long_tail(images.train.labels, trouble.imbalance, streams.at("long tail"))
+    pool, validation = split_ids(ids, split)
+    if trouble.duplicates:
+        images, pool = with_duplicates(images, pool, trouble.duplicates, streams.at("duplicates"))
+    return images, pool, validation
 
 
 def blueprint(section: Section, shape: Shape, trust: Sequence[str], where: str) -> Blueprint:
@@ -71,14 +97,38 @@ def _try(body: nn.Module, shape: Shape, where: str) -> None:
         )
 
 
-def sampler(section: Section, trust: Sequence[str]) -> Sampler:
-    choose = resolve(kdal_cli.samplers, section.get("name"), trust, "sampler")
-    return functools.partial(choose, **bind(choose, section, "sampler", given=3, besides=("name",)))
+def sampler(section: Section | str, trust: Sequence[str], where: str = "sampler") -> Sampler:
+    """A sampler of its settings, or of its name alone; so is an argument that is a sampler, and each of a list."""
+    section = {"name": section} if isinstance(section, str) else section
+    if not isinstance(section, Mapping):
+        cure = "the name of a sampler, or its section: {name: bald, draws: 20}"
+        raise UserError(f"{where}={json.dumps(section)}", cure=cure)
+    choose = resolve(kdal_cli.samplers, section.get("name"), trust, where)
+    hints = get_type_hints(choose)
+    inner: dict[str, Any] = {}
+    for key, hint in hints.items():
+        if key not in section:
+            continue
+        if hint == Sampler:
+            inner[key] = sampler(section[key], trust, f"{where}.{key}")
+        elif hint == Sequence[Sampler]:
+            several = section[key] if isinstance(section[key], list) else [section[key]]
+            inner[key] = [sampler(each, trust, f"{where}.{key}[{i}]") for i, each in enumerate(several)]
+    return functools.partial(choose, **bind(choose, section, where, given=3, besides=("name", *inner)), **inner)
 
 
-def oracle(section: Section, labels: torch.Tensor) -> Oracle:
+def seed_set(section: Section, labels: torch.Tensor, trust: Sequence[str]) -> Sampler:
+    """The sampler of round 0; `class_balanced` is the one that is shown the true labels."""
+    if section.get("name") == "class_balanced":
+        bind(class_balanced, section, "seed_set", given=1, besides=("name",))
+        return class_balanced(labels)
+    return sampler(section, trust, "seed_set")
+
+
+def oracle(section: Section, data: ImageData) -> Oracle:
     known = {"simulated": oracles.simulated}
     name = section.get("name")
     if name not in known:
         raise UserError(f"oracle.name={name}", cure=nearest(str(name), known))
-    return known[name](labels, **bind(known[name], section, "oracle", given=1, besides=("name",)))
+    settings = bind(known[name], section, "oracle", given=2, besides=("name",))
+    return known[name](data.train.labels, len(data.classes), **settings)

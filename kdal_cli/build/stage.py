@@ -4,7 +4,7 @@ import os
 import shlex
 import signal
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from kdal_cli.build.bench import Bench
 from kdal_cli.build.bind import make
 from kdal_cli.commands import present
 from kdal_cli.commands._lab import named
+from kdal_cli.commands._pool import Scoring, rehearse_sampler
 from kdal_cli.commands._teacher import Teacher, find_teacher, publish
 from kdal_cli.commands._train import Guide, rehearse
 from kdal_cli.commands.al_loop import Loop
@@ -29,10 +30,10 @@ from kdal_cli.errors import InUse, Stopped, UserError, nearest
 from kdal_cli.files import discard
 from kdal_cli.report.display import Display
 from kdal_cli.run import claim
-from kdal_cli.samplers.random import random
+from kdal_cli.stopping import Stopping
 from kdal_cli.values import Count
 
-GROUPS = ("data", "student", "teacher", "recipe", "loss", "sampler", "budget", "oracle")
+GROUPS = ("data", "student", "teacher", "recipe", "loss", "sampler", "seed_set", "budget", "oracle")
 SETTINGS = (
     "seed",
     "device",
@@ -43,6 +44,8 @@ SETTINGS = (
     "generations",
     "assistants",
     "scorer",
+    "members",
+    "stopping",
     "checkpoint",
     "split",
 )
@@ -118,22 +121,28 @@ def _distill(bench: Bench) -> dict[str, Any]:
 def _al_loop(bench: Bench) -> dict[str, Any]:
     lab, loss, student, recipe = bench.lab, bench.loss, bench.student, bench.recipe
     budget = make(Budget, bench.section("budget"), "budget")
-    sampler, oracle = (
-        parts.sampler(bench.section("sampler"), bench.trust),
-        parts.oracle(bench.section("oracle"), lab.data.train.labels),
-    )
-    scorer = bench.setting("scorer", Literal["student", "teacher"])
+    sampler = parts.sampler(bench.section("sampler"), bench.trust)
+    seed_set = parts.seed_set(bench.section("seed_set"), lab.data.train.labels, bench.trust)
+    oracle = parts.oracle(bench.section("oracle"), lab.data)
+    scoring = make(Scoring, {key: bench.values[key] for key in ("scorer", "members")}, "")
+    stopping = make(Stopping, bench.section("stopping"), "stopping")
+    if stopping.act and not len(lab.validation):
+        raise UserError("stopping.act=true", where="data.split.validation=0", cure="keep some images to judge by")
     plan = budget.sentence(len(lab.pool))
-    needs_teacher = loss.needs_teacher or scorer == "teacher"
     places = rehearse(lab, student, loss, bench.teacher_plan, recipe)
-    why = "this loss" if loss.needs_teacher else "scorer=teacher"
-    teacher, guide = bench.guidance(why if needs_teacher else None)
-    if scorer == "teacher" and teacher is None:
-        cure = "scorer=student, or a teacher that is ready: teacher=resnet8"
-        raise UserError(f"scorer=teacher with teacher.kind={guide.manner.kind}", cure=cure)
+    asking = [f"scorer={scoring.scorer}"] if scoring.asks_teacher else []
+    for key, choose in (("seed_set", seed_set), ("sampler", sampler)):
+        if rehearse_sampler(lab, choose, student, bench.teacher_plan, scoring):
+            asking.append(f"{key}={bench.values[key]['name']}")
+    teacher, guide = bench.guidance("this loss" if loss.needs_teacher else asking[0] if asking else None)
+    if teacher is None and asking:
+        cure = "a teacher that is ready: teacher=resnet8"
+        raise UserError(f"{asking[0]} asks the teacher, and teacher.kind={guide.manner.kind}", cure=cure)
+    looks = f"{scoring.scorer} of {scoring.members}" if scoring.scorer in ("rounds", "seeds") else scoring.scorer
     lines = [
         f"{plan}; validation {len(lab.validation):,} counted",
-        f"student {named(student.spec)}; sampler {named(bench.values['sampler'])}, the {scorer} scores",
+        f"student {named(student.spec)}; sampler {named(bench.values['sampler'])}, looking: {looks}",
+        *_seed_set(bench.section("seed_set")),
         f"loss {loss.sentence}",
         *places,
         f"teacher: {_who(teacher, guide)}",
@@ -144,7 +153,8 @@ def _al_loop(bench: Bench) -> dict[str, Any]:
             "what the student saves, the teacher has spent (loss=none shows labels alone)"
         )
     present.headline(lab, "al-loop", lines)
-    loop = Loop(lab, student, teacher, guide, loss, sampler, random, budget, oracle, recipe, scorer)
+    price = bench.teacher_plan.manner.price if bench.teacher_plan else 0.0
+    loop = Loop(lab, student, teacher, guide, loss, sampler, seed_set, budget, oracle, recipe, scoring, stopping, price)
     return present.curve(lab, loop.run(), teacher, plan)
 
 
@@ -162,6 +172,15 @@ def _evaluate(bench: Bench) -> dict[str, Any]:
     lines = [f"{named(section)} from {saved.path}", f"teacher: {teacher.sentence if teacher else 'none'}"]
     present.headline(lab, f"evaluate on {split}", lines)
     return present.evaluation(lab, evaluate(lab, network, teacher, split))
+
+
+def _seed_set(section: Mapping[str, Any]) -> list[str]:
+    """A line about the labels of round 0, unless they are drawn at random."""
+    if section["name"] == "random":
+        return []
+    if section["name"] == "class_balanced":
+        return ["seed set: the same number of each class. mind: nobody knows that before paying, only an oracle does"]
+    return [f"seed set: {named(section)}"]
 
 
 def _who(teacher: Teacher | None, guide: Guide) -> str:

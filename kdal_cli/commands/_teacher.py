@@ -77,6 +77,7 @@ class Manner:
     min_confidence: Share = 0.0
     balance: bool = False
     mutual: bool = True
+    price: NonNegative = 0.0
     preflight: Literal["warn", "fail", "off"] = "warn"
 
 

@@ -79,7 +79,7 @@ def rehearse(
     Returns where the terms look, in words. The weights are new ones, the teacher's too, and the labels are made up.
     Raises UserError for a loss that cannot be computed, or that compares classes with a teacher of other ones.
     """
-    student, teacher = lab.network(blueprint, "rehearsal"), _sketch(lab, plan, blueprint)
+    student, teacher = lab.network(blueprint, "rehearsal"), sketch(lab, plan, blueprint)
     ids = lab.pool[: min(REHEARSAL, recipe.batch + recipe.pool_batch)]
     labels = torch.arange((len(ids) + 1) // 2) % len(lab.data.classes)
     examples = Examples(ids, labels)
@@ -101,7 +101,7 @@ def rehearse(
     return list(objective.places)
 
 
-def _sketch(lab: Lab, plan: TeacherPlan | None, student: Blueprint) -> Network | None:
+def sketch(lab: Lab, plan: TeacherPlan | None, student: Blueprint) -> Network | None:
     """A teacher of the planned architecture that knows nothing yet; of kind `previous` it is the student's own."""
     if plan is None:
         return None

@@ -1,38 +1,38 @@
 """`kdal al-loop`: buy, retrain, measure, and again."""
 
-import csv
-import io
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from kdal_cli import checkpoint
 from kdal_cli.budget import Budget
 from kdal_cli.commands._lab import Blueprint, Lab, MakeObjective
+from kdal_cli.commands._picks import reasons
+from kdal_cli.commands._pool import Onlooker, Scoring
 from kdal_cli.commands._teacher import Teacher
 from kdal_cli.commands._train import Guide, train
 from kdal_cli.curve import Table
 from kdal_cli.errors import UserError
-from kdal_cli.evidence import Evidence
+from kdal_cli.evidence import Sampler
 from kdal_cli.fit import Fitted, Recipe
-from kdal_cli.infer import Seer, predict
-from kdal_cli.ledger import Ledger, plain_cell
+from kdal_cli.infer import Remembering, Seer, predict
+from kdal_cli.ledger import Ledger
 from kdal_cli.metrics.classification import agreement, measure
 from kdal_cli.network import Network, freeze
 from kdal_cli.oracle import Oracle
+from kdal_cli.report.plots import contact_png
 from kdal_cli.run import Snapshots
-from kdal_cli.types import Examples, Query
-
-Sampler = Callable[[Evidence, int, Generator], Query]
+from kdal_cli.stopping import Stopping
+from kdal_cli.types import Examples
 
 UNDERFITTED = 0.95
 """Train accuracy below which a scorer has not learnt its own labels, so that its uncertainty says little."""
 
-REHEARSAL = 16
-"""Images that the sampler tries itself on before the first purchase."""
+SHEET = 100
+"""Images of a query that are pictured."""
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Loop:
     """Active learning. Every round is a transaction: a purchase in the ledger opens it, a line of the curve closes it.
 
     guide: who teaches each round; of kind `previous`, the student of the round before. seed_set: the sampler of round
-    0. scorer: whose answers the sampler looks at, `student` or `teacher`.
+    0. scoring: whose answers the sampler looks at. price: of an answer of the teacher that a sampler asks for.
     """
 
     lab: Lab
@@ -53,12 +53,17 @@ class Loop:
     budget: Budget
     oracle: Oracle
     recipe: Recipe
-    scorer: str = "student"
+    scoring: Scoring = field(default_factory=Scoring)
+    stopping: Stopping = field(default_factory=Stopping)
+    price: float = 0.0
 
     def __post_init__(self) -> None:
         folder = self.lab.run.folder
         self.ledger = Ledger.open(folder / "ledger.jsonl")
         self.right: Tensor | None = None
+        seer = Seer(self.teacher.network, self.lab.train) if self.teacher else None
+        self.asked = Remembering(seer, len(self.lab.data.train)) if seer else None
+        self.onlooker = Onlooker(self.lab, self.student, self.scoring, self.asked, self._load, self._siblings)
         self.curve, self.timings = Table(folder / "curve.csv"), Table(folder / "timings.csv")
 
     def run(self) -> Table:
@@ -67,12 +72,13 @@ class Loop:
         if any(self.ledger.of_round(round) is None for round in range(len(self.curve))):
             cure = "restore the file from a copy, or start a new run"
             raise UserError("the ledger has fewer rounds than the curve", where=self.ledger.path, cure=cure)
-        self._rehearse()
         if self.ledger.of_round(0, "validation") is None and len(lab.validation):
             self.ledger.buy(0, lab.validation, torch.zeros(len(lab.validation)), self.oracle, "validation")
         self.timings.keep(len(self.curve))
         network = self._load(len(self.curve) - 1)
         for round in range(len(self.curve), len(plan)):
+            if round and self._enough(round - 1, plan[round]):
+                break
             lab.display.round(round, len(plan) - 1, sum(plan[: round + 1]))
             clock = Clock()
             self._purchase(round, plan[round], network, clock)
@@ -80,10 +86,16 @@ class Loop:
             self._measure(round, network, fitted, clock)
         return self.curve
 
-    def _rehearse(self) -> None:
-        """Let the sampler choose one of a few images before anything is bought: what it lacks shows now."""
-        few = replace(self._look(None), ids=self.lab.pool[:REHEARSAL])
-        self.sampler(few, 1, self.lab.streams.at("rehearsal"))
+    def _enough(self, round: int, query: int) -> bool:
+        """Whether the run ends before the budget does; without `stopping.act` it only says that it could."""
+        if "val_accuracy" not in self.curve.rows[0]:
+            return False
+        labels, costs, accuracy = (self.curve.column(name) for name in ("labels", "cost", "val_accuracy"))
+        reason = self.stopping.reason(labels, costs, accuracy, query)
+        if reason:
+            advice = "stopping here" if self.stopping.act else "stopping.act=true would stop here"
+            self.lab.watcher.say(f"round {round}: {reason}; {advice}")
+        return bool(reason) and self.stopping.act
 
     def _purchase(self, round: int, k: int, network: Network | None, clock: "Clock") -> None:
         """Buy the labels of a round, unless a run before this one did."""
@@ -91,34 +103,65 @@ class Loop:
             ids, scores = self.ledger.asked(round) or self._choose(round, k, network, clock)
             self.ledger.buy(round, ids, scores, self.oracle)
         self.lab.run.write("ledger.csv", self.ledger.view(self.lab.data.classes, self.lab.data.train.paths))
+        self._show(round)
+        clock.lap("report_s")
 
     def _choose(self, round: int, k: int, network: Network | None, clock: "Clock") -> tuple[Tensor, Tensor]:
-        """(ids (k,), scores (k,)) of the query of a round; what was seen of them is in `picks/`."""
-        pool = self._look(network)
+        """(ids (k,), scores (k,)) of the query of a round; why these is in `picks/`."""
+        lab, pool = self.lab, self.onlooker.look(self.ledger, round, network)
         sampler = self.sampler if round else self.seed_set
-        query = sampler(pool, k, self.lab.streams.at("sampler", round))
-        clock.lap("select_s", minus=_seconds(pool))
-        clock.add("score_s", _seconds(pool))
-        self.lab.run.write(f"picks/round_{round:03d}.csv", picks(pool, query, self.lab))
+        clock.lap("score_s")  # of training a committee, if there is one
+        query = sampler(pool, k, lab.streams.at("sampler", round))
+        clock.lap("select_s", minus=pool.meter.seconds)
+        clock.add("score_s", pool.meter.seconds)
+        for view, (seconds, megabytes) in pool.meter.views.items():
+            lab.log.figures({"round": round, f"{view}_s": seconds, f"{view}_peak_mb": megabytes})
+        if self.asked is not None:
+            self.ledger.consult(round, self.asked.asked.nonzero().flatten(), self.price)
+        if query.candidates is not None:
+            ids = pool.ids[query.candidates].sort().values.tolist()
+            lab.run.write(f"picks/round_{round:03d}_candidates.csv", "id\n" + "".join(f"{id}\n" for id in ids))
+        trained = Seer(network, lab.train) if network is not None else None
+        teacher = Seer(self.teacher.network, lab.train) if self.teacher and self.teacher.metrics else None
+        lab.run.write(f"picks/round_{round:03d}.csv", reasons(lab.data, pool, query, trained, teacher))
         return pool.ids[query.rows], query.scores
 
-    def _look(self, network: Network | None) -> Evidence:
-        """The pool as it stands. Before round 0 there is no student that has learnt anything: a new one looks."""
-        lab, (bought, labels) = self.lab, self.ledger.bought()
-        left = lab.pool[~torch.isin(lab.pool, bought)]
-        teacher = Seer(self.teacher.network, lab.train, lab.engine) if self.teacher else None
-        student = Seer(network or lab.network(self.student, 0), lab.train, lab.engine)
-        scorer = teacher if self.scorer == "teacher" and teacher else student
-        return Evidence(left, bought, labels, len(lab.data.classes), scorer, teacher)
+    def _show(self, round: int) -> None:
+        """The contact sheet of a query."""
+        purchase, data = self.ledger.of_round(round), self.lab.data
+        assert purchase is not None
+        names = [data.classes[label] for label in purchase.labels[:SHEET].tolist()]
+        title = f"{data.name}: the query of round {round}"
+        told = f"{len(purchase.ids):,} images in the order chosen, with the labels bought"
+        subtitle = told if len(purchase.ids) <= SHEET else f"the first {SHEET} of {told}"
+        picture = contact_png(data.train.pixels[purchase.ids[:SHEET]], names, title=title, subtitle=subtitle)
+        self.lab.run.write(f"picks/round_{round:03d}.png", picture)
+
+    def _siblings(self, round: int, count: int) -> Iterator[Network]:
+        """Students of a finished round from other initial weights, each trained on the same labels in the same way."""
+        for n in range(count):
+            network = self.lab.network(self.student, round, "sibling", n)
+            self._fit(network, round, "sibling", n)
+            yield network
 
     def _train(self, round: int, before: Network | None, clock: "Clock") -> tuple[Network, Fitted]:
         """A student for the labels bought so far, saved before it is measured."""
-        lab = self.lab
-        network = self._start(round, before)
+        lab, network = self.lab, self._start(round, before)
+        fitted, snapshots = self._fit(network, round)
+        clock.lap("train_s")
+        labels, validation = (len(self.ledger.bought(purpose, round)[0]) for purpose in ("train", "validation"))
+        trained_on = {"data": lab.data.name, "labels": labels, "validation_labels": validation}
+        card = lab.card("student", self.student, trained_on, {})
+        checkpoint.write(lab.run.checkpoints / f"round_{round:03d}.safetensors", network.body, card)
+        snapshots.clear()
+        return network, fitted
+
+    def _fit(self, network: Network, round: int, *address: str | int) -> tuple[Fitted, Snapshots]:
+        """Train a network, in place, on the labels bought through a round; its snapshots are the caller's to clear."""
+        lab, what = self.lab, " ".join(map(str, ("round", round, *address)))
         ids, labels = self.ledger.bought(through=round)
         rest = lab.pool[~torch.isin(lab.pool, ids)]
-        validation = self.ledger.bought("validation")
-        snapshots = Snapshots(lab.run.folder / "training.snapshot", f"round {round}")
+        snapshots = Snapshots(lab.run.folder / "training.snapshot", what)
         fitted, _ = train(
             lab,
             network,
@@ -126,17 +169,13 @@ class Loop:
             self.objective,
             self._guide(round),
             self.recipe,
-            lab.accuracy(*validation),
+            lab.accuracy(*self.ledger.bought("validation")),
             snapshots,
             round,
-            what=f"round {round}",
+            *address,
+            what=what,
         )
-        clock.lap("train_s")
-        trained_on = {"data": lab.data.name, "labels": len(ids), "validation_labels": len(validation[0])}
-        card = lab.card("student", self.student, trained_on, {})
-        checkpoint.write(lab.run.checkpoints / f"round_{round:03d}.safetensors", network.body, card)
-        snapshots.clear()
-        return network, fitted
+        return fitted, snapshots
 
     def _guide(self, round: int) -> Guide:
         """Who teaches a round. The student of the round before is read anew: training must not change its teacher."""
@@ -165,6 +204,7 @@ class Loop:
         seen = lab.test_output(network).logits
         truth, classes = lab.data.test.labels, len(lab.data.classes)
         row = {"round": round, "labels": len(ids), "cost": self.ledger.cost(), "classes_seen": len(labels.unique())}
+        row["teacher_answers"] = len(self.ledger.teacher_ids())
         row |= {f"test_{name}": value for name, value in measure(seen, truth, classes).items()}
         right = seen.argmax(1).cpu() == truth
         row["forgotten"] = int((self._right(round - 1) & ~right).sum())
@@ -223,7 +263,7 @@ class Clock:
     """Where the seconds of a round go."""
 
     def __init__(self) -> None:
-        self.seconds = {"train_s": 0.0, "score_s": 0.0, "select_s": 0.0, "evaluate_s": 0.0}
+        self.seconds = {"train_s": 0.0, "score_s": 0.0, "select_s": 0.0, "evaluate_s": 0.0, "report_s": 0.0}
         self._since = time.perf_counter()
 
     def lap(self, name: str, minus: float = 0.0) -> None:
@@ -234,24 +274,3 @@ class Clock:
 
     def add(self, name: str, seconds: float) -> None:
         self.seconds[name] += seconds
-
-
-def picks(pool: Evidence, query: Query, lab: Lab) -> str:
-    """`picks/round_003.csv`: what was chosen, in order, with its score and, where a model looked, what it saw."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    seen = pool.seen
-    writer.writerow(["order", "id", "score", *(["first", "p_first", "second", "p_second"] if seen is not None else [])])
-    ids: Tensor = pool.ids[query.rows]
-    best = seen[query.rows].double().softmax(1).topk(min(2, pool.classes)) if seen is not None else None
-    for order, (id, score) in enumerate(zip(ids.tolist(), query.scores.tolist(), strict=True)):
-        why: list[str] = []
-        if best is not None:
-            for p, label in zip(best.values[order].tolist(), best.indices[order].tolist(), strict=True):
-                why += [plain_cell(lab.data.classes[label]), f"{p:.6f}"]
-        writer.writerow([order, id, f"{score:.6g}", *why])
-    return text.getvalue()
-
-
-def _seconds(pool: Evidence) -> float:
-    return sum(seer.seconds for seer in (pool.scorer, pool.teacher) if isinstance(seer, Seer))

@@ -33,7 +33,7 @@ def curve(lab: Lab, curve: Table, teacher: Teacher | None, plan: str) -> dict[st
     columns = ("round", "labels", "test_accuracy", "test_f1", "test_nll", "test_ece", "val_accuracy", "forgotten")
     rows = [{key: row[key] for key in columns if key in row} for row in curve.rows]
     lab.display.table(tables.curve_table(rows))
-    line = teacher.metrics["accuracy"] if teacher else None
+    line = teacher.metrics.get("accuracy") if teacher else None
     picture = plots.curve_png(
         [int(labels) for labels in curve.column("labels")],
         curve.column("test_accuracy"),
@@ -43,7 +43,7 @@ def curve(lab: Lab, curve: Table, teacher: Teacher | None, plan: str) -> dict[st
     )
     lab.display.say(f"curve in {shown(lab.run.write('curve.png', picture))}")
     last = dict(curve.rows[-1])
-    return last if teacher is None else last | {"teacher_accuracy": teacher.metrics["accuracy"]}
+    return last if line is None else last | {"teacher_accuracy": line}
 
 
 def models(lab: Lab, entries: Sequence[Entry]) -> dict[str, Any]:

@@ -21,14 +21,15 @@ class Split:
     seed: Natural = 0
 
 
-def split_ids(n: int, split: Split) -> tuple[Tensor, Tensor]:
-    """(pool ids (P,), validation ids (V,)) of `n` training images: int64, sorted, disjoint.
+def split_ids(ids: Tensor, split: Split) -> tuple[Tensor, Tensor]:
+    """(pool ids (P,), validation ids (V,)) of training images `ids` (N,): int64, sorted, disjoint.
 
     Both are cut from one permutation, keyed by SHA-256 of the split's seed and the word "split": first the validation
     images, then the pool. So a smaller pool lies within a larger one, and both have the same validation images.
 
     Raises UserError when the images do not suffice.
     """
+    n = len(ids)
     pool = n - split.validation if split.pool is None else split.pool
     if pool < 1 or split.validation + pool > n:
         wanted = "at least 1" if split.pool is None else f"{split.pool:,}"
@@ -37,6 +38,6 @@ def split_ids(n: int, split: Split) -> tuple[Tensor, Tensor]:
             where="data.split",
             cure=f"the two must come to {n:,} at most",
         )
-    order = randperm(n, generator=Streams(split.seed).at("split"))
+    order = ids[randperm(n, generator=Streams(split.seed).at("split"))]
     validation, rest = order[: split.validation], order[split.validation : split.validation + pool]
     return rest.sort().values, validation.sort().values

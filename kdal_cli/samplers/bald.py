@@ -1,43 +1,44 @@
 """Ask where dropout masks disagree with each other, each of them sure."""
 
+from collections.abc import Iterable
+from typing import Annotated
+
 import torch
 from torch import Generator, Tensor
+from torch.special import entr
 
 from kdal_cli.evidence import Evidence
 from kdal_cli.samplers._select import top
 from kdal_cli.types import Query
-from kdal_cli.values import Count
+from kdal_cli.values import Within
+
+Draws = Annotated[int, Within(2)]
+"""How many draws: one alone cannot disagree."""
 
 
-class Disagreement:
-    """H(mean p) − mean H(p) over draws, in nats: two running sums, so that memory is N·C and never N·K·C."""
+def bald_score(draws: Iterable[Tensor]) -> Tensor:
+    """H(mean p) − mean H(p) in nats, K x (N, C) -> (N,) in float64, from 0 to the logarithm of the fewer of C and K.
 
-    def __init__(self) -> None:
-        self.draws = 0
-        self._probs = torch.zeros(())
-        self._entropy = torch.zeros(())
-
-    def add(self, logits: Tensor) -> None:
-        """One more draw, (N, C)."""
-        log_probs = logits.double().log_softmax(1)  # (N, C)
-        probs = log_probs.exp()
-        self.draws += 1
-        self._probs = self._probs.to(probs) + probs
-        self._entropy = self._entropy.to(probs) - (probs * log_probs).sum(1)  # (N,)
-
-    def score(self) -> Tensor:
-        """(N,) in float64, from 0 (identical draws) to log of the smaller of classes and draws."""
-        mean = self._probs / self.draws  # (N, C)
-        entropy = -torch.special.xlogy(mean, mean).sum(1)  # (N,)
-        return (entropy - self._entropy / self.draws).clamp(min=0)
-
-
-def bald(pool: Evidence, k: int, rng: Generator, *, draws: Count = 10) -> Query:
-    """The k images whose label tells most about the weights: mutual information of prediction and dropout mask.
-
-    Houlsby et al. 2011, arXiv:1112.5745; Gal et al. 2017, arXiv:1703.02910. The model needs dropout.
+    Two running means, so that memory is N·C and never N·K·C.
     """
-    information = Disagreement()
-    for logits in pool.draws(draws, rng):
-        information.add(logits)
-    return top(information.score(), k, pool.ids, rng)
+    mean, entropy = torch.zeros(()), torch.zeros(())
+    for count, logits in enumerate(draws, start=1):
+        probs = logits.double().softmax(1)  # (N, C)
+        mean = mean + (probs - mean) / count
+        entropy = entropy + (entr(probs).sum(1) - entropy) / count  # (N,)
+    return (entr(mean).sum(1) - entropy).clamp(min=0)
+
+
+def bald(pool: Evidence, k: int, rng: Generator, *, draws: Draws = 10) -> Query:
+    """The k images with the most mutual information of label and weights, I(y; ω) = H(mean p) − mean H(p) over K draws.
+
+    Houlsby et al. 2011, arXiv:1112.5745; with dropout masks for ω Gal et al. 2017, arXiv:1703.02910. Of a committee the
+    draws are its members.
+
+    K passes over the pool, time K·N·C and memory N·C besides.
+
+    Helps where images are hard in themselves: doubt that every draw shares counts for nothing, unlike with entropy.
+    Hurts when k is large, for near-duplicates score alike and are bought together (`batchbald`, `power_bald`), and when
+    the draws hardly differ; with identical ones it is random.
+    """
+    return top(bald_score(pool.draws(draws, rng)), k, pool.ids, rng)

@@ -18,5 +18,11 @@ def least_confidence_score(logits: Tensor) -> Tensor:
 
 
 def least_confidence(pool: Evidence, k: int, rng: Generator) -> Query:
-    """The k images with the highest `least_confidence_score`."""
+    """The k images whose most likely class is least likely: 1 − max_c p_c. See `least_confidence_score`.
+
+    One pass over the logits: time N·C, memory N·C.
+
+    Helps as the simplest uncertainty there is. Hurts where images are hard for good, by noise or a wrong label: these
+    stay unconfident and are bought first. It looks at each image alone.
+    """
     return top(least_confidence_score(pool.logits), k, pool.ids, rng)

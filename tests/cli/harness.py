@@ -73,9 +73,9 @@ class RunFolder:
 
     def outcome(self) -> dict[str, Any]:
         """What a run is for: curve, picks, weights, purchases. Times are left out, so that two runs can be equal."""
-        texts = [self.path / "curve.csv", *sorted((self.path / "picks").iterdir())]
+        results = [self.path / "curve.csv", *sorted((self.path / "picks").iterdir())]
         return {
-            **{path.name: path.read_text() for path in texts},
+            **{path.name: path.read_bytes() for path in results},
             "ledger.jsonl": [_without(record, "time", "previous", "sha256") for record in self.ledger()],
             "ledger.csv": [_without(row, "time") for row in self.table("ledger.csv")],
             "timings.csv": [row["round"] for row in self.table("timings.csv")],

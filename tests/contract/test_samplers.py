@@ -9,8 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from torch import Generator, Tensor
 
@@ -18,7 +21,7 @@ import kdal_cli.samplers
 from kdal_cli.build import parts
 from kdal_cli.build.registry import names
 from kdal_cli.errors import KdalError
-from kdal_cli.evidence import Evidence
+from kdal_cli.evidence import SPACES, Evidence
 from kdal_cli.types import Query
 
 CONF = Path(__file__).parents[2] / "conf" / "sampler"
@@ -34,21 +37,28 @@ sizes = pytest.mark.parametrize("k", [1, 7, 30, 31, 1000])
 
 
 class Table:
-    """A scorer that knows KNOWN images: logits (KNOWN, C) and features (KNOWN, D), by id. It draws with its own noise.
+    """A scorer that knows KNOWN images: answers (KNOWN, C) and features (KNOWN, D), by id. It draws with its own noise.
 
     A draw is the same for an image wherever it lies in the pool, as one dropout mask for all images is.
     """
 
-    def __init__(self, logits: Tensor, features: Tensor) -> None:
-        self.logits, self.features = logits, features
+    def __init__(self, answers: Tensor, features: Tensor) -> None:
+        self.answers, self.features = answers, features
+
+    def logits(self, ids: Tensor) -> Tensor:
+        return self.answers[ids]
 
     def look(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        return self.logits[ids], self.features[ids]
+        return self.answers[ids], self.features[ids]
 
     def draws(self, ids: Tensor, count: int, rng: Generator) -> Iterator[Tensor]:
         for _ in range(count):
-            noise = torch.randn(self.logits.shape[1], generator=rng).to(self.logits.dtype)
-            yield (self.logits * (1 + noise))[ids]
+            noise = torch.randn(self.answers.shape[1], generator=rng).to(self.answers.dtype)
+            yield (self.answers * (1 + noise))[ids]
+
+    def classify(self, features: Tensor) -> Tensor:
+        weight = torch.randn(self.answers.shape[1], D, generator=torch.Generator().manual_seed(3))  # (C, D)
+        return features.float() @ weight.T
 
 
 def table(seed: int = 0, classes: int = C) -> Table:
@@ -60,14 +70,27 @@ def evidence(scorer: Table, pool: Tensor | int = 30, labelled: int = 12, seen_cl
     """`pool` images, by ids or the first so many of a fixed shuffle, and others that are labelled."""
     shuffled = torch.randperm(KNOWN, generator=torch.Generator().manual_seed(9))
     ids = shuffled[:pool] if isinstance(pool, int) else pool
-    classes = scorer.logits.shape[1]
+    classes = scorer.answers.shape[1]
     labels = torch.arange(labelled) % (seen_classes or classes)
-    return Evidence(ids, shuffled[KNOWN - labelled :], labels, classes, scorer, teacher=table(1, classes))
+    held_out = shuffled[200:210]
+    return Evidence(
+        ids,
+        shuffled[KNOWN - labelled :],
+        labels,
+        classes,
+        scorer,
+        teacher=table(1, classes),
+        validation_ids=held_out,
+        validation_labels=torch.arange(len(held_out)) % classes,
+        past=lambda rounds: (table(seed, classes) for seed in range(2, 2 + min(rounds, 3))),
+        images=lambda ids: scorer.features[ids].float().clamp(0, 255).to(torch.uint8)[:, None, None],
+        known=KNOWN,
+    )
 
 
-def sampler(name: str) -> Callable[[Evidence, int, Generator], Query]:
+def sampler(name: str, **settings: Any) -> Callable[[Evidence, int, Generator], Query]:
     section = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"), resolve=True)
-    return parts.sampler(section, [])  # type: ignore[arg-type]
+    return parts.sampler({**section, **settings}, [])  # type: ignore[arg-type]
 
 
 def ask(name: str, pool: Evidence, k: int, seed: int = 0) -> Query:
@@ -129,6 +152,41 @@ def test_so_it_does_of_more_labelled_images_than_the_pool_has(name: str) -> None
     ask(name, evidence(table(), pool=9, labelled=120), 4)
 
 
+@every_sampler
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(
+    pool=st.integers(1, 40),
+    labelled=st.integers(0, 20),
+    classes=st.integers(2, 7),
+    different=st.integers(1, 60),
+    k=st.integers(1, 50),
+    seed=st.integers(0, 9),
+)
+def test_so_it_does_of_ragged_sizes(
+    name: str, pool: int, labelled: int, classes: int, different: int, k: int, seed: int
+) -> None:
+    scorer, copies = table(seed, classes), torch.arange(KNOWN) % different
+    ask(name, evidence(Table(scorer.answers[copies], scorer.features[copies]), pool, labelled), k, seed)
+
+
+WITH_SPACE = [name for name in FILES if "space" in OmegaConf.load(CONF / f"{name}.yaml")]
+
+
+@pytest.mark.parametrize("name", WITH_SPACE)
+@pytest.mark.parametrize("space", [*SPACES, "vectors.npy"])
+def test_it_works_in_every_space(name: str, space: str, tmp_path: Path) -> None:
+    """And chooses by what it sees there: vectors that are those features give the same query."""
+    scorer = table()
+    path = tmp_path / "vectors.npy"
+    np.save(path, scorer.features.numpy())
+    chosen = str(path) if space == "vectors.npy" else space
+    query = sampler(name, space=chosen)(evidence(scorer), 7, torch.Generator().manual_seed(0))
+    check(query, evidence(scorer), 7)
+    if space == "vectors.npy":
+        in_features = sampler(name, space="features")(evidence(scorer), 7, torch.Generator().manual_seed(0))
+        assert torch.equal(query.rows, in_features.rows)
+
+
 # Degenerate evidence.
 
 
@@ -138,7 +196,7 @@ def test_images_that_come_ten_times_over_are_no_trouble(name: str, k: int) -> No
     """More is asked for than there are different ones."""
     copies = torch.arange(KNOWN) % 10
     scorer = table()
-    ask(name, evidence(Table(scorer.logits[copies], scorer.features[copies]), pool=100), k)
+    ask(name, evidence(Table(scorer.answers[copies], scorer.features[copies]), pool=100), k)
 
 
 @every_sampler
@@ -151,13 +209,13 @@ def test_images_all_alike_are_no_trouble(name: str, value: float, labelled: int)
 @every_sampler
 def test_logits_of_ten_thousand_are_no_trouble(name: str) -> None:
     scorer = table()
-    ask(name, evidence(Table(scorer.logits.sign() * 1e4, scorer.features * 1e4)), 11)
+    ask(name, evidence(Table(scorer.answers.sign() * 1e4, scorer.features * 1e4)), 11)
 
 
 @every_sampler
 def test_logits_and_features_may_be_bf16(name: str) -> None:
     scorer = table()
-    ask(name, evidence(Table(scorer.logits.bfloat16(), scorer.features.bfloat16())), 11)
+    ask(name, evidence(Table(scorer.answers.bfloat16(), scorer.features.bfloat16())), 11)
 
 
 @every_sampler
@@ -166,7 +224,7 @@ def test_an_answer_that_is_not_finite_is_refused_by_the_id_of_its_image(name: st
     scorer = table()
     pool = evidence(scorer)
     spoilt = int(pool.ids[17])
-    scorer.logits[spoilt, 2] = number
+    scorer.answers[spoilt, 2] = number
     if name in LOOKS_AT_NOTHING:
         ask(name, pool, 11)
         return
@@ -201,7 +259,7 @@ def test_a_smaller_query_does_not_depend_on_what_else_was_looked_at(name: str) -
 def test_permuting_the_pool_permutes_the_query(name: str, seed: int, different: int) -> None:
     """The same images come out in the same order, ties included, wherever each of them lies."""
     scorer, copies = table(), torch.arange(KNOWN) % different
-    pool = evidence(Table(scorer.logits[copies], scorer.features[copies]))
+    pool = evidence(Table(scorer.answers[copies], scorer.features[copies]))
     moved = replace(pool, ids=pool.ids[torch.randperm(30, generator=torch.Generator().manual_seed(seed))])
     one, two = ask(name, pool, 11), ask(name, moved, 11)
     assert pool.ids[one.rows].tolist() == moved.ids[two.rows].tolist()
@@ -229,7 +287,7 @@ def test_what_it_was_shown_is_left_as_it_was(name: str) -> None:
     scorer = table()
     pool = evidence(scorer)
     shown: dict[str, Any] = {
-        "logits": scorer.logits,
+        "logits": scorer.answers,
         "features": scorer.features,
         "ids": pool.ids,
         "labelled_ids": pool.labelled_ids,
@@ -247,7 +305,8 @@ def test_what_it_was_shown_is_left_as_it_was(name: str) -> None:
 def test_another_seed_of_equal_images_gives_another_query(name: str) -> None:
     """Were it not so, whatever lies first in the data would always be bought first."""
     alike = Table(torch.zeros(KNOWN, C), torch.zeros(KNOWN, D))
-    queries = {tuple(ask(name, evidence(alike), 5, seed).rows.tolist()) for seed in range(5)}
+    pool = replace(evidence(alike), teacher=alike, past=lambda rounds: iter([alike] * rounds))
+    queries = {tuple(ask(name, pool, 5, seed).rows.tolist()) for seed in range(5)}
     firsts = {rows[0] for rows in queries}
     assert len(queries) == 5
     assert len(firsts) > 1

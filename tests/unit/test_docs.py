@@ -1,7 +1,7 @@
-"""docs/losses.md is what docs/generate.py writes, of every loss that there is."""
+"""docs/losses.md and docs/samplers.md are what docs/generate.py writes, of everything that there is."""
 
 import csv
-import importlib.util
+import importlib
 import re
 from pathlib import Path
 from types import ModuleType
@@ -9,35 +9,69 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LOSSES = sorted(path.stem for path in (ROOT / "conf" / "loss").glob("*.yaml") if not path.name.startswith("_"))
+
+
+def named(group: str) -> list[str]:
+    return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml") if not path.name.startswith("_"))
+
+
+LOSSES, SAMPLERS = named("loss"), named("sampler")
 
 
 @pytest.fixture(scope="module")
-def generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("generate_docs", ROOT / "docs" / "generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def pages() -> dict[str, str]:
+    """{name: what the generator writes}"""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "docs")
+        return {name: importlib.import_module(f"{name}_page").page() for name in ("losses", "samplers")}
 
 
-@pytest.fixture(scope="module")
-def page(generator: ModuleType) -> str:
-    return generator.page()
+@pytest.fixture
+def page(pages: dict[str, str]) -> str:
+    return pages["losses"]
 
 
-def test_the_page_of_losses_is_what_the_generator_writes(page: str) -> None:
-    assert (ROOT / "docs" / "losses.md").read_text() == page, "docs/losses.md is old: make docs"
+@pytest.fixture
+def docstrings(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    return importlib.import_module("docstrings")
 
 
-def test_every_loss_has_a_row_of_five_cells_and_a_section(page: str) -> None:
-    rows = re.findall(r"^\| \[(\w+)\].*$", page, re.MULTILINE)
-    assert rows == LOSSES
-    assert re.findall(r"^## (\w+)$", page, re.MULTILINE) == LOSSES
-    for line in page.splitlines():
+@pytest.mark.parametrize("name", ["losses", "samplers"])
+def test_a_page_is_what_the_generator_writes(pages: dict[str, str], name: str) -> None:
+    assert (ROOT / "docs" / f"{name}.md").read_text() == pages[name], f"docs/{name}.md is old: make docs"
+
+
+@pytest.mark.parametrize(("name", "known", "cells"), [("losses", LOSSES, 5), ("samplers", SAMPLERS, 5)])
+def test_everything_has_a_row_and_a_section(pages: dict[str, str], name: str, known: list[str], cells: int) -> None:
+    rows = re.findall(r"^\| \[(\w+)\].*$", pages[name], re.MULTILINE)
+    assert rows == known
+    assert re.findall(r"^## (\w+)$", pages[name], re.MULTILINE) == known
+    for line in pages[name].splitlines():
         if line.startswith("| "):
-            assert len(re.findall(r"(?<!\\)\|", line)) == 6
+            assert len(re.findall(r"(?<!\\)\|", line)) == cells + 1
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_sampler_says_what_it_costs_when_it_helps_and_when_it_hurts(pages: dict[str, str], name: str) -> None:
+    section = pages["samplers"].split(f"\n## {name}\n")[1].split("\n## ")[0]
+    for word in ("memory", "Helps", "Hurts"):
+        assert word in section
+
+
+@pytest.mark.parametrize(
+    ("sampler", "looks_at"),
+    [
+        ("random", "nothing"),
+        ("margin", "logits"),
+        ("badge", "logits, features"),
+        ("bald", "draws"),
+        ("coreset", "features, labelled images, a space"),
+    ],
+)
+def test_what_a_sampler_looks_at_is_what_it_reads(pages: dict[str, str], sampler: str, looks_at: str) -> None:
+    (row,) = re.findall(rf"^\| \[{sampler}\].*$", pages["samplers"], re.MULTILINE)
+    assert row.split(" | ")[2] == looks_at
 
 
 def test_every_loss_has_been_timed_and_nothing_else() -> None:
@@ -63,6 +97,6 @@ def test_what_a_loss_needs_is_what_its_terms_read(page: str, loss: str, needs: s
     assert row.split(" | ")[2] == needs
 
 
-def test_markdown_shows_the_text_of_a_docstring_as_it_is(generator: ModuleType) -> None:
-    assert generator.linked("|δ| ≤ ε, Σ_{i≠j} C_ij · a*b, `x_*|y`") == r"\|δ\| ≤ ε, Σ\_{i≠j} C_ij · a\*b, `x_*|y`"
-    assert generator.linked("arXiv:1503.02531.") == "[arXiv:1503.02531](https://arxiv.org/abs/1503.02531)."
+def test_markdown_shows_the_text_of_a_docstring_as_it_is(docstrings: ModuleType) -> None:
+    assert docstrings.linked("|δ| ≤ ε, Σ_{i≠j} C_ij · a*b, `x_*|y`") == r"\|δ\| ≤ ε, Σ\_{i≠j} C_ij · a\*b, `x_*|y`"
+    assert docstrings.linked("arXiv:1503.02531.") == "[arXiv:1503.02531](https://arxiv.org/abs/1503.02531)."

@@ -4,14 +4,17 @@ import csv
 import hashlib
 import io
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from kdal_cli.errors import MachineError, UserError
-from kdal_cli.ledger import Ledger, plain_cell
+from kdal_cli.ledger import Ledger, _ranges, plain_cell
 from kdal_cli.oracle import Answer, simulated
 
 LABELS = torch.arange(100) * 37 % 11
@@ -26,11 +29,11 @@ class Seller:
 
     def __call__(self, ids: Tensor) -> Answer | None:
         self.asked.append(ids.tolist())
-        return simulated(LABELS, price=0.25)(ids) if self.ready else None
+        return simulated(LABELS, 11, price=0.25)(ids) if self.ready else None
 
 
 def ids(*numbers: int) -> Tensor:
-    return torch.tensor(numbers)
+    return torch.tensor(numbers, dtype=torch.int64)
 
 
 def scores(n: int) -> Tensor:
@@ -211,7 +214,7 @@ def test_a_request_is_on_disk_before_the_oracle_is_asked(path: Path) -> None:
 
     def oracle(numbers: Tensor) -> Answer | None:
         on_disk.append(path.read_text())
-        return simulated(LABELS)(numbers)
+        return simulated(LABELS, 11)(numbers)
 
     buy(Ledger.open(path), 0, 9, 3, oracle=oracle)
     assert json.loads(on_disk[0])["ids"] == [9, 3]
@@ -274,9 +277,119 @@ def test_an_answer_of_another_length_is_refused_and_the_ledger_stays_readable(pa
 
 
 def test_the_simulated_oracle_sells_each_label_at_its_price() -> None:
-    answer = simulated(LABELS, price=2.5)(ids(3, 50))
+    answer = simulated(LABELS, 11, price=2.5)(ids(3, 50))
     assert answer.labels.tolist() == [LABELS[3], LABELS[50]]
     assert (answer.costs.tolist(), answer.costs.dtype, answer.owner) == ([2.5, 2.5], torch.float64, "simulated")
+
+
+# What a sampler asks the teacher.
+
+
+@pytest.fixture
+def asked(bought: Path) -> Path:
+    """A ledger of three purchases and of two rounds in which the teacher was asked; lines 7 and 8."""
+    ledger = Ledger.open(bought)
+    ledger.consult(1, ids(5, 6, 7, 30, 4), 0.1)
+    ledger.consult(2, ids(6, 31, 30, 8), 0.1)
+    return bought
+
+
+def test_answers_are_of_the_images_asked_about_each_once_by_round(asked: Path) -> None:
+    for ledger in (Ledger.open(asked), Ledger.open(asked)):
+        assert ledger.teacher_ids().tolist() == [4, 5, 6, 7, 30, 8, 31]
+        assert ledger.teacher_ids(through=1).tolist() == [4, 5, 6, 7, 30]
+        assert ledger.teacher_ids(through=0).tolist() == []
+        assert [(round, len(ids), cost) for round, ids, cost in ledger.answered] == [
+            (1, 5, pytest.approx(0.5)),
+            (2, 2, pytest.approx(0.2)),
+        ]
+    assert ledger.teacher_ids(0).dtype == ledger.teacher_ids().dtype == torch.int64
+
+
+def test_the_answers_of_a_ledger_are_the_same_before_and_after_it_is_opened_again(bought: Path) -> None:
+    ledger = Ledger.open(bought)
+    for round, some in ((1, ids(50, 3, 2)), (3, ids(99, 2, 0))):
+        ledger.consult(round, some, 0.25)
+        again = Ledger.open(bought)
+        assert torch.equal(again.teacher_ids(), ledger.teacher_ids())
+        assert again.cost() == ledger.cost()
+        assert contents(again) == contents(ledger)
+
+
+def test_no_answer_is_paid_for_twice_and_asking_nothing_new_writes_nothing(asked: Path) -> None:
+    ledger, before = Ledger.open(asked), asked.read_bytes()
+    cost = ledger.cost()
+    ledger.consult(3, ids(4, 5, 31), 5.0)
+    ledger.consult(3, ids(), 5.0)
+    assert asked.read_bytes() == before
+    assert ledger.cost() == cost
+    ledger.consult(3, ids(4, 9), 5.0)
+    assert ledger.cost() == Ledger.open(asked).cost() == cost + 5.0
+
+
+def test_the_cost_is_of_labels_and_answers(asked: Path) -> None:
+    assert Ledger.open(asked).cost() == pytest.approx(7 * 0.25 + 7 * 0.1)
+
+
+def test_answers_are_no_purchase_and_no_label(asked: Path) -> None:
+    ledger = Ledger.open(asked)
+    assert ledger.bought()[0].tolist() == [9, 3, 7, 20, 4]
+    assert ledger.asked(1) is ledger.asked(2) is ledger.of_round(2) is None
+    assert len(rows(ledger.view(CLASSES, []))) == 7
+    buy(ledger, 2, 5, 6)  # the teacher has told about them, an oracle has not
+    assert Ledger.open(asked).bought()[0].tolist() == [9, 3, 7, 20, 4, 5, 6]
+
+
+def test_a_request_that_waits_goes_on_waiting_when_the_teacher_is_asked(path: Path) -> None:
+    with pytest.raises(UserError, match="have not been answered yet"):
+        buy(Ledger.open(path), 0, 9, 3, oracle=Seller(ready=False))
+    ledger = Ledger.open(path)
+    ledger.consult(0, ids(1, 2), 0.1)
+    ledger.buy(0, *Ledger.open(path).asked(0), Seller())
+    assert Ledger.open(path).bought()[0].tolist() == [9, 3]
+
+
+@pytest.mark.parametrize("number", [7, 8])
+def test_no_byte_of_a_line_of_answers_can_be_flipped_unnoticed(asked: Path, number: int) -> None:
+    lines = asked.read_bytes().splitlines()
+    assert json.loads(lines[number - 1])["kind"] == "answers"
+    whole = lines[number - 1]
+    for place in range(0, len(whole), 2):
+        lines[number - 1] = whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
+        asked.write_bytes(b"\n".join(lines) + b"\n")
+        with pytest.raises(UserError, match=f"^line {number} "):
+            Ledger.open(asked)
+
+
+def test_a_line_of_answers_taken_out_is_missed(asked: Path) -> None:
+    lines = asked.read_bytes().splitlines()
+    asked.write_bytes(b"\n".join([*lines[:6], lines[7]]) + b"\n")
+    with pytest.raises(UserError, match=r"^line 7 "):
+        Ledger.open(asked)
+
+
+def test_a_torn_line_of_answers_is_put_aside_and_the_teacher_is_asked_again(asked: Path) -> None:
+    before = Ledger.open(asked)
+    asked.write_bytes(asked.read_bytes()[:-9])
+    ledger = Ledger.open(asked)
+    assert ledger.teacher_ids().tolist() == [4, 5, 6, 7, 30]
+    ledger.consult(2, ids(4, 5, 6, 7, 30, 8, 31), 0.1)
+    assert torch.equal(Ledger.open(asked).teacher_ids(), before.teacher_ids())
+    assert ledger.cost() == before.cost()
+
+
+@given(st.sets(st.integers(0, 60), min_size=1))
+def test_ranges_are_the_fewest_unbroken_stretches_and_hold_each_id_once(numbers: set[int]) -> None:
+    found = _ranges(torch.tensor(sorted(numbers)))
+    assert [id for first, last in found for id in range(first, last + 1)] == sorted(numbers)
+    assert all(first <= last for first, last in found)
+    assert all(last + 1 < first for (_, last), (first, _) in pairwise(found))
+
+
+def test_a_whole_pool_is_one_short_line(path: Path) -> None:
+    Ledger.open(path).consult(1, torch.arange(1_000_000), 0.5)
+    assert json.loads(path.read_text())["ids"] == [[0, 999_999]]
+    assert Ledger.open(path).cost() == 500_000
 
 
 # The view for people.

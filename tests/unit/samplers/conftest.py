@@ -10,17 +10,24 @@ from kdal_cli.evidence import Evidence
 
 
 class Known:
-    """A scorer that knows every answer beforehand: logits (N, C) and features (N, D), by id."""
+    """A scorer that knows every answer beforehand: answers (N, C) and features (N, D), by id; head (C, D)."""
 
-    def __init__(self, logits: Tensor, features: Tensor) -> None:
-        self.logits, self.features = logits, features
+    def __init__(self, answers: Tensor, features: Tensor, head: Tensor | None = None) -> None:
+        self.answers, self.features, self.head = answers, features, head
+
+    def logits(self, ids: Tensor) -> Tensor:
+        return self.answers[ids]
 
     def look(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        return self.logits[ids], self.features[ids]
+        return self.answers[ids], self.features[ids]
 
     def draws(self, ids: Tensor, count: int, rng: Generator) -> Iterator[Tensor]:
         for _ in range(count):
-            yield self.logits[ids] + torch.randn(self.logits[ids].shape, generator=rng)
+            yield self.answers[ids] + torch.randn(self.answers[ids].shape, generator=rng)
+
+    def classify(self, features: Tensor) -> Tensor:
+        assert self.head is not None
+        return features @ self.head.T
 
 
 MakePool = Callable[..., Evidence]

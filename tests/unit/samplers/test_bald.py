@@ -4,20 +4,14 @@ N images, C classes, K draws.
 """
 
 import math
+from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from kdal_cli.samplers.bald import Disagreement, bald
-
-
-def information(draws: list[Tensor]) -> Tensor:
-    running = Disagreement()
-    for logits in draws:
-        running.add(logits)
-    return running.score()
+from kdal_cli.samplers.bald import bald, bald_score
 
 
 def random_draws(k: int, n: int = 6, c: int = 4, spread: float = 2.0) -> list[Tensor]:
@@ -35,23 +29,38 @@ def test_it_is_the_entropy_of_the_mean_less_the_mean_of_the_entropies(k: int) ->
     logits = torch.stack(draws).double().numpy()  # (K, N, C)
     probs = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     expected = entropy(probs.mean(0)) - entropy(probs).mean(0)
-    np.testing.assert_allclose(information(draws).numpy(), expected, atol=1e-12)
+    np.testing.assert_allclose(bald_score(draws).numpy(), expected, atol=1e-12)
 
 
 def test_draws_that_agree_tell_nothing_however_unsure_they_are() -> None:
     logits = torch.randn(5, 4, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(information([logits] * 7), torch.zeros(5).double(), rtol=0, atol=1e-12)
+    assert bald_score([logits] * 7).tolist() == [0] * 5
+
+
+def test_sure_images_still_have_an_order() -> None:
+    """Of gaps of 60 and more the sure class has probability 1 in float64; the others tell the draws apart."""
+
+    def exactly(gaps: tuple[int, int]) -> float:
+        """Mean over two draws of KL(p ‖ mean p), of two classes, with 60 digits."""
+        with localcontext(prec=60):
+            draws = [(1 / (1 + Decimal(-g).exp()), 1 / (1 + Decimal(g).exp())) for g in gaps]
+            mean = [sum(p) / 2 for p in zip(*draws, strict=True)]
+            return float(sum(p * (p / m).ln() for draw in draws for p, m in zip(draw, mean, strict=True)) / 2)
+
+    gaps = [(60, 61), (60, 70), (80, 70), (50, 50)]
+    draws = [torch.tensor([[0.0, -pair[i]] for pair in gaps]) for i in range(2)]
+    assert bald_score(draws).tolist() == pytest.approx([exactly(pair) for pair in gaps], rel=1e-12)
 
 
 @pytest.mark.parametrize("k", [2, 3, 5])
 def test_sure_draws_that_all_differ_tell_the_logarithm_of_their_number(k: int) -> None:
     opposite = [1e4 * torch.eye(5)[[i]] for i in range(k)]
-    assert information(opposite).item() == pytest.approx(math.log(k), abs=1e-12)
+    assert bald_score(opposite).item() == pytest.approx(math.log(k), abs=1e-12)
 
 
 @pytest.mark.parametrize(("k", "c"), [(3, 8), (12, 4)])
 def test_it_lies_between_zero_and_the_logarithm_of_the_fewer_of_draws_and_classes(k: int, c: int) -> None:
-    score = information(random_draws(k, n=50, c=c, spread=30.0))
+    score = bald_score(random_draws(k, n=50, c=c, spread=30.0))
     assert ((score >= 0) & (score <= math.log(min(k, c)) + 1e-12)).all()
     assert score.max() > 0.5 * math.log(min(k, c))
 

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Generator
 
-from kdal_cli.samplers._select import _scramble, top
+from kdal_cli.samplers import _select
+from kdal_cli.samplers._select import _scramble, by_chunk, highest, keys, shuffled, top
 
 WORD = 2**64
 words = st.integers(-(2**63), 2**63 - 1)
@@ -80,6 +81,35 @@ def test_permuting_the_pool_changes_no_choice_though_scores_are_equal(values: li
     one = top(torch.tensor(values), 5, ids, seeded(seed))
     two = top(torch.tensor(values)[shuffled], 5, ids[shuffled], seeded(seed))
     assert ids[one.rows].tolist() == ids[shuffled][two.rows].tolist()
+
+
+@given(values=scores, k=st.integers(0, 15), seed=st.integers(0, 99))
+@settings(deadline=None, max_examples=150)
+def test_of_equals_the_lowest_key_is_first(values: list[float], k: int, seed: int) -> None:
+    key = torch.randperm(len(values), generator=seeded(seed))
+    rows = highest(torch.tensor(values), k, key).tolist()
+    assert rows == sorted(range(len(values)), key=lambda row: (-values[row], int(key[row])))[:k]
+
+
+def test_infinite_scores_are_the_highest_and_the_lowest() -> None:
+    values = torch.tensor([0.0, torch.inf, -torch.inf, torch.inf, 5.0])
+    assert highest(values, 5, torch.arange(5)).tolist() == [1, 3, 4, 0, 2]
+
+
+def test_no_two_ids_have_one_key_and_a_shuffle_is_in_their_order() -> None:
+    ids = torch.arange(-500, 500) * 2**40
+    key = keys(ids, seeded(4))
+    assert len(key.unique()) == 1000
+    assert torch.equal(key.sort().values, key[shuffled(ids, seeded(4))])
+
+
+@pytest.mark.parametrize("rows", [1, 6, 7, 8, 20])
+def test_scoring_by_chunks_is_scoring(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_select, "CHUNK", 7)
+    logits, seen = torch.randn(rows, 3, generator=seeded()), []
+    scored = by_chunk(lambda some: seen.append(len(some)) or some.logsumexp(1), logits)
+    assert torch.equal(scored, logits.logsumexp(1))
+    assert max(seen) <= 7
 
 
 @pytest.mark.parametrize(("first", "step"), [(0, 1), (0, 2**40), (10**6, -1)])

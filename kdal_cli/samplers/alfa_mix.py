@@ -1,0 +1,86 @@
+"""Ask where a little of the features of a labelled class changes the prediction, and for different such images."""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from kdal_cli.evidence import Evidence, Space
+from kdal_cli.samplers._kmeans import EXACT
+from kdal_cli.samplers._select import shuffled
+from kdal_cli.samplers.dropquery import one_of_each_cluster
+from kdal_cli.types import Query
+from kdal_cli.values import Positive
+
+CHUNK = 4096
+"""Images that are mixed at a time."""
+
+
+def last_layer(classify: Callable[[Tensor], Tensor], like: Tensor) -> tuple[Tensor, Tensor]:
+    """Its weight (C, D) and bias (C,) in float64: what it answers to each unit vector and to zero. like: (N, D)."""
+    unit = torch.eye(like.shape[1], device=like.device)  # (D, D)
+    bias = classify(torch.zeros_like(unit[:1])).double()  # (1, C)
+    return (classify(unit).double() - bias).T, bias[0]
+
+
+def anchors(features: Tensor, labels: Tensor) -> Tensor:
+    """The mean features of each class that has a label, (M, D), (M,) -> (A, D) in float64."""
+    seen, which = labels.to(features.device).unique(return_inverse=True)  # (A,), (M,)
+    sums = features.new_zeros(len(seen), features.shape[1], dtype=torch.float64).index_add_(0, which, features.double())
+    return sums / which.bincount(minlength=len(seen))[:, None]
+
+
+def reach(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """How far z must move along ∇_z ℓ(z, ŷ) to lose its label ŷ, (N, D) -> (N,); infinite where that never happens.
+
+    ∇_z ℓ = (1 − p_ŷ) Wᵀ(q − e_ŷ) with q the softmax of the other classes alone, of which the direction never saturates.
+    """
+    logits = F.linear(features, weight, bias)  # (N, C)
+    label = logits.argmax(1, keepdim=True)  # (N, 1)
+    others = logits.scatter(1, label, -torch.inf).softmax(1)  # (N, C)
+    direction = F.normalize(others.scatter(1, label, -1.0) @ weight, eps=1e-300)  # (N, D)
+    slope = direction @ weight.T  # (N, C)
+    ahead, gain = logits.gather(1, label) - logits, slope - slope.gather(1, label)  # (N, C) of ŷ, on ŷ
+    return torch.where(gain > 0, ahead / gain, torch.inf).amin(1)
+
+
+def flipping_epsilon(features: Tensor, weight: Tensor, bias: Tensor, centres: Tensor) -> Tensor:
+    """The least ε for which mixing with any of the anchors (A, D) flips the label, (N, D) -> (N,); infinite without."""
+    if not len(centres):
+        return features.new_full((len(features),), torch.inf)
+    far = torch.cdist(features, centres, compute_mode=EXACT).amax(1)  # (N,)
+    needed = math.sqrt(features.shape[1]) * reach(features, weight, bias) / far
+    return torch.where(far > 0, needed, torch.inf)
+
+
+def alfa_mix(pool: Evidence, k: int, rng: Generator, *, epsilon: Positive = 0.2, space: Space = "features") -> Query:
+    """One image of each of k clusters of those whose predicted label flips when its features z mix with an anchor's.
+
+    An anchor a is the mean of the features of a class that has labels, and the mixture (1 − α) z + α a, α one number a
+    feature, in closed form ε ‖a − z‖ g ⊘ (a − z) / (√D ‖g‖) with g = ∇_z ℓ(z, ŷ): Parvaneh et al. 2022,
+    arXiv:2203.07034. The mixture is then z + ε ‖a − z‖ g / (√D ‖g‖), so that nothing is divided by a − z, and the
+    anchor farthest away decides. `epsilon` is added to ε until more than k images flip, or ε is 1, as in the authors'
+    code. Clusters are made by k-means of directions in `space`, and the image nearest to a centre stands for it. Where
+    fewer than k candidates differ, those that flip at the next larger ε follow, in the authors' code random ones.
+    score: −ε at which the label flips. With no labels there is no anchor, and the query is random.
+
+    Time N·(A + C)·D for A classes that have labels, and k-means of n candidates, n·k·D an iteration; memory N·D.
+
+    Helps with few labels, for which the paper shows the largest gains, and on features of self-supervised training.
+    Hurts where distance tells little: of an anchor the closed form keeps its distance alone, and of two images equally
+    near to losing their label the one farther from the labelled classes flips first, outliers included.
+    """
+    order = shuffled(pool.ids, rng)  # (N,)
+    features = pool.features
+    weight, bias = last_layer(pool.classify, features)
+    centres = anchors(pool.labelled_features, pool.labels)
+    parts = order.to(features.device).split(CHUNK)
+    needed = torch.cat([flipping_epsilon(features[rows].double(), weight, bias, centres) for rows in parts]).cpu()
+    level = epsilon
+    while level < 1 and int((needed < level).sum()) <= k:
+        level += epsilon
+    points = pool.in_space(space)[0]
+    rows = one_of_each_cluster(points[order.to(points.device)], -needed, needed < level, k, rng)
+    return Query(order[rows], -needed[rows])

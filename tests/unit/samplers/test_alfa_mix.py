@@ -1,0 +1,152 @@
+"""ALFA-Mix against its closed form word by word, one anchor after another, with a gradient by autograd.
+
+N images, M labelled, A anchors, C classes, D features.
+"""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Generator, Tensor
+
+from kdal_cli.evidence import Evidence
+from kdal_cli.samplers.alfa_mix import alfa_mix, anchors, flipping_epsilon, last_layer, reach
+from kdal_cli.types import Query
+
+
+def normal(seed: int, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+class Linear:
+    """A scorer that ends in a linear layer, weight (C, D) and bias (C,); it knows features by id."""
+
+    def __init__(self, features: Tensor, weight: Tensor, bias: Tensor) -> None:
+        self.features, self.weight, self.bias = features, weight, bias
+
+    def look(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        return self.classify(self.features[ids]), self.features[ids]
+
+    def classify(self, features: Tensor) -> Tensor:
+        return F.linear(features.double(), self.weight, self.bias)
+
+
+def problem(seed: int, n: int = 40, classes: int = 4, width: int = 5) -> tuple[Tensor, Tensor, Tensor]:
+    """Features (N, D), weight (C, D) and bias (C,)."""
+    return normal(seed, n, width), normal(seed + 1, classes, width), normal(seed + 2, classes)
+
+
+def choose(
+    features: Tensor, weight: Tensor, bias: Tensor, k: int, labelled: int, epsilon: float, seed: int = 0
+) -> Query:
+    """From all but the last `labelled` of the features, whose labels go round the first classes."""
+    n, ids = len(features) - labelled, torch.arange(len(features))
+    scorer = Linear(features, weight, bias)
+    pool = Evidence(ids[:n], ids[n:], torch.arange(labelled) % 3, len(weight), scorer)  # type: ignore[arg-type]
+    return alfa_mix(pool, k, Generator().manual_seed(seed), epsilon=epsilon)
+
+
+def flips(z: Tensor, weight: Tensor, bias: Tensor, centres: Tensor, epsilon: float) -> list[bool]:
+    """Whether any of the mixtures (1 − α) z + α a has another label; α from the paper, divided feature by feature."""
+    z = z.clone().requires_grad_()
+    logits = F.linear(z, weight, bias)
+    label = logits.argmax(1)
+    (gradient,) = torch.autograd.grad(F.cross_entropy(logits, label, reduction="sum"), z)
+    flipped = torch.zeros(len(z), dtype=torch.bool)
+    for a in centres:
+        apart = a - z
+        norms = apart.norm(dim=1, keepdim=True) / gradient.norm(dim=1, keepdim=True)
+        alpha = epsilon / math.sqrt(z.shape[1]) * norms * gradient / apart
+        flipped |= F.linear((1 - alpha) * z + alpha * a, weight, bias).argmax(1) != label
+    return flipped.tolist()
+
+
+@given(seed=st.integers(0, 10**6), classes=st.integers(2, 6), width=st.integers(1, 8), seen=st.integers(1, 5))
+@settings(deadline=None, max_examples=40)
+def test_a_label_flips_from_its_epsilon_on_and_for_none_smaller(seed: int, classes: int, width: int, seen: int) -> None:
+    z, weight, bias = problem(seed, 12, classes, width)
+    centres = normal(seed + 3, seen, width)
+    least = flipping_epsilon(z, weight, bias, centres)
+    for epsilon in [0.01, 0.1, 0.3, 1.0, 3.0, 30.0]:
+        assert (least < epsilon).tolist() == flips(z, weight, bias, centres, epsilon)
+    for factor, flipped in [(1 - 1e-6, False), (1 + 1e-6, True)]:
+        for i in least.isfinite().nonzero()[:, 0].tolist():
+            assert flips(z[i : i + 1], weight, bias, centres, factor * float(least[i])) == [flipped]
+
+
+def test_an_anchor_that_shares_a_feature_with_an_image_is_no_division_by_zero() -> None:
+    """As happens after ReLU; the paper's α is infinite there and its mixture not a number."""
+    z, weight, bias = problem(0, 10)
+    centres = z[:1].clone()
+    centres[:, 1:] += 1
+    moved = centres.clone()
+    moved[:, 0] += 1e-9
+    least = flipping_epsilon(z[:1], weight, bias, centres)
+    torch.testing.assert_close(least, flipping_epsilon(z[:1], weight, bias, moved))
+    assert least.isfinite().all()
+    assert (flipping_epsilon(z[:1], weight, bias, z[:1]) == torch.inf).all()  # an anchor mixes nothing in where it lies
+
+
+def test_a_saturated_softmax_has_a_direction() -> None:
+    """p − e_ŷ is all zeros there, and 0 ÷ 0 no direction; what is left of it when p_ŷ is taken out is one."""
+    z, weight, bias = problem(1, 20)
+    torch.testing.assert_close(reach(1e4 * z, weight, 1e4 * bias), 1e4 * _reach_towards_second(z, weight, bias))
+
+
+def _reach_towards_second(z: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """When all of q is in the second class, the step is towards it: min over classes of gap ÷ slope."""
+    logits = F.linear(z, weight, bias)
+    label, second = logits.topk(2).indices.unbind(1)
+    direction = F.normalize(weight[second] - weight[label])
+    gap = logits.gather(1, label[:, None]) - logits
+    slope = torch.stack([(weight - weight[y]) @ d for y, d in zip(label, direction, strict=True)])
+    return torch.where(slope > 0, gap / slope, torch.inf).amin(1)
+
+
+def test_the_last_layer_is_found_from_its_answers() -> None:
+    z, weight, bias = problem(2)
+    found = last_layer(Linear(z, weight, bias).classify, z)
+    torch.testing.assert_close(found, (weight, bias))
+
+
+def test_anchors_are_the_means_of_the_classes_that_have_labels() -> None:
+    features, labels = normal(0, 6, 3), torch.tensor([4, 1, 4, 4, 1, 9])
+    expected = torch.stack([features[labels == y].mean(0) for y in (1, 4, 9)])
+    torch.testing.assert_close(anchors(features, labels), expected)
+    assert anchors(features[:0], labels[:0]).shape == (0, 3)
+
+
+@pytest.mark.parametrize("k", [3, 12, 25])
+@pytest.mark.parametrize("seed", range(4))
+def test_epsilon_grows_until_more_than_k_labels_flip(seed: int, k: int) -> None:
+    features, weight, bias = problem(seed, 49)
+    query = choose(features, weight, bias, k, labelled=9, epsilon=0.05, seed=seed)
+    centres = anchors(features[40:], torch.arange(9) % 3)
+    z = features[:40]
+    levels = [0.05 * step for step in range(1, 21)]
+    flipped = next((f for f in (flips(z, weight, bias, centres, e) for e in levels) if sum(f) > k), None)
+    flipped = flipped or flips(z, weight, bias, centres, 1.0)
+    chosen = [flipped[row] for row in query.rows.tolist()]
+    assert sum(chosen) == min(k, sum(flipped))
+    assert chosen == sorted(chosen, reverse=True)
+    torch.testing.assert_close(query.scores, -flipping_epsilon(z, weight, bias, centres)[query.rows])
+
+
+def test_with_too_few_candidates_those_that_flip_next_follow() -> None:
+    features, weight, bias = problem(3, 49)
+    query = choose(features, weight, 4 * bias, 40, labelled=9, epsilon=1.0)
+    candidates = int((query.scores > -1).sum())
+    assert 5 < candidates < 35
+    assert (query.scores[:candidates] > -1).all()
+    later = query.scores[candidates:]
+    assert (later[1:] <= later[:-1]).all()
+
+
+def test_before_anything_is_labelled_the_query_is_random() -> None:
+    features, weight, bias = problem(4)
+    queries = [choose(features, weight, bias, 5, labelled=0, epsilon=0.2, seed=seed) for seed in range(20)]
+    assert all((query.scores == -torch.inf).all() for query in queries)
+    assert len({int(query.rows[0]) for query in queries}) > 10
