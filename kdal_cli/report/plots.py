@@ -193,10 +193,10 @@ def contact_png(pixels: "Tensor", names: Sequence[str], *, title: str = "Images"
     columns = max(5, min(10, len(names)))
     rows = -(-len(names) // columns)
     (n, c, h, w), letters = pixels.shape, 18 if columns < 10 else 12
-    high, wide = round(1.3 * max(h, w)), round(1.125 * max(h, w))  # of a cell, with room for the name below
+    high, wide = round(1.38 * max(h, w)), round(1.125 * max(h, w))  # of a cell, with room for the name below
     cells = pixels.new_full((rows * columns, c, high, wide), 255)
     cells[:n, :, :h, :w] = pixels
-    sheet = cells.unflatten(0, (rows, columns)).permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)  # (y, x, c)
+    sheet = cells.unflatten(0, (rows, columns)).permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1).numpy()  # (y, x, c)
     with _picture(1.1 * columns, 1.35 * rows + 0.8, title, subtitle) as (figure, png):
         axes = figure.add_subplot()
         axes.set_axis_off()

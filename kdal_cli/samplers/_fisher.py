@@ -47,25 +47,26 @@ def seen(matrix: Tensor, features: Tensor) -> Tensor:
 
 
 class Design:
-    """A = M⁻¹ and B = M⁻¹ F M⁻¹, and what n images see of each through their features: (I ⊗ zᵀ) A (I ⊗ z), (n, C, C).
+    """A = J⁻¹ and B = J⁻¹ F̄ J⁻¹, and what n images see of each through their features: (I ⊗ zᵀ) A (I ⊗ z), (n, C, C).
 
-    Adding H ⊗ z zᵀ to M lowers tr(M⁻¹F) by tr(S·seen B) with S = (I + H·seen A)⁻¹ H, by Woodbury's identity, and
-    changes A, B and what is seen of them by products with matrices of C columns. m, target: M and F, (C·D, C·D).
+    Adding H ⊗ z zᵀ to J lowers tr(J⁻¹F̄) by tr(S·seen B) with S = (I + H·seen A)⁻¹ H, by Woodbury's identity, and
+    changes A, B and what is seen of them by products with matrices of C columns. precision, target: J and F̄, both
+    (C·D, C·D). curves: H of each image, (n, C, C).
     """
 
-    def __init__(self, m: Tensor, target: Tensor, curves: Tensor, features: Tensor) -> None:
+    def __init__(self, precision: Tensor, target: Tensor, curves: Tensor, features: Tensor) -> None:
         self.curves, self.features = curves, features
-        self.a = torch.linalg.inv(m)
+        self.a = torch.linalg.inv(precision)
         self.b = self.a @ target @ self.a
         self.seen_a, self.seen_b = seen(self.a, features), seen(self.b, features)
 
     def gain(self, sign: int) -> Tensor:
-        """By how much tr(M⁻¹F) falls when an image is added, or with sign −1 taken away, (n,)."""
+        """By how much tr(J⁻¹F̄) falls when an image is added, or with sign −1 taken away, (n,)."""
         return (self._s(slice(None), sign) * self.seen_b).sum((1, 2))
 
     def change(self, row: int, sign: int) -> None:
-        """Adds an image to M, or with sign −1 takes it away."""
-        s, q, z = self._s(row, sign), self.seen_b[row].clone(), self.features[row]
+        """Adds an image to J, or with sign −1 takes it away."""
+        s, q, z = self._s(row, sign), self.seen_b[row], self.features[row]
         shape = (len(s), len(z), len(s))  # (C, D, C)
         g, e = (x.unflatten(1, shape[:2]) @ z for x in (self.a, self.b))  # (C·D, C) A (I ⊗ z) and B (I ⊗ z)
         g_seen, e_seen = (torch.einsum("nd,cdk->nck", self.features, x.view(shape)) for x in (g, e))  # (n, C, C)

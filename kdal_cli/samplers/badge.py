@@ -74,16 +74,16 @@ def kmeans_plus_plus(gradients: Gradients, k: int, key: Tensor, rng: Generator, 
     k, order = min(k, len(key)), key.argsort()  # (N,) so that nothing hangs on where an image lies
     rows = highest(gradients.sizes.cpu(), min(k, 1), key)
     scores = gradients.sizes.cpu()[rows]
-    pass_over, tries = (gradients.nearest, 1) if sequential else (gradients.bound, TRIES)
+    pass_over, most = (gradients.nearest, 1) if sequential else (gradients.bound, TRIES)
     bound, fresh = torch.full((len(key),), torch.inf, dtype=torch.float64), rows  # (N,) and what it does not know of
     while len(rows) < k:
         if len(fresh):
-            bound = torch.minimum(bound, pass_over(fresh)).index_fill(0, rows, 0)
+            bound = torch.minimum(bound, pass_over(fresh))
         if len(fresh) == 0 or not bound.any():
             bound = gradients.nearest(rows)  # bounds so wide that nothing was taken, or all of them rounded to 0
         if not bound.any():
             break
-        running = bound[order].cumsum(0)  # (N,)
+        running, tries = bound[order].cumsum(0), min(most, 2 * (k - len(rows)))  # (N,)
         points = torch.rand(tries, generator=rng, dtype=torch.float64) * running[-1]  # (T,)
         drawn = order[torch.searchsorted(running, points, right=True).clamp(max=len(order) - 1)]
         hurdle = bound[drawn] * (0 if sequential else torch.rand(tries, generator=rng, dtype=torch.float64))

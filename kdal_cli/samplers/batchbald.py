@@ -38,6 +38,7 @@ class Answers:
         """I(y; ω | answers) of n images in nats, (K, n, C) -> (n,): BALD under p(draw | answers), on average."""
         draws, _, classes = probs.shape
         belief = self.log_p.softmax(1)  # (S, K) p(draw | combination)
+        # Not the plain mean over draws, which a sample's beliefs need not have: then a gain could be below 0.
         known = self.weight @ belief @ entr(probs).sum(2)  # (n,) E H(y | ω)
         doubt = []
         for part in probs.split(max(1, CHUNK // (len(belief) * classes)), 1):
@@ -100,11 +101,11 @@ def batchbald(
     are drawn for all images. Only the `candidates` highest by `bald` compete, or k where that is more: that score
     bounds the gain, so one left out could not have been chosen before the gain sinks to its own.
 
-    Two passes of K draws, over the pool and over the candidates. A pick takes configurations·candidates·C·(K + a
-    logarithm), 0.3 s with ten classes on one CPU core; memory N·C + K·candidates·C + K·configurations.
+    Two passes of K draws, over the pool and over the candidates. A pick takes time configurations·candidates·C·K, a
+    fraction of a second with ten classes on one CPU core; memory N·C + K·candidates·C + K·configurations.
 
     Helps when near-duplicates are about: `bald` buys them together. Hurts when k is large: K draws have no more than
-    log K nats to tell, 3.9 of 50, which some tens of images use up, and what is picked after that is nearly `bald`'s.
+    log K nats to tell, 3.9 of 50; some tens of images tell most of that, and once it is told the rest go by `bald`.
     """
     seed = int(torch.randint(2**62, (), generator=rng))
     information = bald_score(pool.draws(draws, Generator().manual_seed(seed)))

@@ -22,7 +22,7 @@ def k_center(points: Tensor, centres: Tensor, k: int, key: Tensor) -> Query:
     the last pass over the points bounds what they are now: picks come from the front, the farthest points, until the
     next in line may be farther. The picks are those of a pass after each.
     """
-    cloud, everyone = Cloud(points), torch.arange(len(points))
+    cloud = Cloud(points)
     bound = torch.full((len(points),), torch.inf, dtype=torch.float64)  # (N,) no less than d²
     rows: list[int] = []
     scores: list[float] = []
@@ -42,8 +42,6 @@ def k_center(points: Tensor, centres: Tensor, k: int, key: Tensor) -> Query:
             distance = torch.minimum(distance, (place - place[best]).square().sum(1))
             distance[best] = CHOSEN
         bound[line], fresh = distance, points[rows[before:]]
-        if len(fresh) == 0:  # the bounds are too wide to tell the front from the others
-            bound = torch.minimum(bound, cloud.distance(everyone, torch.cat([centres, points[rows]])))
     return Query(torch.tensor(rows, dtype=torch.int64), torch.tensor(scores, dtype=torch.float64))
 
 

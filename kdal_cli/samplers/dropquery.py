@@ -47,7 +47,7 @@ def one_of_each_cluster(points: Tensor, scores: Tensor, candidates: Tensor, k: i
     first = few
     if len(few):
         directions = F.normalize(points[few.to(points.device)].float())
-        assignment, centres = cluster(directions, min(k, len(few)), rng)
+        assignment, centres = cluster(directions, k, rng)
         first = few[nearest_to_centres(directions, centres, assignment).cpu()]  # (K,)
     first = first[highest(scores[first], k, first)]
     left = torch.ones_like(candidates).index_fill(0, first, False).nonzero()[:, 0]  # (N − K,)

@@ -47,7 +47,7 @@ def votes(
 
     K passes over the pool, time K·N·C and memory N·C besides.
 
-    Helps when members differ for want of data: where they agree, no label could tell them apart. Hurts with few
+    Helps when members differ for want of data: a label where they disagree rules some of them out. Hurts with few
     members: votes take few values, ties between them are broken at random, and a vote says nothing of how sure it was.
     """
     score = {"vote_entropy": vote_entropy_score, "consensus_kl": bald_score}[measure]

@@ -1,6 +1,7 @@
 """Every file of conf: it composes, it says what it is, it fits the code that it names, and the help tells the truth."""
 
 import re
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from kdal_cli.budget import Budget
 from kdal_cli.build import parts
 from kdal_cli.build.bind import bind, convert, make
 from kdal_cli.build.loss import plan_loss
+from kdal_cli.build.parts import Trouble
 from kdal_cli.build.registry import names, resolve
 from kdal_cli.build.stage import GROUPS, SETTINGS
 from kdal_cli.cli.help import stage_help
@@ -134,7 +136,7 @@ def test_a_loss_fits_its_signatures(option: str) -> None:
 @pytest.mark.parametrize("option", options("oracle"))
 def test_an_oracle_fits_its_signature(option: str) -> None:
     own = section("oracle", option)
-    bind(getattr(oracles, own["name"]), own, "oracle", given=1, besides=["name"])
+    bind(getattr(oracles, own["name"]), own, "oracle", given=2, besides=["name"])
 
 
 @pytest.mark.parametrize("option", options("recipe"))
@@ -158,6 +160,7 @@ def test_a_data_set_fits_its_signature(option: str) -> None:
     own = section("data", option)
     convert(own.pop("split"), Split, "data.split")
     convert(own.pop("augment"), Augment, "data.augment")
+    make(Trouble, {field.name: own.pop(field.name) for field in fields(Trouble)}, "data")
     bind(resolve(kdal_cli.data, own["name"], [], "data"), own, "data", given=1, besides=["name"])
 
 

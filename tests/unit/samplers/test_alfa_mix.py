@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from torch import Generator, Tensor
 
 from kdal_cli.evidence import Evidence
+from kdal_cli.samplers._select import shuffled
 from kdal_cli.samplers.alfa_mix import alfa_mix, anchors, flipping_epsilon, last_layer, reach
+from kdal_cli.samplers.dropquery import one_of_each_cluster
 from kdal_cli.types import Query
 
 
@@ -87,7 +89,15 @@ def test_an_anchor_that_shares_a_feature_with_an_image_is_no_division_by_zero() 
     least = flipping_epsilon(z[:1], weight, bias, centres)
     torch.testing.assert_close(least, flipping_epsilon(z[:1], weight, bias, moved))
     assert least.isfinite().all()
-    assert (flipping_epsilon(z[:1], weight, bias, z[:1]) == torch.inf).all()  # an anchor mixes nothing in where it lies
+
+
+def test_an_anchor_mixes_nothing_in_where_it_lies() -> None:
+    """Not even for an image that lies between two classes, which loses its label by no step at all."""
+    z, weight, bias = problem(0, 1)
+    assert flipping_epsilon(z, weight, bias, z).tolist() == [math.inf]
+    between = torch.zeros_like(z)
+    assert reach(between, weight, 0 * bias).tolist() == [0]
+    assert flipping_epsilon(between, weight, 0 * bias, between).tolist() == [math.inf]
 
 
 def test_a_saturated_softmax_has_a_direction() -> None:
@@ -119,20 +129,32 @@ def test_anchors_are_the_means_of_the_classes_that_have_labels() -> None:
     assert anchors(features[:0], labels[:0]).shape == (0, 3)
 
 
-@pytest.mark.parametrize("k", [3, 12, 25])
-@pytest.mark.parametrize("seed", range(4))
-def test_epsilon_grows_until_more_than_k_labels_flip(seed: int, k: int) -> None:
+def growing(seed: int, bias_scale: float) -> tuple[tuple[Tensor, Tensor, Tensor], list[list[bool]]]:
+    """A problem of 40 images and 9 labelled ones, and which labels flip at ε = 0.05, 0.1, ... 1.0."""
     features, weight, bias = problem(seed, 49)
-    query = choose(features, weight, bias, k, labelled=9, epsilon=0.05, seed=seed)
     centres = anchors(features[40:], torch.arange(9) % 3)
-    z = features[:40]
-    levels = [0.05 * step for step in range(1, 21)]
-    flipped = next((f for f in (flips(z, weight, bias, centres, e) for e in levels) if sum(f) > k), None)
-    flipped = flipped or flips(z, weight, bias, centres, 1.0)
-    chosen = [flipped[row] for row in query.rows.tolist()]
-    assert sum(chosen) == min(k, sum(flipped))
-    assert chosen == sorted(chosen, reverse=True)
-    torch.testing.assert_close(query.scores, -flipping_epsilon(z, weight, bias, centres)[query.rows])
+    bias = bias_scale * bias
+    return (features, weight, bias), [flips(features[:40], weight, bias, centres, 0.05 * e) for e in range(1, 21)]
+
+
+@pytest.mark.parametrize("k", [1, 3, 12, 25])
+@pytest.mark.parametrize("exactly", [False, True])
+@pytest.mark.parametrize("bias_scale", [1.0, 8.0])
+def test_epsilon_grows_until_more_than_k_labels_flip_and_no_farther_than_1(
+    k: int, exactly: bool, bias_scale: float
+) -> None:
+    """`exactly`: as many flip at some ε as are asked for, which is not enough."""
+    (features, weight, bias), flipped = growing(0, bias_scale)
+    k = next((sum(each) for each in flipped if sum(each) >= k), k) if exactly else k
+    candidates = torch.tensor(next((each for each in flipped if sum(each) > k), flipped[-1]))
+    centres = anchors(features[40:], torch.arange(9) % 3)
+    scores = -flipping_epsilon(features[:40], weight, bias, centres)
+    uniforms = Generator().manual_seed(7)
+    order = shuffled(torch.arange(40), uniforms)
+    expected = order[one_of_each_cluster(features[order], scores[order], candidates[order], k, uniforms)]
+    query = choose(features, weight, bias, k, labelled=9, epsilon=0.05, seed=7)
+    assert query.rows.tolist() == expected.tolist()
+    torch.testing.assert_close(query.scores, scores[query.rows])
 
 
 def test_with_too_few_candidates_those_that_flip_next_follow() -> None:

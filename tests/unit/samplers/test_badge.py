@@ -64,7 +64,7 @@ def test_of_a_saturated_softmax_the_residual_still_has_its_digits() -> None:
     """p − 1 is 0 there, and Σ a = 0 would be lost."""
     logits = torch.tensor([[0.0, -50.0, -60.0]], dtype=torch.float64)
     expected = [-math.exp(-50) - math.exp(-60), math.exp(-50), math.exp(-60)]
-    assert residuals(logits)[0].tolist() == pytest.approx(expected, rel=1e-12)
+    assert residuals(logits)[0].tolist() == pytest.approx(expected, rel=1e-12, abs=0)
 
 
 @given(
@@ -131,7 +131,7 @@ def probability(g: Tensor, rows: tuple[int, ...]) -> float:
 def test_every_order_of_rows_comes_as_often_as_k_means_plus_plus_draws_it(
     tries: int, loose: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Chi-square over the 24 orders of 3 rows after the first; 57.4 is its quantile of 0.9999 for 23 degrees of freedom.
+    """Chi-square over the 24 orders of 3 rows after the first; its quantile of 0.9999 is 57.4.
 
     However many are proposed at a time, and however loose the bound is that proposes them; None: sequentially.
     """
@@ -141,7 +141,7 @@ def test_every_order_of_rows_comes_as_often_as_k_means_plus_plus_draws_it(
     if loose is not None:
         tight = gradients.bound
         monkeypatch.setattr(gradients, "bound", lambda rows: loose * tight(rows) + (loose - 1))
-    first, times, uniforms = int(g.norm(dim=1).argmax()), 2500, rng(5)
+    first, times, uniforms = int(g.norm(dim=1).argmax()), 800, rng(5)
     counts: Counter[tuple[int, ...]] = Counter()
     for _ in range(times):
         query = kmeans_plus_plus(gradients, 4, torch.arange(5), uniforms, sequential=loose is None)
@@ -199,10 +199,10 @@ def test_the_second_pick_comes_in_proportion_to_the_squared_distance(sequential:
     pool = make_pool(logits, features)
     first = int(g.norm(dim=1).argmax())
     share = (g - g[first]).square().sum(1) / (g - g[first]).square().sum()
-    counts = Counter(int(badge(pool, 2, rng(seed), sequential=sequential).rows[1]) for seed in range(3000))
+    counts = Counter(int(badge(pool, 2, rng(seed), sequential=sequential).rows[1]) for seed in range(800))
     for row in range(6):
-        error = math.sqrt(3000 * float(share[row]) * (1 - float(share[row])))
-        assert abs(counts[row] - 3000 * float(share[row])) <= 5 * error
+        error = math.sqrt(800 * float(share[row]) * (1 - float(share[row])))
+        assert abs(counts[row] - 800 * float(share[row])) <= 5 * error
     assert counts[first] == 0
 
 

@@ -15,7 +15,8 @@ from kdal_cli.evidence import Evidence
 from kdal_cli.samplers import _fisher as module
 from kdal_cli.samplers import bait as sampler_module
 from kdal_cli.samplers._fisher import Design, Fisher, curvature, information
-from kdal_cli.samplers.bait import bait
+from kdal_cli.samplers._select import shuffled
+from kdal_cli.samplers.bait import bait, greedy
 from kdal_cli.types import Query
 
 both = pytest.mark.parametrize("fisher", ["full", "binary"])
@@ -115,7 +116,7 @@ def test_a_gain_is_what_the_trace_loses_at_any_time(fisher: Fisher, seed: int, c
     design = Design(m.clone(), target, curves, features)
     for row, sign in [(0, 1), (3, 1), (5, 1), (3, -1), (2, 1), (0, -1)]:
         expected = [trace(m, target) - trace(m + each, target) for each in fishers]
-        torch.testing.assert_close(design.gain(1), torch.tensor(expected).double(), rtol=1e-6, atol=1e-8)
+        torch.testing.assert_close(design.gain(1), torch.tensor(expected, dtype=torch.float64), rtol=1e-6, atol=1e-8)
         expected = trace(m, target) - trace(m + sign * fishers[row], target)
         assert float(design.gain(sign)[row]) == pytest.approx(expected, rel=1e-6, abs=1e-8)
         design.change(row, sign)
@@ -156,10 +157,34 @@ def test_what_is_labelled_already_is_worth_less() -> None:
             assert int(rows) >= 3
 
 
-def test_of_equal_images_the_first_in_a_random_order_is_kept() -> None:
+@both
+def test_of_equal_images_the_first_in_a_random_order_are_kept(fisher: Fisher) -> None:
     logits, features = torch.zeros(8, 3).double(), torch.ones(8, 2).double()
-    queries = [choose(logits, features, 2, 0, seed).rows.tolist() for seed in range(20)]
-    assert len({tuple(rows) for rows in queries}) > 10
+    for seed in range(10):
+        query = choose(logits, features, 3, 0, seed, fisher=fisher)
+        assert query.rows.tolist() == shuffled(torch.arange(8), Generator().manual_seed(seed))[:3].tolist()
+
+
+class Fixed:
+    """A design whose gains are given and do not change."""
+
+    def __init__(self, gains: list[float]) -> None:
+        self.gains = torch.tensor(gains, dtype=torch.float64)
+
+    def gain(self, sign: int) -> Tensor:
+        return self.gains.clone()
+
+    def change(self, row: int, sign: int) -> None:
+        pass
+
+
+@pytest.mark.parametrize("base", [1.0, -1.0])
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+def test_gains_that_differ_by_rounding_are_equal_and_others_are_not(base: float, scale: float) -> None:
+    gains = [scale * (base + more) for more in (0, 1e-12, 1e-6)]
+    rows, found = greedy(Fixed(gains), 3, 1)  # type: ignore[arg-type]
+    assert rows == [2, 0, 1]
+    assert found == [gains[row] for row in rows]
 
 
 def test_sure_images_are_worth_nothing() -> None:

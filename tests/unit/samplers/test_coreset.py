@@ -114,6 +114,16 @@ def test_it_is_exact_in_many_dimensions_where_rounding_adds_up() -> None:
     assert ((bound >= truth) & (bound <= truth * (1 + 1e-3))).all()
 
 
+@pytest.mark.parametrize("chunk", [1, 3, 11])
+def test_the_size_of_a_block_changes_neither_bounds_nor_distances(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    features, others = points(2, 23, 5), points(3, 10, 5)
+    whole = Cloud(features)
+    bound, distance = whole.bound(others), whole.distance(torch.arange(23), others)
+    monkeypatch.setattr(_distance, "CHUNK", chunk)
+    torch.testing.assert_close(Cloud(features).bound(others), bound, rtol=1e-6, atol=1e-5)
+    assert torch.equal(Cloud(features).distance(torch.arange(23), others), distance)
+
+
 def test_a_copy_of_a_centre_lies_at_zero_and_not_at_what_a_product_leaves() -> None:
     features = 1e4 + points(1, 50, 64)
     assert Cloud(features).distance(torch.arange(50), features).eq(0).all()

@@ -27,6 +27,9 @@ class Linear:
     def look(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         return self.classify(self.features[ids]), self.features[ids]
 
+    def logits(self, ids: Tensor) -> Tensor:
+        return self.look(ids)[0]
+
     def classify(self, features: Tensor) -> Tensor:
         return features @ self.weight.T
 
@@ -83,7 +86,7 @@ def test_nothing_flips_when_nothing_is_dropped() -> None:
 
 
 def blobs(seed: int) -> tuple[Tensor, Tensor]:
-    """Three far blobs of twelve candidates each, of all lengths, and as many others: (72, D), which are candidates (72,)."""
+    """Three far blobs of twelve candidates each, of all lengths, and as many others: (72, D), candidates (72,) bool."""
     centres = torch.eye(5)[:3].repeat_interleave(12, 0)
     points = (centres + 0.05 * normal(seed, 36, 5)) * (1 + torch.rand(36, 1, generator=rng(seed)) * 9)
     return torch.cat([points, normal(seed + 1, 36, 5)]), torch.arange(72) < 36
@@ -136,6 +139,17 @@ def test_a_query_is_of_images_that_flip_in_more_than_half_of_the_passes(passes: 
     assert (query.scores > 0.5).all()
     where = order.argsort()[query.rows]
     assert torch.equal(query.scores, share[where])
+
+
+@pytest.mark.parametrize("space", ["features", "probabilities"])
+def test_a_query_is_of_flips_and_clusters_of_the_same_images(space: str) -> None:
+    pool = evidence(normal(0, 60, 8), normal(1, 5, 8))
+    uniforms = rng(4)
+    order = shuffled(pool.ids, uniforms)
+    count = flips(pool, order, 3, 0.75, uniforms)
+    points = pool.features if space == "features" else pool.logits.softmax(1)
+    expected = order[one_of_each_cluster(points[order], count, count > 1, 7, uniforms)]
+    assert dropquery(pool, 7, rng(4), space=space).rows.tolist() == expected.tolist()
 
 
 def test_an_image_on_which_one_feature_decides_flips_more_than_one_on_which_all_agree() -> None:

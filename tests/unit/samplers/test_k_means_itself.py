@@ -15,7 +15,17 @@ from sklearn.cluster import KMeans
 from torch import Generator, Tensor
 
 from kdal_cli.samplers import _kmeans as module
-from kdal_cli.samplers._kmeans import apart, cluster, in_turns, lloyd, members, nearest, nearest_to_centres, spread
+from kdal_cli.samplers._kmeans import (
+    apart,
+    cluster,
+    in_turns,
+    lloyd,
+    members,
+    move,
+    nearest,
+    nearest_to_centres,
+    spread,
+)
 
 
 def rng(seed: int) -> Generator:
@@ -71,6 +81,13 @@ def test_its_inertia_is_that_of_scikit_learn_from_its_own_start(seed: int) -> No
     _, centres = cluster(x, 6, rng(seed))
     theirs = [KMeans(6, n_init=1, random_state=state).fit(x.numpy()).inertia_ for state in range(5)]
     assert inertia(x, centres) <= 1.02 * max(theirs)
+
+
+def test_a_centre_that_loses_all_of_its_points_goes() -> None:
+    x = torch.tensor([[0.0], [1.0], [9.0]])
+    assignment, centres = move(x, torch.tensor([[0.0], [50.0], [10.0], [-50.0]]))
+    assert assignment.tolist() == [0, 0, 1]
+    assert centres.tolist() == [[0.5], [9.0]]
 
 
 def test_it_ends_after_so_many_iterations(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,10 +36,10 @@ def points(seed: int, n: int) -> Tensor:
     return torch.randn(n, 2, generator=rng(seed))
 
 
-def choose(features: Tensor, k: int, labelled: int = 0, seed: int = 0, **settings) -> Query:
+def choose(features: Tensor, k: int, labelled: int = 0, seed: int = 0, classes: int = 3, **settings) -> Query:
     """From all but the last `labelled` of the features, which have labels."""
     n, ids = len(features) - labelled, torch.arange(len(features))
-    pool = Evidence(ids[:n], ids[n:], torch.zeros(labelled), 3, Plane(features))  # type: ignore[arg-type]
+    pool = Evidence(ids[:n], ids[n:], torch.zeros(labelled), classes, Plane(features))  # type: ignore[arg-type]
     return probcover(pool, k, rng(seed), **settings)
 
 
@@ -110,7 +110,9 @@ def test_it_covers_at_least_1_minus_1_over_e_of_what_the_best_choice_does(seed: 
     assert (1 - 1 / math.e) * best <= sum(gains) <= best
 
 
-def test_where_nothing_lies_within_reach_each_covers_itself() -> None:
+@pytest.mark.parametrize("front", [2, 32])
+def test_where_nothing_lies_within_reach_each_covers_itself(front: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FRONT", front)
     rows, gains = cover(Balls(torch.zeros(5, 2), 0.0), torch.zeros(5, dtype=torch.bool), 9)
     assert (rows, gains) == ([0, 1, 2, 3, 4], [1] * 5)
 
@@ -166,6 +168,7 @@ def test_when_all_is_covered_others_fill_up_at_random_with_score_0() -> None:
     assert all(query.scores.tolist() == [9, 6, 4, 0, 0, 0, 0, 0] for query in queries)
     assert all(len(query.rows.unique()) == 8 for query in queries)
     assert len({tuple(query.rows[3:].tolist()) for query in queries}) == 8
+    assert sorted(choose(BLOBS, 99, delta=5.0, normalize=False).rows.tolist()) == list(range(19))
 
 
 def test_without_a_radius_it_is_the_largest_pure_one_of_as_many_clusters_as_classes() -> None:
@@ -173,6 +176,17 @@ def test_without_a_radius_it_is_the_largest_pure_one_of_as_many_clusters_as_clas
     features = BLOBS + points(5, 19)
     scores = {tuple(choose(features, 3, seed=seed, normalize=False, alpha=1.0).scores.tolist()) for seed in range(6)}
     assert (9, 6, 4) in scores
+
+
+def test_balls_of_three_classes_are_smaller_than_those_of_two() -> None:
+    """Two of the blobs are one cluster when there are to be two."""
+    features = torch.tensor([[0.0, 0.0]] * 9 + [[100.0, 0.0]] * 6 + [[110.0, 0.0]] * 4) + 0.1 * points(10, 19)
+    for classes, scores in ((2, (10, 9)), (3, (9, 6, 4))):
+        found = {
+            tuple(choose(features, classes, seed=seed, classes=classes, normalize=False, alpha=1.0).scores.tolist())
+            for seed in range(6)
+        }
+        assert scores in found
 
 
 def test_a_lower_alpha_gives_larger_balls() -> None:
