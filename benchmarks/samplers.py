@@ -4,11 +4,11 @@
 
 The pool lies ready: features of 200 clusters (N, 512) after a ReLU, logits of a linear layer on them, 1,000 labelled
 images and 1,000 for validation, a teacher's logits, those of an earlier student, draws. So what is told is the cost of
-choosing alone. Each measurement is a process of its own, forked from the one that holds the arrays, with one thread:
-CPU seconds, and the most memory that it held above the arrays, in MB. Ours and its peers take turns; medians of the
-turns, and of the ratios turn by turn. Whoever needs more than --limit CPU seconds or --memory MB is told so and is not
-asked about more images, classes or picks; nor is one that would, were it only N times as slow. With a million images
-there are 10 classes alone.
+choosing alone. Each measurement is a process of its own on Linux, forked from the one that holds the arrays, with one
+thread: CPU seconds, and the most memory that it held above the arrays, in MB. Ours and its peers take turns; medians of
+the turns, and of the ratios turn by turn. Whoever needs more than --limit CPU seconds or --memory MB is told so and is
+not asked about more images, classes or picks; nor is one that would, were it only N times as slow. With a million
+images there are 10 classes alone.
 
 FOLDER holds the peers (see sampler_peers.py); without it the numbers are ours alone. picks_agree is the share of
 picks that both make; samplers that draw by chance share few, but for `badge:sequential` and its peers, which are given
@@ -134,8 +134,6 @@ def pool(images: int, classes: int) -> Evidence:
     )
     _ = evidence.features, evidence.labelled_features, evidence.validation_features, evidence.teacher_logits
     _ = evidence.teacher_validation_logits
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)  # so that what was freed is not found again unmeasured
     return evidence
 
 
@@ -168,6 +166,8 @@ def _measured(warm: Call, choose: Call, limit: int, memory: int, sender: Connect
     resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
     with contextlib.suppress(Exception):
         warm()  # code that was never run is memory too, until it is
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # or what was freed would be found again unmeasured
+    Path("/proc/self/clear_refs").write_text("5")  # the most memory held is from now on
     held, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     try:
         rows = choose()

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from kdal_cli.evidence import Evidence, Space
-from kdal_cli.samplers._kmeans import EXACT
 from kdal_cli.samplers._select import shuffled
 from kdal_cli.samplers.dropquery import one_of_each_cluster
 from kdal_cli.types import Query
@@ -32,27 +31,31 @@ def anchors(features: Tensor, labels: Tensor) -> Tensor:
     return sums / which.bincount(minlength=len(seen))[:, None]
 
 
-def reach(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """How far z must move along ∇_z ℓ(z, ŷ) to lose its label ŷ, (N, D) -> (N,); infinite where that never happens.
+def ascent(logits: Tensor, label: Tensor, weight: Tensor) -> Tensor:
+    """∇_z ℓ(z, ŷ) ÷ its norm, (n, C), labels (n, 1), (C, D) -> (n, D); zeros where the gradient is.
 
     ∇_z ℓ = (1 − p_ŷ) Wᵀ(q − e_ŷ) with q the softmax of the other classes alone, of which the direction never saturates.
     """
-    logits = F.linear(features, weight, bias)  # (N, C)
-    label = logits.argmax(1, keepdim=True)  # (N, 1)
-    others = logits.scatter(1, label, -torch.inf).softmax(1)  # (N, C)
-    direction = F.normalize(others.scatter(1, label, -1.0) @ weight, eps=1e-300)  # (N, D)
-    slope = direction @ weight.T  # (N, C)
-    ahead, gain = logits.gather(1, label) - logits, slope - slope.gather(1, label)  # (N, C) of ŷ, on ŷ
-    return torch.where(gain > 0, ahead / gain, torch.inf).amin(1)
+    others = logits.scatter(1, label, -torch.inf).softmax(1)  # (n, C)
+    return F.normalize(others.scatter(1, label, -1.0) @ weight, eps=1e-300)
 
 
 def flipping_epsilon(features: Tensor, weight: Tensor, bias: Tensor, centres: Tensor) -> Tensor:
-    """The least ε for which mixing with any of the anchors (A, D) flips the label, (N, D) -> (N,); infinite without."""
-    if not len(centres):
-        return features.new_full((len(features),), torch.inf)
-    far = torch.cdist(features, centres, compute_mode=EXACT).amax(1)  # (N,)
-    needed = math.sqrt(features.shape[1]) * reach(features, weight, bias) / far
-    return torch.where(far > 0, needed, torch.inf)
+    """The least ε with which a mixture with any of the anchors (A, D) loses the label ŷ, (n, D) -> (n,); or infinity.
+
+    Logits are linear in ε: class c overtakes ŷ when it has gained as much as ŷ is ahead.
+    """
+    logits = F.linear(features, weight, bias)  # (n, C)
+    label = logits.argmax(1, keepdim=True)  # (n, 1)
+    direction, ahead = ascent(logits, label, weight), logits.gather(1, label) - logits  # (n, D), (n, C)
+    least = features.new_full((len(features),), torch.inf)
+    for anchor in centres:
+        apart = anchor - features  # (n, D)
+        slope = torch.where(apart == 0, 0, direction) @ weight.T  # (n, C)
+        gain = slope - slope.gather(1, label)
+        reach = torch.where(gain > 0, ahead / gain, torch.inf).amin(1)  # (n,)
+        least = torch.minimum(least, reach / apart.norm(dim=1))
+    return math.sqrt(features.shape[1]) * least
 
 
 def alfa_mix(pool: Evidence, k: int, rng: Generator, *, epsilon: Positive = 0.2, space: Space = "features") -> Query:
@@ -60,17 +63,17 @@ def alfa_mix(pool: Evidence, k: int, rng: Generator, *, epsilon: Positive = 0.2,
 
     An anchor a is the mean of the features of a class that has labels, and the mixture (1 − α) z + α a, α one number a
     feature, in closed form ε ‖a − z‖ g ⊘ (a − z) / (√D ‖g‖) with g = ∇_z ℓ(z, ŷ): Parvaneh et al. 2022,
-    arXiv:2203.07034. The mixture is then z + ε ‖a − z‖ g / (√D ‖g‖), so that nothing is divided by a − z, and the
-    anchor farthest away decides. `epsilon` is added to ε until more than k images flip, or ε is 1, as in the authors'
-    code. Clusters are made by k-means of directions in `space`, and the image nearest to a centre stands for it. Where
-    fewer than k candidates differ, those that flip at the next larger ε follow, in the authors' code random ones.
-    score: −ε at which the label flips. With no labels there is no anchor, and the query is random.
+    arXiv:2203.07034. So z moves by ε ‖a − z‖ g / (√D ‖g‖) in the features in which a differs from it, and nothing is
+    divided by a − z. `epsilon` is added to ε until more than k labels flip, or ε is 1, as in the authors' code.
+    Clusters are made by k-means of directions in `space`; the image nearest to a centre stands for it. Where fewer than
+    k candidates differ, those that flip at the next larger ε follow, not random ones as in the authors' code. score: −ε
+    at which the label flips. With no labels there is no anchor, and the query is random.
 
-    Time N·(A + C)·D for A classes that have labels, and k-means of n candidates, n·k·D an iteration; memory N·D.
+    Time N·A·C·D for A classes that have labels, and k-means of n candidates, n·k·D an iteration; memory N·D.
 
     Helps with few labels, for which the paper shows the largest gains, and on features of self-supervised training.
-    Hurts where distance tells little: of an anchor the closed form keeps its distance alone, and of two images equally
-    near to losing their label the one farther from the labelled classes flips first, outliers included.
+    Hurts where distance tells little: all anchors push the same way, along g, and of two images equally near to losing
+    their label the one farther from the labelled classes flips first, outliers included.
     """
     order = shuffled(pool.ids, rng)  # (N,)
     features = pool.features

@@ -4,6 +4,7 @@ N images, M labelled, C classes.
 """
 
 from dataclasses import replace
+from functools import partial
 from itertools import product
 
 import pytest
@@ -117,7 +118,7 @@ def test_wherever_an_image_lies_in_the_pool_it_is_chosen_in_the_same_place(of, m
     torch.testing.assert_close(one.scores, two.scores)
 
 
-@pytest.mark.parametrize("of", [badge, random])
+@pytest.mark.parametrize("of", [partial(badge, sequential=True), random], ids=["badge", "random"])
 def test_the_choice_within_a_class_does_not_hang_on_the_other_classes(of, make_pool) -> None:
     """Each class has a generator of its own."""
     pool, predicted = pool_of(make_pool, [15, 15], [])
