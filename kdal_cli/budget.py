@@ -1,9 +1,18 @@
 """How many labels are bought, and when."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from kdal_cli.errors import UserError
 from kdal_cli.values import Count, Natural
+
+
+class Plan(Protocol):
+    """How many labels each round buys."""
+
+    def plan(self, pool: int) -> list[int]: ...
+
+    def sentence(self, pool: int) -> str: ...
 
 
 @dataclass(frozen=True)

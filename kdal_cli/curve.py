@@ -26,9 +26,9 @@ class Table:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def add(self, row: Row) -> None:
-        """Append a row; it is durable on return, and kept as the file has it."""
-        self.rows.append({key: _number(_text(value)) for key, value in row.items()})
+    def add(self, *rows: Row) -> None:
+        """Append rows; they are durable on return, and kept as the file has them."""
+        self.rows += [{key: _number(_text(value)) for key, value in row.items()} for row in rows]
         text = io.StringIO()
         writer = csv.DictWriter(text, fieldnames=list(self.rows[0]), lineterminator="\n")
         writer.writeheader()

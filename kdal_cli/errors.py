@@ -12,7 +12,7 @@ class KdalError(Exception):
     """Whether the line is on stderr already, as it is for a job of a sweep when it ends."""
 
     def __init__(self, what: str, *, where: object = "", cure: str = "") -> None:
-        super().__init__(what, where, cure)
+        super().__init__(what)  # with the others an error could not come back from another process
         self.what, self.where, self.cure = what, str(where), cure
 
     def __str__(self) -> str:
@@ -42,7 +42,7 @@ class InUse(KdalError):
 class Stopped(KeyboardInterrupt):
     """A signal asked the run to end; what is finished is on disk. Not an Exception: a sweep must not go on."""
 
-    def __init__(self, what: str, *, signal: int) -> None:
+    def __init__(self, what: str, *, signal: int = 15) -> None:
         super().__init__(what)
         self.signal = signal
 

@@ -22,6 +22,12 @@ class Feed:
         self.labelled_order = Order(len(examples.labels), images.augment.views, streams.under("labelled"))
         self.pool_order = Order(len(examples.pool_ids), images.augment.views, streams.under("pool"))
 
+    def ids(self, steps: int) -> Tensor:
+        """(n,) the images that a training of so many steps sees, each once, in order."""
+        labelled = self.examples.labelled_ids[self.labelled_order.rows(steps * self.batch)]
+        pool = self.examples.pool_ids[self.pool_order.rows(steps * self.pool_batch)]
+        return torch.cat([labelled, pool]).unique()
+
     def chunk(self, start: int, stop: int) -> Iterator[Batch]:
         """The batches of steps `start` to `stop`; their addresses are moved to the device at once, before the first."""
         rows, views = self.labelled_order.draw(start, stop, self.batch)  # (S, L)
@@ -47,6 +53,10 @@ class Order:
         inside = slice(low % self.size, low % self.size + high - low)
         rows, views = (torch.cat(part)[inside].view(stop - start, batch) for part in zip(*epochs, strict=True))
         return rows, views
+
+    def rows(self, visits: int) -> Tensor:
+        """(n,) the rows of the first so many visits, each once."""
+        return torch.arange(self.size) if visits >= self.size else self._epoch(0)[0][:visits]
 
     def _epoch(self, epoch: int) -> tuple[Tensor, Tensor]:
         rng = self.streams.at("epoch", epoch)

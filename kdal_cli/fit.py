@@ -87,9 +87,15 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a training was: its length and speed, each weighted loss part over the last chunk, and the best check."""
+    """What a training was: its length and speed, each weighted loss part over the last chunk, and the best check.
+
+    visits: images looked at, each as often as it was, and `images` those of them since it was resumed. taught: (n,) ids
+    of those that a frozen teacher answered about.
+    """
 
     steps: int
+    visits: int
+    taught: Tensor
     images: int
     seconds: float
     losses: Mapping[str, float]
@@ -221,8 +227,10 @@ def fit(
 
     watcher.end()
     seconds = time.perf_counter() - started
-    seen = (len(steps) - begun) * (batch + pool_batch)
-    return Fitted(len(steps), seen, seconds, losses, state.best, state.best_accuracy)
+    each = batch + pool_batch
+    visits, seen = len(steps) * each, (len(steps) - begun) * each
+    taught = feed.ids(len(steps)) if teacher is not None else examples.ids[:0]
+    return Fitted(len(steps), visits, taught, seen, seconds, losses, state.best, state.best_accuracy)
 
 
 class _State:

@@ -48,17 +48,24 @@ def _answers(network: Network, images: Resident, ids: Tensor, batch: int) -> Ite
 
 
 class Seer:
-    """A model that looks at images by id: the `Scorer` that evidence is made of."""
+    """A model that looks at images by id: the `Scorer` that evidence is made of.
 
-    def __init__(self, network: Network, images: Resident) -> None:
-        self.network, self.images = network, images
+    looked: told, each time, who looks at how many images.
+    """
+
+    def __init__(
+        self, network: Network, images: Resident, looked: Callable[[Network, int], None] = lambda network, images: None
+    ) -> None:
+        self.network, self.images, self.looked = network, images, looked
 
     def logits(self, ids: Tensor) -> Tensor:
         """(N, C)"""
+        self.looked(self.network, len(ids))
         return predict_logits(self.network, self.images, ids)
 
     def look(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """(logits (N, C), features (N, D))."""
+        self.looked(self.network, len(ids))
         seen = predict(self.network, self.images, ids)
         return seen.logits, seen.features
 

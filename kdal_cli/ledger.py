@@ -4,7 +4,7 @@
 changed line is found, by its number. A purchase is two records, each durable before the next thing happens: a `request`
 before the oracle is asked, a `receipt` before a label is used. A run that dies in between asks for the same ids again;
 a run that dies in the middle of a line finds a torn tail, which is put aside and cut. What a sampler asked the teacher
-is a record of its own, `answers`.
+is a record of its own, `answers`, and so is `compute`, what was computed for a round.
 """
 
 import csv
@@ -46,13 +46,15 @@ class Purchase:
 class Ledger:
     """The purchases of a run, on disk and in memory. The purpose of a label is `train` or `validation`.
 
-    answered: (round, ids (n,), cost) of what the teacher was asked.
+    answered: (round, ids (n,), cost) of what the teacher was asked. computed: {(round, what for): floating-point
+    operations}.
     """
 
     path: Path
     purchases: list[Purchase] = field(default_factory=list)
     pending: dict[str, Any] | None = None
     answered: list[tuple[int, Tensor, float]] = field(default_factory=list)
+    computed: dict[tuple[int, str], int] = field(default_factory=dict)
     _last: str = GENESIS
     _lines: int = 0
 
@@ -63,6 +65,15 @@ class Ledger:
         if path.exists():
             for line in _whole_lines(path):
                 ledger._read(line)
+        return ledger
+
+    @classmethod
+    def look(cls, path: Path) -> "Ledger":
+        """Read the ledger of another run, which may be going on: nothing is mended. Raises UserError as `open` does."""
+        ledger = cls(path)
+        data = path.read_bytes() if path.exists() else b""
+        for line in data[: data.rfind(b"\n") + 1].splitlines():
+            ledger._read(line)
         return ledger
 
     def bought(self, purpose: str = "train", through: int | None = None) -> tuple[Tensor, Tensor]:
@@ -83,11 +94,27 @@ class Ledger:
         asked = [ids for round, ids, _ in self.answered if round <= last]
         return torch.cat([torch.empty(0, dtype=torch.int64), *asked])
 
-    def consult(self, round: int, ids: Tensor, price: float) -> None:
-        """Write down that the teacher answered about `ids` (n,), at a price for each that it had not answered yet."""
+    def consult(self, round: int, ids: Tensor, price: float) -> int:
+        """Write down that the teacher answered about `ids` (n,), at a price for each that it had not answered yet.
+
+        Returns about how many it had not before this round: as many when a stopped run asks again.
+        """
         new = ids[~torch.isin(ids, self.teacher_ids())].sort().values
         if len(new):
             self._append(kind="answers", round=round, ids=_ranges(new), cost=price * len(new))
+        return int((~torch.isin(ids, self.teacher_ids(round - 1))).sum())
+
+    def compute(self, round: int, what: str, flops: int, seconds: float) -> None:
+        """Write down what a round took to `choose` or to `train`: floating-point operations, and seconds.
+
+        Once: what a stopped run has to do again is not counted again.
+        """
+        if (round, what) not in self.computed:
+            self._append(kind="compute", round=round, what=what, flops=flops, seconds=float(f"{seconds:.3f}"))
+
+    def flops(self) -> int:
+        """All floating-point operations so far."""
+        return sum(self.computed.values())
 
     def of_round(self, round: int, purpose: str = "train") -> Purchase | None:
         """The purchase of a round, once it is answered."""
@@ -198,6 +225,9 @@ class Ledger:
         if record["kind"] == "answers":
             ids = torch.cat([torch.arange(first, last + 1) for first, last in record["ids"]])
             self.answered.append((record["round"], ids, record["cost"]))
+            return
+        if record["kind"] == "compute":
+            self.computed[record["round"], record["what"]] = record["flops"]
             return
         request, self.pending = self.pending, None
         if request is None or (request["round"], request["purpose"]) != (record["round"], record["purpose"]):

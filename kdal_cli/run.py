@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +24,15 @@ from kdal_cli.files import read_json, sha256, sweep, write_bytes, write_json
 
 PACKAGES = ("kdal", "torchvision", "hydra-core", "numpy", "safetensors")
 SNAPSHOT_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for: a stage, the option chosen of each group, and the command that said so."""
+
+    stage: str
+    command: str
+    choices: Mapping[str, str | list[str]] = field(default_factory=dict)
 
 
 class Run:
@@ -56,7 +66,9 @@ class Run:
                 "the configuration is not the one that this run was started with", where=self.folder, cure=cure
             )
 
-    def describe(self, config: Mapping[str, Any], data_sha256: str, command: str, machine: Mapping[str, Any]) -> None:
+    def describe(
+        self, config: Mapping[str, Any], data_sha256: str, request: "Request", machine: Mapping[str, Any]
+    ) -> None:
         """Write the manifest, or hold it against the one that is there.
 
         Raises UserError when a resumed run has another configuration or other images. Another machine is allowed and
@@ -64,10 +76,17 @@ class Run:
         """
         path = self.folder / "manifest.json"
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        start = {"time": now, "command": command, "versions": _versions(), "machine": dict(machine), "git": _git()}
+        start = {
+            "time": now,
+            "command": request.command,
+            "versions": _versions(),
+            "machine": dict(machine),
+            "git": _git(),
+        }
         fixed = {"config_sha256": sha256(config), "data_sha256": data_sha256}
         self.refuse_other(config)
-        manifest: dict[str, Any] = {**fixed, "seed": config.get("seed"), "starts": []}
+        about = {"stage": request.stage, "seed": config.get("seed"), "choices": dict(request.choices)}
+        manifest: dict[str, Any] = {**fixed, **about, "config": dict(config), "starts": []}
         if path.exists():
             manifest = {"starts": [], **read_json(path)}
             if manifest.get("data_sha256") != data_sha256:

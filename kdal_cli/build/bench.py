@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -21,8 +21,9 @@ from kdal_cli.errors import UserError
 from kdal_cli.fit import Recipe
 from kdal_cli.network import classifier
 from kdal_cli.report.display import Display
-from kdal_cli.run import Run
+from kdal_cli.run import Request, Run
 from kdal_cli.streams import Streams
+from kdal_cli.tracking import Tracking
 from kdal_cli.types import Shape
 from kdal_cli.values import Count, Natural
 
@@ -34,7 +35,7 @@ class Bench:
     values: Mapping[str, Any]
     run: Run
     display: Display
-    command: str
+    request: Request
 
     def section(self, key: str) -> dict[str, Any]:
         """A group of the configuration. Raises UserError when it was taken out."""
@@ -55,11 +56,20 @@ class Bench:
         """Data, device and randomness; the manifest is written when they are known."""
         seed = self.setting("seed", Natural)
         engine = Engine.start(self.setting("device", str), self.setting("threads", Count | None))
-        data, pool, validation = parts.data(self.section("data"), self.trust, self.display)
-        self.run.describe(self.values, fingerprint(data), self.command, engine.describe())
+        data, ids = parts.data(self.section("data"), self.trust, self.display)
+        self.run.describe(self.values, fingerprint(data), self.request, engine.describe())
         train = Resident(data.train.pixels, self.recipe.augment, engine.device)
         test = Resident(data.test.pixels, Augment(), engine.device)
-        return Lab(data, train, test, pool, validation, engine, Streams(seed), self.run, self.display)
+        return Lab(data, train, test, ids, engine, Streams(seed), self.run, self.display, self.tracking)
+
+    @cached_property
+    def tracking(self) -> Tracking:
+        """Where figures go besides the run folder; to be entered before work starts, and left when it is over."""
+        section, folder = self.section("tracker"), self.run.folder
+        begin = parts.tracker(section, self.trust)
+        make = partial(begin, folder, self.values) if begin else None
+        first = not (folder / "manifest.json").exists()
+        return Tracking(section["name"], make, self.display.say, first=first)
 
     @cached_property
     def recipe(self) -> Recipe:

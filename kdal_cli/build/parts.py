@@ -1,9 +1,10 @@
 """Sections of the configuration to the objects that they describe."""
 
 import functools
+import importlib.util
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, get_type_hints
 
 import torch
@@ -12,17 +13,19 @@ from torch import nn
 import kdal_cli.data
 import kdal_cli.models
 import kdal_cli.samplers
+import kdal_cli.trackers
 from kdal_cli import oracle as oracles
 from kdal_cli.build.bind import bind, make
-from kdal_cli.build.registry import resolve
+from kdal_cli.build.registry import names, resolve
 from kdal_cli.commands._lab import Blueprint
 from kdal_cli.commands._seed_set import class_balanced
 from kdal_cli.data._simulate import long_tail, with_duplicates
-from kdal_cli.data._split import Split, split_ids
+from kdal_cli.data._split import Ids, Split, split_ids
 from kdal_cli.errors import UserError, nearest
 from kdal_cli.evidence import Sampler
 from kdal_cli.oracle import Oracle
 from kdal_cli.streams import Streams
+from kdal_cli.tracking import Tracker
 from kdal_cli.types import ImageData, Shape, Watcher
 from kdal_cli.values import NonNegative, Within
 
@@ -38,8 +41,8 @@ class Trouble:
     duplicates: NonNegative = 0.0
 
 
-def data(section: Section, trust: Sequence[str], watcher: Watcher) -> tuple[ImageData, torch.Tensor, torch.Tensor]:
-    """The images, and the ids of the pool and of the validation images."""
+def data(section: Section, trust: Sequence[str], watcher: Watcher) -> tuple[ImageData, Ids]:
+    """The images, and how they are divided."""
     source = resolve(kdal_cli.data, section.get("name"), trust, "data")
     own = [field.name for field in fields(Trouble)]
     settings = bind(source, section, "data", given=1, besides=("name", "split", "augment", *own))
@@ -52,10 +55,11 @@ def data(section: Section, trust: Sequence[str], watcher: Watcher) -> tuple[Imag
     ids = torch.arange(len(images.train))
     if trouble.imbalance > 1:
         ids = long_tail(images.train.labels, trouble.imbalance, streams.at("long tail"))
-    pool, validation = split_ids(ids, split)
+    divided = split_ids(ids, split)
     if trouble.duplicates:
-        images, pool = with_duplicates(images, pool, trouble.duplicates, streams.at("duplicates"))
-    return images, pool, validation
+        images, pool = with_duplicates(images, divided.pool, trouble.duplicates, streams.at("duplicates"))
+        divided = replace(divided, pool=pool, teacher=divided.teacher if split.teacher else pool)
+    return images, divided
 
 
 def blueprint(section: Section, shape: Shape, trust: Sequence[str], where: str) -> Blueprint:
@@ -132,3 +136,17 @@ def oracle(section: Section, data: ImageData) -> Oracle:
         raise UserError(f"oracle.name={name}", cure=nearest(str(name), known))
     settings = bind(known[name], section, "oracle", given=2, besides=("name",))
     return known[name](data.train.labels, len(data.classes), **settings)
+
+
+def tracker(section: Section, trust: Sequence[str]) -> Callable[..., Tracker] | None:
+    """What begins a tracker in a run folder with a configuration; None for `tracker=none`.
+
+    Raises UserError where the package of one of ours is not installed: it has the tracker's name.
+    """
+    name = section.get("name")
+    if name is None:
+        return None
+    if name in names(kdal_cli.trackers) and importlib.util.find_spec(name) is None:
+        raise UserError(f"tracker={name} needs the package {name}", cure=f"pip install 'kdal[{name}]'")
+    begin = resolve(kdal_cli.trackers, name, trust, "tracker")
+    return functools.partial(begin, **bind(begin, section, "tracker", given=2, besides=("name",)))

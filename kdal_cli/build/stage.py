@@ -6,6 +6,7 @@ import signal
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,13 +14,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kdal_cli import checkpoint
-from kdal_cli.budget import Budget
+from kdal_cli.budget import Budget, Plan
 from kdal_cli.build import parts
 from kdal_cli.build.bench import Bench
-from kdal_cli.build.bind import make
+from kdal_cli.build.bind import convert, make
 from kdal_cli.commands import present
 from kdal_cli.commands._lab import named
 from kdal_cli.commands._pool import Scoring, rehearse_sampler
+from kdal_cli.commands._replay import Replay, chosen_by, replay
 from kdal_cli.commands._teacher import Teacher, find_teacher, publish
 from kdal_cli.commands._train import Guide, rehearse
 from kdal_cli.commands.al_loop import Loop
@@ -27,13 +29,14 @@ from kdal_cli.commands.distill import Link, distill
 from kdal_cli.commands.evaluate import evaluate
 from kdal_cli.commands.train_teacher import train_teacher
 from kdal_cli.errors import InUse, Stopped, UserError, nearest
+from kdal_cli.evidence import Sampler
 from kdal_cli.files import discard
 from kdal_cli.report.display import Display
-from kdal_cli.run import claim
+from kdal_cli.run import Request, claim
 from kdal_cli.stopping import Stopping
 from kdal_cli.values import Count
 
-GROUPS = ("data", "student", "teacher", "recipe", "loss", "sampler", "seed_set", "budget", "oracle")
+GROUPS = ("data", "student", "teacher", "recipe", "loss", "sampler", "seed_set", "budget", "oracle", "tracker")
 SETTINGS = (
     "seed",
     "device",
@@ -46,30 +49,44 @@ SETTINGS = (
     "scorer",
     "members",
     "stopping",
+    "replay",
     "checkpoint",
     "split",
 )
 
 
-def run_stage(stage: str, config: DictConfig, folder: Path, command: str, *, resumed: bool = False) -> float | None:
+def run_stage(request: Request, config: DictConfig, folder: Path, *, resumed: bool = False) -> float | None:
     """Run a stage in `folder`. Returns the validation accuracy, for sweeps that search; never a test figure."""
     fresh = not resumed and not (folder / "manifest.json").exists()
     with Display() as display:
         try:
-            values = plain(config)
-            with claim(folder) as run, stoppable(stage, folder):
+            request, values = _replaying(request, plain(config))
+            with claim(folder) as run, stoppable(request.stage, folder):
                 display.say(f"run folder {present.shown(folder)}")
                 run.refuse_other(values)
                 if run.result is not None:
                     display.say("this run is done already")
                     return run.result.get("val_accuracy")
-                result = STAGES[stage](Bench(values, run, display, command))
-                run.finish(result)
+                bench = Bench(values, run, display, request)
+                with bench.tracking as tracking:
+                    result = STAGES[request.stage](bench)
+                    run.finish(result)
+                    tracking.result(result)
                 display.say(f"results in {present.shown(folder)}")
                 return result.get("val_accuracy")
         except Exception as error:
             _record(folder, error, fresh)
             raise
+
+
+def _replaying(request: Request, values: dict[str, Any]) -> tuple[Request, dict[str, Any]]:
+    """With `replay`, the sampler that is written down is the one that chose, with the student for which it did."""
+    folder = convert(values.get("replay"), Path | None, "replay")
+    if folder is None:
+        return request, values
+    sampler = chosen_by(folder)
+    choices = {**request.choices, "sampler": f"{sampler['name']} for {sampler['for']}"}
+    return replace(request, choices=choices), {**values, "sampler": sampler}
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -90,7 +107,7 @@ def plain(config: DictConfig) -> dict[str, Any]:
 def _train_teacher(bench: Bench) -> dict[str, Any]:
     plan = bench.one_teacher()
     lab = bench.lab
-    present.headline(lab, "train-teacher", [f"{named(plan.blueprint.spec)}, {len(lab.pool):,} labels"])
+    present.headline(lab, "train-teacher", [f"{named(plan.blueprint.spec)}, {len(lab.ids.teacher):,} labels"])
     network, card = train_teacher(lab, plan.blueprint, plan.recipe, plan.seed)
     checkpoint.write(lab.run.checkpoints / "teacher.safetensors", network.body, card)
     publish(plan, lab, network, card)
@@ -120,9 +137,7 @@ def _distill(bench: Bench) -> dict[str, Any]:
 
 def _al_loop(bench: Bench) -> dict[str, Any]:
     lab, loss, student, recipe = bench.lab, bench.loss, bench.student, bench.recipe
-    budget = make(Budget, bench.section("budget"), "budget")
-    sampler = parts.sampler(bench.section("sampler"), bench.trust)
-    seed_set = parts.seed_set(bench.section("seed_set"), lab.data.train.labels, bench.trust)
+    budget, seed_set, sampler = _choosers(bench)
     oracle = parts.oracle(bench.section("oracle"), lab.data)
     scoring = make(Scoring, {key: bench.values[key] for key in ("scorer", "members")}, "")
     stopping = make(Stopping, bench.section("stopping"), "stopping")
@@ -132,17 +147,16 @@ def _al_loop(bench: Bench) -> dict[str, Any]:
     places = rehearse(lab, student, loss, bench.teacher_plan, recipe)
     asking = [f"scorer={scoring.scorer}"] if scoring.asks_teacher else []
     for key, choose in (("seed_set", seed_set), ("sampler", sampler)):
-        if rehearse_sampler(lab, choose, student, bench.teacher_plan, scoring):
+        if not isinstance(choose, Replay) and rehearse_sampler(lab, choose, student, bench.teacher_plan, scoring):
             asking.append(f"{key}={bench.values[key]['name']}")
     teacher, guide = bench.guidance("this loss" if loss.needs_teacher else asking[0] if asking else None)
     if teacher is None and asking:
         cure = "a teacher that is ready: teacher=resnet8"
         raise UserError(f"{asking[0]} asks the teacher, and teacher.kind={guide.manner.kind}", cure=cure)
-    looks = f"{scoring.scorer} of {scoring.members}" if scoring.scorer in ("rounds", "seeds") else scoring.scorer
     lines = [
         f"{plan}; validation {len(lab.validation):,} counted",
-        f"student {named(student.spec)}; sampler {named(bench.values['sampler'])}, looking: {looks}",
-        *_seed_set(bench.section("seed_set")),
+        f"student {named(student.spec)}; sampler {named(bench.values['sampler'])}{_looking(sampler, scoring)}",
+        *([] if isinstance(sampler, Replay) else _seed_set(bench.section("seed_set"))),
         f"loss {loss.sentence}",
         *places,
         f"teacher: {_who(teacher, guide)}",
@@ -156,6 +170,23 @@ def _al_loop(bench: Bench) -> dict[str, Any]:
     price = bench.teacher_plan.manner.price if bench.teacher_plan else 0.0
     loop = Loop(lab, student, teacher, guide, loss, sampler, seed_set, budget, oracle, recipe, scoring, stopping, price)
     return present.curve(lab, loop.run(), teacher, plan)
+
+
+def _choosers(bench: Bench) -> tuple[Plan, Sampler, Sampler]:
+    """(budget, seed set, sampler), all three what another run bought where it is replayed."""
+    folder = bench.setting("replay", Path | None)
+    if folder is not None:
+        again = replay(folder, bench.lab)
+        return again, again, again
+    seed_set = parts.seed_set(bench.section("seed_set"), bench.lab.data.train.labels, bench.trust)
+    budget = make(Budget, bench.section("budget"), "budget")
+    return budget, seed_set, parts.sampler(bench.section("sampler"), bench.trust)
+
+
+def _looking(sampler: Sampler, scoring: Scoring) -> str:
+    if isinstance(sampler, Replay):
+        return ", replayed"
+    return f", looking: {scoring.scorer}" + f" of {scoring.members}" * (scoring.scorer in ("rounds", "seeds"))
 
 
 def _evaluate(bench: Bench) -> dict[str, Any]:

@@ -17,6 +17,11 @@ STAGES = {
     "evaluate": "measure a checkpoint or a finished run on a split of the data",
 }
 
+READERS = {
+    "report": "compare runs, seed by seed, with a verdict and a page",
+    "runs": "list runs, filtered and sorted",
+}
+
 HELP = """\
 kdal: knowledge distillation with active learning. How good a small model can you ship, for how many labels?
 
@@ -25,12 +30,18 @@ usage: kdal <stage> [key=value ...] [-m] [--cfg job] [--help]
 stages
 {stages}
 
+and over many runs
+{readers}
+
 examples
   kdal al-loop sampler=margin budget=100                          100 labels a round, on embedded images
   kdal al-loop -m sampler=random,entropy,margin budget=50,100     six runs
   kdal distill data=cifar10 teacher=resnet56 student=resnet20 compare=true
   kdal evaluate checkpoint=outputs/al-loop/<run>
-  kdal al-loop resume=outputs/al-loop/<run>                       go on where a run was stopped
+  kdal al-loop resume=outputs/al-loop/<run>                       go on where a run, or a sweep, was stopped
+  kdal al-loop experiment=two_by_two                              with and without a teacher, with and without a sampler
+  kdal report outputs/multirun/al-loop/<sweep>                    what a sweep says
+  kdal runs sampler=margin --sort test_accuracy
 
   kdal <stage> --help    its groups, options and defaults
   kdal completion bash   a script for your shell: eval "$(kdal completion bash)"
@@ -62,14 +73,20 @@ def answer(words: list[str]) -> None:
     """Do what the words of a command line ask for."""
     first = words[0] if words else "--help"
     if first in ("--help", "-h", "help"):
-        stages = "\n".join(f"  {name:<15}{what}" for name, what in STAGES.items())
-        sys.stdout.write(HELP.format(stages=stages))
+        stages, readers = (
+            "\n".join(f"  {name:<15}{what}" for name, what in words.items()) for words in (STAGES, READERS)
+        )
+        sys.stdout.write(HELP.format(stages=stages, readers=readers))
     elif "--version" in words and first in ("--version", *STAGES):
         from importlib.metadata import version
 
         sys.stdout.write(f"kdal {version('kdal')}\n")
     elif first == "completion":
         complete(words[1:])
+    elif first in READERS:
+        from kdal_cli.cli import listing
+
+        {"report": listing.report, "runs": listing.runs}[first](words[1:])
     elif first in STAGES and words[1:] in (["--help"], ["-h"]):
         from kdal_cli.cli.help import stage_help
 
@@ -79,7 +96,7 @@ def answer(words: list[str]) -> None:
 
         hydra_app.start(first, words[1:])
     else:
-        raise UserError(f"no stage {first!r}", cure=nearest(first, STAGES))
+        raise UserError(f"no stage {first!r}", cure=nearest(first, [*STAGES, *READERS]))
 
 
 def complete(words: list[str]) -> None:
@@ -95,6 +112,6 @@ def complete(words: list[str]) -> None:
                 os.environ["COMP_LINE"] = " ".join(["kdal", *typed[1:]])
                 hydra_app.run_hydra(typed[0], ["-sc", "query=bash"])
             else:
-                sys.stdout.write("\n".join(STAGES) + "\n")
+                sys.stdout.write("\n".join([*STAGES, *READERS]) + "\n")
         case _:
             raise UserError("kdal completion needs the name of a shell", cure='eval "$(kdal completion bash)" (or zsh)')

@@ -1,22 +1,32 @@
-"""What a sweep ends with: one line a job, on the screen and in `summary.csv` of the sweep's folder."""
+"""A sweep: what became of each of its jobs, written as they end, and one table over all of them.
+
+Each job leaves `.jobs/<number>.json` in the sweep's folder, whichever process it ran in; `summary.csv` is made from
+these and from the results of the runs, again and again.
+"""
 
 import csv
+import fcntl
 import io
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from kdal_cli.cli.hydra_app import told
-from kdal_cli.files import write_bytes
-from kdal_cli.report.display import Display
-from kdal_cli.report.tables import curve_table
+from kdal_cli.errors import KdalError, UserError
+from kdal_cli.files import read_json, write_bytes, write_json
+from kdal_cli.tracking import flat
+
+if TYPE_CHECKING:
+    from kdal_cli.report.display import Display
 
 SHOWN = ("labels", "test_accuracy", "test_f1", "teacher.accuracy", "student.accuracy", "val_accuracy", "accuracy")
 """Figures of a result that the table on the screen has room for, beside what differs between the jobs."""
+
+
+NOTES = ".jobs"
 
 
 class Sweep(Callback):
@@ -28,41 +38,96 @@ class Sweep(Callback):
         Sweep.folder = Path(config.hydra.sweep.dir)
 
 
+def note(sweep: Path, number: int, overrides: Sequence[str], run: Path, error: Exception | None) -> None:
+    """Write down how a job has ended, and bring the summary up to date."""
+    state = {"state": "done"} if error is None else {"state": "failed", **_reason(error)}
+    folder = run.relative_to(sweep.resolve()) if run.is_relative_to(sweep.resolve()) else run
+    write_json(
+        sweep / NOTES / f"{number}.json",
+        {"job": number, "overrides": _words(overrides), "folder": str(folder), **state},
+    )
+    with _alone(sweep):
+        write_bytes(sweep / "summary.csv", _csv(jobs(sweep)).encode())
+
+
 def summarise() -> None:
-    """Write and show the summary of the sweep that has just ended, whatever became of its jobs."""
+    """Show how the sweep ended that is just over: its jobs, those that failed and why, and what the runs say."""
     folder, Sweep.folder = Sweep.folder, None
-    rows = jobs(folder) if folder is not None else []
-    if folder is None or not rows:
+    if folder is None or not (rows := sorted([*jobs(folder), *unended(folder)], key=lambda row: row["job"])):
         return
-    keys = list(dict.fromkeys(key for row in rows for key in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, keys, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_bytes(folder / "summary.csv", text.getvalue().encode())
+    write_bytes(folder / "summary.csv", _csv(rows).encode())
+    from kdal_cli.report.display import Display
+    from kdal_cli.report.tables import curve_table
+
+    failed = [row for row in rows if row["state"] == "failed"]
     with Display() as display:
+        keys = list(dict.fromkeys(key for row in rows for key in row if key not in ("reason", "exit_code")))
         said = [key for key in keys if any(isinstance(row.get(key), str) for row in rows)]
         differ = [key for key in said if key == "state" or len({row.get(key) for row in rows}) > 1]
         shown = ["job", *differ, *(key for key in SHOWN if key in keys)]
         display.table(curve_table([{key: row[key] for key in shown if key in row} for row in rows]))
+        for row in failed:
+            display.say(f"job {row['job']} failed, exit code {row['exit_code']}: {row['reason']}")
         display.say(f"summary in {folder / 'summary.csv'}")
+        if sum(row["state"] == "done" for row in rows) > 1:
+            _report(folder, display)
 
 
-def jobs(folder: Path) -> list[dict[str, Any]]:
-    """One row a job, in order: its number, its overrides, whether it is done, and the figures of its result."""
+def _report(folder: Path, display: "Display") -> None:
+    """What the runs say together; runs that cannot be compared are no reason for a sweep to fail."""
+    from kdal_cli.report.write import write_report
+    from kdal_cli.study.compare import compare
+    from kdal_cli.study.records import find
+
+    try:
+        write_report(compare(find([folder])), folder, display, table="cells.csv")
+    except UserError as reason:
+        display.say(f"no report: {reason}")
+
+
+def jobs(sweep: Path) -> list[dict[str, Any]]:
+    """One row a job that has ended, in order: number, overrides, how it ended, and the figures of its result."""
     rows = []
-    for about in folder.rglob(".hydra/hydra.yaml"):
-        run, hydra = about.parent.parent, OmegaConf.load(about).hydra
-        overrides = dict(str(text).split("=", 1) for text in told(hydra) if "=" in str(text))
-        result = run / "result.json"
-        figures = json.loads(result.read_text()) if result.exists() else {}
-        state = "done" if result.exists() else "not done"
-        rows.append({"job": int(hydra.job.num), **overrides, "state": state, **_flat(figures)})
+    for path in sweep.glob(f"{NOTES}/*.json"):
+        about = read_json(path)
+        ended = {key: about[key] for key in ("state", "exit_code", "reason") if key in about}
+        result = sweep / about["folder"] / "result.json"
+        figures = flat(read_json(result)) if about["state"] == "done" and result.exists() else {}
+        rows.append({"job": about["job"], **about["overrides"], **ended, **figures})
     return sorted(rows, key=lambda row: row["job"])
 
 
-def _flat(figures: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in figures.items():
-        flat |= _flat(value, f"{path}{key}.") if isinstance(value, Mapping) else {f"{path}{key}": value}
-    return flat
+def unended(sweep: Path) -> Iterator[dict[str, Any]]:
+    """A row for each job that has begun and of whose end nothing was heard."""
+    for about in sweep.rglob(".hydra/hydra.yaml"):
+        job = OmegaConf.load(about).hydra
+        if not (sweep / NOTES / f"{job.job.num}.json").exists():
+            overrides = OmegaConf.to_container(job.overrides.task, resolve=False)
+            yield {"job": int(job.job.num), **_words(overrides), "state": "not done"}
+
+
+def _words(overrides: Any) -> dict[str, str]:
+    return dict(text.split("=", 1) for text in overrides if "=" in text)
+
+
+def _reason(error: Exception) -> dict[str, Any]:
+    known = isinstance(error, KdalError)
+    told = str(error) if known else f"{type(error).__name__}: {error}".splitlines()[0]
+    return {"exit_code": error.exit_code if known else 1, "reason": told}
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    writer = csv.DictWriter(text, keys, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+@contextmanager
+def _alone(sweep: Path) -> Iterator[None]:
+    """Jobs of one sweep may end at the same time."""
+    with (sweep / NOTES / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

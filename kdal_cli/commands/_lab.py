@@ -12,15 +12,18 @@ from torch import Tensor, nn
 
 from kdal_cli.checkpoint import Card, Checkpoint
 from kdal_cli.data._augment import Augment, Resident
+from kdal_cli.data._split import Ids
 from kdal_cli.engine import Engine, Precision
 from kdal_cli.errors import UserError
-from kdal_cli.infer import LiveTeacher, predict
+from kdal_cli.infer import LiveTeacher, Seer, predict
 from kdal_cli.metrics.classification import measure
+from kdal_cli.metrics.cost import Odometer
 from kdal_cli.network import Network
 from kdal_cli.objective import Objective
 from kdal_cli.report.display import Display
 from kdal_cli.run import Log, Run
 from kdal_cli.streams import Streams
+from kdal_cli.tracking import Tracking
 from kdal_cli.types import Examples, ImageData, Output, Watcher
 
 MakeObjective = Callable[[Network, Network | None, Examples], Objective]
@@ -39,26 +42,44 @@ class Blueprint:
 class Lab:
     """The bench of a stage.
 
-    pool, validation: (N,) and (V,) ids of `data.train`, disjoint. train, test: the same images on the device.
+    ids: of `data.train`, divided. train, test: the same images on the device.
     """
 
     data: ImageData
     train: Resident
     test: Resident
-    pool: Tensor
-    validation: Tensor
+    ids: Ids
     engine: Engine
     streams: Streams
     run: Run
     display: Display
+    tracking: Tracking
+
+    @property
+    def pool(self) -> Tensor:
+        """(N,) ids of the images whose labels may be bought."""
+        return self.ids.pool
+
+    @property
+    def validation(self) -> Tensor:
+        """(V,) ids of the images that are chosen by."""
+        return self.ids.validation
 
     @cached_property
     def watcher(self) -> Watcher:
         return Both(self.display, self.log)
 
     @cached_property
-    def log(self) -> Log:
-        return Log(self.run)
+    def log(self) -> Watcher:
+        return Both(Log(self.run), self.tracking)
+
+    @cached_property
+    def odometer(self) -> Odometer:
+        return Odometer(self.train.whole(self.pool[:1]))
+
+    def seer(self, network: Network) -> Seer:
+        """A network that looks at the training images, what it does being counted."""
+        return Seer(network, self.train, self.odometer.forward)
 
     def views(self, augment: Augment) -> Resident:
         """The training images under an augmentation: those that are on the device already, where it is the same."""

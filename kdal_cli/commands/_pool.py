@@ -76,7 +76,7 @@ class Onlooker:
         )
 
     def _scorer(self, round: int, network: Network | None) -> Scorer:
-        student = Seer(network or self.lab.network(self.student, 0), self.lab.train)
+        student = self.lab.seer(network or self.lab.network(self.student, 0))
         others = self.scoring.members - 1 if network is not None else 0
         match self.scoring.scorer:
             case "teacher" if self.teacher is not None:
@@ -87,7 +87,7 @@ class Onlooker:
                 return Committee([*self._past(round, others), student])
             case "seeds":
                 trained = self.siblings(round - 1, others) if others else ()
-                return Committee([*(Seer(sibling, self.lab.train) for sibling in trained), student])
+                return Committee([*(self.lab.seer(sibling) for sibling in trained), student])
             case _:
                 return student
 
@@ -96,7 +96,7 @@ class Onlooker:
         for before in range(max(0, round - 1 - count), round - 1):
             network = self.load(before)
             if network is not None:
-                yield Seer(network, self.lab.train)
+                yield self.lab.seer(network)
 
 
 def rehearse_sampler(

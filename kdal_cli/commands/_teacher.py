@@ -45,7 +45,7 @@ class Member:
 
     def key(self, lab: Lab) -> str:
         """A hash of everything that decides the teacher's weights."""
-        data = {"data": fingerprint(lab.data), "pool": lab.pool.tolist(), "validation": lab.validation.tolist()}
+        data = {"data": fingerprint(lab.data), "pool": lab.ids.teacher.tolist(), "validation": lab.validation.tolist()}
         return sha256(
             {
                 "format": FORMAT,

@@ -10,7 +10,6 @@ from kdal_cli.commands._lab import Blueprint, Lab, MakeObjective
 from kdal_cli.commands._teacher import Manner, TeacherPlan
 from kdal_cli.errors import KdalError, UserError
 from kdal_cli.fit import Fitted, Peer, Recipe, fit
-from kdal_cli.infer import predict
 from kdal_cli.network import Network, freeze, mean_of
 from kdal_cli.objective import Objective
 from kdal_cli.run import Snapshots
@@ -45,7 +44,7 @@ def train(
 
     Everything random hangs on `address`: the same one gives the same batches, views and adapters, whoever teaches.
     """
-    teacher, peer = guide.teacher, None
+    teacher, peer, given = guide.teacher, None, examples
     if teacher is not None:
         examples = confident(lab, teacher, examples, guide.manner)
     if guide.peer is not None:
@@ -68,6 +67,13 @@ def train(
         keeper=keeper,
         what=what,
     )
+    lab.odometer.train(student, fitted.visits)
+    if peer is not None:
+        lab.odometer.train(peer.network, fitted.visits)
+    if teacher is not None and len(fitted.taught):
+        lab.odometer.forward(teacher, fitted.visits)
+    if examples is not given:  # the teacher was asked about the whole pool, to leave out what it is not sure of
+        fitted = replace(fitted, taught=torch.cat([fitted.taught, given.pool_ids]).unique())
     return fitted, peer.network if peer is not None else None
 
 
@@ -137,7 +143,7 @@ def confident(lab: Lab, teacher: Network, examples: Examples, manner: Manner) ->
     """The examples without the images of the pool that the teacher is not sure of, as `manner` says."""
     if not len(examples.pool_ids) or (manner.min_confidence == 0 and not manner.balance):
         return examples
-    logits = predict(teacher, lab.train, examples.pool_ids).logits.cpu()
+    logits = lab.seer(teacher).logits(examples.pool_ids).cpu()
     rows = confident_rows(logits, manner.min_confidence, balance=manner.balance)
     lab.watcher.say(f"the teacher is sure enough of {len(rows.unique()):,} of {len(logits):,} images of the pool")
     return replace(examples, ids=torch.cat([examples.labelled_ids, examples.pool_ids[rows]]))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kdal_cli import checkpoint
-from kdal_cli.budget import Budget
+from kdal_cli.budget import Plan
 from kdal_cli.commands._lab import Blueprint, Lab, MakeObjective
 from kdal_cli.commands._picks import reasons
 from kdal_cli.commands._pool import Onlooker, Scoring
@@ -20,10 +20,10 @@ from kdal_cli.evidence import Sampler
 from kdal_cli.fit import Fitted, Recipe
 from kdal_cli.infer import Remembering, Seer, predict
 from kdal_cli.ledger import Ledger
-from kdal_cli.metrics.classification import agreement, measure
+from kdal_cli.metrics.classification import agreement, confusion, measure, per_class
 from kdal_cli.network import Network, freeze
 from kdal_cli.oracle import Oracle
-from kdal_cli.report.plots import contact_png
+from kdal_cli.report.contact import contact_png
 from kdal_cli.run import Snapshots
 from kdal_cli.stopping import Stopping
 from kdal_cli.types import Examples
@@ -35,12 +35,15 @@ SHEET = 100
 """Images of a query that are pictured."""
 
 
+CLASS_COLUMNS = ("labels", "test_precision", "test_recall", "test_f1", "test_images")
+
+
 @dataclass
 class Loop:
     """Active learning. Every round is a transaction: a purchase in the ledger opens it, a line of the curve closes it.
 
     guide: who teaches each round; of kind `previous`, the student of the round before. seed_set: the sampler of round
-    0. scoring: whose answers the sampler looks at. price: of an answer of the teacher that a sampler asks for.
+    0. scoring: whose answers the sampler looks at. price: of each image that the teacher is asked about.
     """
 
     lab: Lab
@@ -50,7 +53,7 @@ class Loop:
     objective: MakeObjective
     sampler: Sampler
     seed_set: Sampler
-    budget: Budget
+    budget: Plan
     oracle: Oracle
     recipe: Recipe
     scoring: Scoring = field(default_factory=Scoring)
@@ -65,6 +68,7 @@ class Loop:
         self.asked = Remembering(seer, len(self.lab.data.train)) if seer else None
         self.onlooker = Onlooker(self.lab, self.student, self.scoring, self.asked, self._load, self._siblings)
         self.curve, self.timings = Table(folder / "curve.csv"), Table(folder / "timings.csv")
+        self.per_class = Table(folder / "classes.csv")
 
     def run(self) -> Table:
         """Do every round that is not done yet, and return the curve."""
@@ -75,6 +79,7 @@ class Loop:
         if self.ledger.of_round(0, "validation") is None and len(lab.validation):
             self.ledger.buy(0, lab.validation, torch.zeros(len(lab.validation)), self.oracle, "validation")
         self.timings.keep(len(self.curve))
+        self.per_class.keep(len(self.curve) * len(lab.data.classes))
         network = self._load(len(self.curve) - 1)
         for round in range(len(self.curve), len(plan)):
             if round and self._enough(round - 1, plan[round]):
@@ -108,7 +113,8 @@ class Loop:
 
     def _choose(self, round: int, k: int, network: Network | None, clock: "Clock") -> tuple[Tensor, Tensor]:
         """(ids (k,), scores (k,)) of the query of a round; why these is in `picks/`."""
-        lab, pool = self.lab, self.onlooker.look(self.ledger, round, network)
+        lab, before = self.lab, self.lab.odometer.flops
+        pool = self.onlooker.look(self.ledger, round, network)
         sampler = self.sampler if round else self.seed_set
         clock.lap("score_s")  # of training a committee, if there is one
         query = sampler(pool, k, lab.streams.at("sampler", round))
@@ -116,8 +122,11 @@ class Loop:
         clock.add("score_s", pool.meter.seconds)
         for view, (seconds, megabytes) in pool.meter.views.items():
             lab.log.figures({"round": round, f"{view}_s": seconds, f"{view}_peak_mb": megabytes})
-        if self.asked is not None:
-            self.ledger.consult(round, self.asked.asked.nonzero().flatten(), self.price)
+        if self.teacher is not None and self.asked is not None:
+            new = self.ledger.consult(round, self.asked.asked.nonzero().flatten(), self.price)
+            lab.odometer.forward(self.teacher.network, new)
+        seconds = clock.seconds["score_s"] + clock.seconds["select_s"]
+        self.ledger.compute(round, "choose", lab.odometer.flops - before, seconds)
         if query.candidates is not None:
             ids = pool.ids[query.candidates].sort().values.tolist()
             lab.run.write(f"picks/round_{round:03d}_candidates.csv", "id\n" + "".join(f"{id}\n" for id in ids))
@@ -146,8 +155,11 @@ class Loop:
 
     def _train(self, round: int, before: Network | None, clock: "Clock") -> tuple[Network, Fitted]:
         """A student for the labels bought so far, saved before it is measured."""
-        lab, network = self.lab, self._start(round, before)
+        lab, network, flops = self.lab, self._start(round, before), self.lab.odometer.flops
         fitted, snapshots = self._fit(network, round)
+        if self.guide.manner.kind == "fixed":
+            self.ledger.consult(round, fitted.taught, self.price)
+        self.ledger.compute(round, "train", lab.odometer.flops - flops, fitted.seconds)
         clock.lap("train_s")
         labels, validation = (len(self.ledger.bought(purpose, round)[0]) for purpose in ("train", "validation"))
         trained_on = {"data": lab.data.name, "labels": labels, "validation_labels": validation}
@@ -205,6 +217,8 @@ class Loop:
         truth, classes = lab.data.test.labels, len(lab.data.classes)
         row = {"round": round, "labels": len(ids), "cost": self.ledger.cost(), "classes_seen": len(labels.unique())}
         row["teacher_answers"] = len(self.ledger.teacher_ids())
+        row["teacher_labels"] = self.teacher.labels_of(lab.data.name) if self.teacher else 0
+        row["flops"] = self.ledger.flops()
         row |= {f"test_{name}": value for name, value in measure(seen, truth, classes).items()}
         right = seen.argmax(1).cpu() == truth
         row["forgotten"] = int((self._right(round - 1) & ~right).sum())
@@ -221,6 +235,7 @@ class Loop:
         clock.lap("evaluate_s")
         speed = {"images_per_s": fitted.images / fitted.seconds, "peak_mb": lab.engine.peak_megabytes()}
         self.timings.add({"round": round, **clock.seconds, **speed})
+        self.per_class.add(*_class_rows(round, seen.argmax(1).cpu(), truth, labels, classes))
         self.curve.add(row)
         lab.log.figures(row)
         lab.display.say(f"round {round}: {len(ids):,} labels, test accuracy {row['test_accuracy']:.2%}")
@@ -257,6 +272,14 @@ class Loop:
         except UserError as damage:
             self.lab.watcher.say(f"{damage}; training round {round} again")
             return self._train(round, self._load(round - 1), Clock())[0]
+
+
+def _class_rows(round: int, answers: Tensor, truth: Tensor, bought: Tensor, classes: int) -> Iterator[dict[str, float]]:
+    """A row a class: its labels bought so far, (M,), and how good the answers about test images are, (N,), (N,)."""
+    scores, held = per_class(confusion(answers, truth, classes)), bought.bincount(minlength=classes)
+    columns = (held, scores.precision, scores.recall, scores.f1, scores.support)
+    for number, row in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
+        yield {"round": round, "class": number, **dict(zip(CLASS_COLUMNS, row, strict=True))}
 
 
 class Clock:

@@ -18,7 +18,8 @@ from kdal_cli.report import plots, tables
 
 
 def headline(lab: Lab, stage: str, lines: Sequence[str]) -> None:
-    """What is about to be done, with what."""
+    """What is about to be done, with what; all of it was checked, so this is where a tracker begins."""
+    lab.tracking.start()
     data, engine = lab.data, lab.engine.describe()
     sizes = f"{len(lab.pool):,} in the pool, {len(lab.validation):,} for validation, {len(data.test):,} to test"
     device = f"{engine['name']}, {engine['threads']} threads" if engine["device"] == "cpu" else engine["name"]

@@ -1,4 +1,4 @@
-"""`kdal train-teacher`: every label of the pool, no teacher above."""
+"""`kdal train-teacher`: every label of the pool, or of images of its own, and no teacher above."""
 
 from dataclasses import replace
 
@@ -13,14 +13,14 @@ from kdal_cli.types import Examples
 
 
 def train_teacher(lab: Lab, blueprint: Blueprint, recipe: Recipe, seed: int) -> tuple[Network, Card]:
-    """Train a network on all labels of the pool; the card says what it consumed and what it scores on the test set.
+    """Train a network on all labels of its images; the card says what it consumed and what it scores on the test set.
 
     Its randomness hangs on a seed of its own, so that students of every seed share one teacher. A training that was
     stopped goes on from its last snapshot in the run folder.
     """
     lab = replace(lab, streams=Streams(seed))
     network = lab.network(blueprint, "teacher")
-    examples = Examples(lab.pool, lab.data.train.labels[lab.pool])
+    examples = Examples(lab.ids.teacher, lab.data.train.labels[lab.ids.teacher])
     validate = lab.accuracy(lab.validation, lab.data.train.labels[lab.validation])
     snapshots = Snapshots(lab.run.folder / "training.snapshot", "teacher")
     streams = lab.streams.under("fit", "teacher")
@@ -38,5 +38,5 @@ def train_teacher(lab: Lab, blueprint: Blueprint, recipe: Recipe, seed: int) -> 
         what=f"teacher {blueprint.spec['name']}",
     )
     snapshots.clear()
-    trained_on = {"data": lab.data.name, "labels": len(lab.pool), "validation_labels": len(lab.validation)}
+    trained_on = {"data": lab.data.name, "labels": len(lab.ids.teacher), "validation_labels": len(lab.validation)}
     return network, lab.card("teacher", blueprint, trained_on, lab.measure_test(network))

@@ -1,4 +1,4 @@
-"""Which training images form the pool, and which are held out to choose by."""
+"""Which training images form the pool, which are held out to choose by, and which are the teacher's own."""
 
 from dataclasses import dataclass
 
@@ -13,31 +13,44 @@ from kdal_cli.values import Count, Natural
 class Split:
     """How to divide a training set: `validation` images held out, the others the pool, or only `pool` of them.
 
-    `seed` is the split's own, so that runs of other seeds share their pool.
+    teacher: images that a teacher is trained on and that are not in the pool; without, it is trained on the pool, and
+    has read the labels that the student is to save. `seed` is the split's own: runs of other seeds share their pool.
     """
 
     validation: Natural
     pool: Count | None = None
+    teacher: Count | None = None
     seed: Natural = 0
 
 
-def split_ids(ids: Tensor, split: Split) -> tuple[Tensor, Tensor]:
-    """(pool ids (P,), validation ids (V,)) of training images `ids` (N,): int64, sorted, disjoint.
+@dataclass(frozen=True)
+class Ids:
+    """int64 and sorted: pool (P,) and validation (V,), disjoint; teacher (T,), what a teacher is trained on, the pool
+    or images that are in neither."""
 
-    Both are cut from one permutation, keyed by SHA-256 of the split's seed and the word "split": first the validation
-    images, then the pool. So a smaller pool lies within a larger one, and both have the same validation images.
+    pool: Tensor
+    validation: Tensor
+    teacher: Tensor
 
-    Raises UserError when the images do not suffice.
+
+def split_ids(ids: Tensor, split: Split) -> Ids:
+    """Divide training images, `ids` (N,).
+
+    All are cut from one permutation, keyed by SHA-256 of the split's seed and the word "split": validation and then the
+    pool from its start, the teacher's from its end. So a smaller pool lies within a larger one, and both have the same
+    validation images. Raises UserError when the images do not suffice.
     """
-    n = len(ids)
-    pool = n - split.validation if split.pool is None else split.pool
-    if pool < 1 or split.validation + pool > n:
+    n, taught = len(ids), split.teacher or 0
+    pool = n - split.validation - taught if split.pool is None else split.pool
+    if pool < 1 or split.validation + pool + taught > n:
         wanted = "at least 1" if split.pool is None else f"{split.pool:,}"
+        own = f", {taught:,} for the teacher" if taught else ""
         raise UserError(
-            f"there are {n:,} training images, not {split.validation:,} for validation and {wanted} for the pool",
+            f"there are {n:,} training images, not {split.validation:,} for validation{own} and {wanted} for the pool",
             where="data.split",
-            cure=f"the two must come to {n:,} at most",
+            cure=f"together they must come to {n:,} at most",
         )
     order = ids[randperm(n, generator=Streams(split.seed).at("split"))]
     validation, rest = order[: split.validation], order[split.validation : split.validation + pool]
-    return rest.sort().values, validation.sort().values
+    own = order[n - taught :] if taught else rest
+    return Ids(rest.sort().values, validation.sort().values, own.sort().values)

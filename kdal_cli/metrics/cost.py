@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +53,28 @@ def throughput(
             _wait(example.device)
             seconds.append(clock() - start)
     return len(example) / statistics.median(seconds)
+
+
+class Odometer:
+    """The floating-point operations that networks have done, by what one image costs each of them.
+
+    example: (1, c, H, W). A backward pass counts as two forward ones; adapters, losses and optimizers are not counted.
+    """
+
+    def __init__(self, example: Tensor) -> None:
+        self.flops = 0
+        self._example = example
+        self._costs: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
+
+    def forward(self, network: nn.Module, images: int) -> None:
+        """A network has looked at so many images."""
+        if network not in self._costs:
+            self._costs[network] = flops(network, self._example)
+        self.flops += images * self._costs[network]
+
+    def train(self, network: nn.Module, images: int) -> None:
+        """A network has been trained on so many, each as often as it was seen."""
+        self.forward(network, 3 * images)
 
 
 @contextmanager

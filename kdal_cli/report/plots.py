@@ -1,4 +1,4 @@
-"""Results as pictures: each function returns the bytes of a PNG, the same bytes for the same numbers.
+"""Results as pictures: each function returns the bytes of a file, the same bytes for the same numbers.
 
 matplotlib is imported when the first picture is drawn. No pyplot, so no global figures and no backend to choose; the
 user's matplotlibrc does not count, and `$` in a class name is a dollar.
@@ -6,9 +6,9 @@ user's matplotlibrc does not count, and `$` in a class name is a dollar.
 
 import io
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from kdal_cli.report.text import percent, shortened
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from torch import Tensor
+
+Form = Literal["png", "svg"]
+Layout = Literal["constrained", "compressed", "free"]
 
 DPI = 150
 INK, MUTED, FAINT = "#1f2933", "#616e7c", "#d9dee4"
@@ -47,6 +50,8 @@ STYLE: dict[Any, Any] = {
     "ytick.labelcolor": INK,
     "legend.edgecolor": "none",
     "legend.framealpha": 0.9,
+    "svg.fonttype": "path",  # letters as outlines: legible where the font is not installed
+    "svg.hashsalt": "kdal",  # names within the file are the same each time
     "figure.constrained_layout.w_pad": 0.12,  # inches
     "figure.constrained_layout.h_pad": 0.12,
 }
@@ -68,7 +73,7 @@ def curve_png(
     """
     from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-    with _picture(8, 5, title, subtitle) as (figure, png):
+    with picture(8, 5, title, subtitle) as (figure, png):
         axes = figure.add_subplot()
         shares = [100 * share for share in accuracy]
         name = f"student, {percent(accuracy[-1])} % at {labels[-1]:,} labels"
@@ -91,43 +96,6 @@ def curve_png(
     return png.getvalue()
 
 
-def curves_png(
-    labels: Sequence[int], curves: Mapping[str, Sequence[Sequence[float]]], *, title: str, subtitle: str = ""
-) -> bytes:
-    """Several curves, each the mean over its seeds of accuracy in %, with the 95 % t interval of that mean as a band.
-
-    labels: one for each round. curves: {name: one sequence of shares from 0 to 1 a seed}; with one seed there is no
-    band. Told apart by colour and marker. 1350 × 825 pixels.
-    """
-    from matplotlib.ticker import MaxNLocator
-
-    with _picture(9, 5.5, title, subtitle) as (figure, png):
-        axes = figure.add_subplot()
-        for place, (name, seeds) in enumerate(curves.items()):
-            told = [_mean_and_reach([100 * share for share in round]) for round in zip(*seeds, strict=True)]
-            middle, low, high = [m for m, _ in told], [m - r for m, r in told], [m + r for m, r in told]
-            colour, marker = PALETTE[place % len(PALETTE)], MARKERS[place % len(MARKERS)]
-            last = f"{name}, {middle[-1]:.1f}" + (f" ± {told[-1][1]:.1f}" if len(seeds) > 1 else "")
-            axes.plot(labels, middle, color=colour, marker=marker, markersize=5, linewidth=1.6, label=last, zorder=3)
-            axes.fill_between(labels, low, high, color=colour, alpha=0.1, linewidth=0)
-        axes.set(xlabel="labels bought", ylabel="test accuracy, %")
-        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-        axes.grid(linewidth=0.8)
-        axes.legend(loc="lower right", ncols=2, title=f"at {labels[-1]:,} labels, %")
-    return png.getvalue()
-
-
-def _mean_and_reach(values: Sequence[float]) -> tuple[float, float]:
-    """Mean, and half the width of its 95 % t interval: 0 for one value."""
-    from scipy.stats import t
-
-    mean, n = sum(values) / len(values), len(values)
-    if n == 1:
-        return mean, 0.0
-    spread = (sum((value - mean) ** 2 for value in values) / (n - 1)) ** 0.5
-    return mean, float(t.ppf(0.975, n - 1)) * spread / n**0.5
-
-
 def confusion_png(
     confusion: "Tensor", classes: Sequence[str], *, title: str = "Confusion", subtitle: str = ""
 ) -> bytes:
@@ -142,7 +110,7 @@ def confusion_png(
         raise ValueError(f"a confusion matrix of {tuple(confusion.shape)} for {len(classes)} class names")
     shares = (confusion.double() / confusion.sum(dim=1, keepdim=True).clamp(min=1)).numpy()  # (C, C)
     side = 3.2 + 0.44 * len(classes) if len(classes) <= NUMBERED else 15
-    with _picture(max(6.5, side + 0.7), max(5.8, side), title, subtitle, compress=True) as (figure, png):
+    with picture(max(6.5, side + 0.7), max(5.8, side), title, subtitle, layout="compressed") as (figure, png):
         axes = figure.add_subplot()
         image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1))
         if len(classes) <= NUMBERED:
@@ -170,7 +138,7 @@ def reliability_png(
     held = [bin for bin, inside in enumerate(count.tolist()) if inside]
     middles = [(bin + 0.5) / bins for bin in range(bins)]
     ece = float((count * (accuracy - confidence).abs()).sum()) / images
-    with _picture(6.4, 7.4, title, subtitle) as (figure, png):
+    with picture(6.4, 7.4, title, subtitle) as (figure, png):
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
         at, width = [middles[bin] for bin in held], 1 / bins
         right, sure = [float(accuracy[bin]) for bin in held], [float(confidence[bin]) for bin in held]
@@ -188,50 +156,31 @@ def reliability_png(
     return png.getvalue()
 
 
-def contact_png(pixels: "Tensor", names: Sequence[str], *, title: str = "Images", subtitle: str = "") -> bytes:
-    """Images (n, c, H, W) uint8, up to ten in a row, each with its number from 1 and its name below."""
-    columns = max(5, min(10, len(names)))
-    rows = -(-len(names) // columns)
-    (n, c, h, w), letters = pixels.shape, 18 if columns < 10 else 12
-    high, wide = round(1.38 * max(h, w)), round(1.125 * max(h, w))  # of a cell, with room for the name below
-    cells = pixels.new_full((rows * columns, c, high, wide), 255)
-    cells[:n, :, :h, :w] = pixels
-    sheet = cells.unflatten(0, (rows, columns)).permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1).numpy()  # (y, x, c)
-    with _picture(1.1 * columns, 1.35 * rows + 0.8, title, subtitle) as (figure, png):
-        axes = figure.add_subplot()
-        axes.set_axis_off()
-        axes.imshow(sheet if c == 3 else sheet[:, :, 0], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        for number, name in enumerate(names):
-            row, column = divmod(number, columns)
-            middle, below = column * wide + (w - 1) / 2, row * high + h + high / 12
-            label = f"{number + 1}. {shortened(name, letters)}"
-            axes.text(middle, below, label, fontsize=7, ha="center", va="center", in_layout=False)
-    return png.getvalue()
-
-
 @contextmanager
-def _picture(
-    width: float, height: float, title: str, subtitle: str, *, compress: bool = False
+def picture(
+    width: float, height: float, title: str, subtitle: str, *, layout: Layout = "constrained", form: Form = "png"
 ) -> "Iterator[tuple[Figure, io.BytesIO]]":
-    """A figure of so many inches, with its headline, to draw on; then its PNG, without dates or versions.
+    """A figure of so many inches, with its headline, to draw on; then its file, without dates or versions.
 
-    compress: square axes keep together, rather than each in the middle of its share of the figure.
+    layout: "compressed" keeps square axes together, rather than each in the middle of its share of the figure; with
+    "free" the axes are where they are put.
     """
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    png = io.BytesIO()
+    file = io.BytesIO()
     with matplotlib.rc_context(), warnings.catch_warnings():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box is drawn in its place
         below_head = (0, 0, 1, 1 - (0.62 if subtitle else 0.42) / height)  # left, bottom, width, height
-        layout = ConstrainedLayoutEngine(rect=below_head, compress=compress)
-        figure = Figure(figsize=(width, height), dpi=DPI, layout=layout)
+        engine = ConstrainedLayoutEngine(rect=below_head, compress=layout == "compressed")
+        figure = Figure(figsize=(width, height), dpi=DPI, layout=None if layout == "free" else engine)
         _head(figure, title, subtitle)
-        yield figure, png
-        figure.savefig(png, format="png", metadata={"Software": None})
+        yield figure, file
+        nothing = {"Software": None} if form == "png" else {"Date": None, "Creator": None}
+        figure.savefig(file, format=form, metadata=nothing)
 
 
 def _head(figure: "Figure", title: str, subtitle: str) -> None:

@@ -76,7 +76,7 @@ class RunFolder:
         results = [self.path / "curve.csv", *sorted((self.path / "picks").iterdir())]
         return {
             **{path.name: path.read_bytes() for path in results},
-            "ledger.jsonl": [_without(record, "time", "previous", "sha256") for record in self.ledger()],
+            "ledger.jsonl": [_without(record, "time", "previous", "sha256", "seconds") for record in self.ledger()],
             "ledger.csv": [_without(row, "time") for row in self.table("ledger.csv")],
             "timings.csv": [row["round"] for row in self.table("timings.csv")],
             "checkpoints": {p.stem: self.weights(p.stem) for p in self.path.glob("checkpoints/*.safetensors")},

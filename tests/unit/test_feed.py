@@ -82,3 +82,22 @@ def test_labelled_and_pool_images_are_shuffled_each_in_their_own_way(images, res
     (batch,) = feed.chunk(0, 1)
     assert batch.ids[:20].tolist() != (batch.ids[20:] - 40).tolist()
     assert batch.views[:20].tolist() != batch.views[20:].tolist()
+
+
+@given(
+    labelled=st.integers(1, 30),
+    pool=st.integers(0, 30),
+    batch=st.integers(1, 20),
+    pool_batch=st.integers(0, 20),
+    steps=st.integers(0, 12),
+)
+@settings(max_examples=60)
+def test_the_images_of_a_training_are_those_of_all_its_batches(
+    resident, labelled: int, pool: int, batch: int, pool_batch: int, steps: int
+) -> None:
+    """Less than an epoch, several, or none; an image of the pool may come twice in it."""
+    pool_ids = torch.cat([torch.arange(40, 40 + pool), torch.arange(40, 40 + pool // 2)])
+    examples = Examples(torch.cat([torch.arange(labelled), pool_ids]), torch.zeros(labelled, dtype=torch.int64))
+    feed = Feed(resident, examples, batch, pool_batch if pool else 0, Streams(4))
+    seen = [data.ids for data in feed.chunk(0, steps)] if steps else []
+    assert feed.ids(steps).tolist() == sorted(set(torch.cat([torch.empty(0), *seen]).int().tolist()))

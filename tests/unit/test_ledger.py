@@ -435,3 +435,91 @@ def test_a_carriage_return_stays_in_its_cell() -> None:
 @pytest.mark.parametrize("text", ["cat", 'a "cat", or two', "a\nb", "1+1", "", "é ü 猫", "a=b"])
 def test_ordinary_text_comes_through_as_it_is(text: str) -> None:
     assert plain_cell(text) == text
+
+
+def test_a_stopped_run_that_asks_the_teacher_again_is_told_the_same(path: Path) -> None:
+    ledger = Ledger.open(path)
+    assert ledger.consult(0, ids(1, 2, 3), 1.0) == 3
+    assert ledger.consult(1, ids(3, 4, 5), 1.0) == 2
+    assert Ledger.open(path).consult(1, ids(3, 4, 5), 1.0) == 2
+    assert len(path.read_text().splitlines()) == 2
+
+
+# What was computed.
+
+
+def test_what_a_round_took_is_written_once(bought: Path) -> None:
+    ledger = Ledger.open(bought)
+    ledger.compute(1, "choose", 500, 0.25)
+    ledger.compute(1, "train", 3000, 1.5)
+    before = bought.read_bytes()
+    ledger.compute(1, "train", 7, 99.0)  # done again after a stop
+    Ledger.open(bought).compute(1, "choose", 7, 99.0)
+    assert bought.read_bytes() == before
+    record = json.loads(before.splitlines()[-1])
+    assert {key: record[key] for key in ("kind", "round", "what", "flops", "seconds")} == {
+        "kind": "compute",
+        "round": 1,
+        "what": "train",
+        "flops": 3000,
+        "seconds": 1.5,
+    }
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["choose", "train"]), st.integers(0, 2**62)), max_size=12))
+def test_operations_add_up_as_they_were_first_written(tmp_path_factory, drawn) -> None:
+    path = tmp_path_factory.mktemp("computed") / "ledger.jsonl"
+    ledger, first = Ledger.open(path), {}
+    for round, what, flops in drawn:
+        ledger.compute(round, what, flops, 0.0)
+        first.setdefault((round, what), flops)
+    assert ledger.flops() == Ledger.open(path).flops() == sum(first.values())
+    assert ledger.computed == Ledger.open(path).computed == first
+
+
+def test_the_chain_goes_through_what_was_computed(bought: Path) -> None:
+    ledger = Ledger.open(bought)
+    ledger.compute(0, "train", 3000, 1.5)
+    buy(ledger, 2, 60, 61)
+    assert contents(Ledger.open(bought))[-1][2] == [60, 61]
+    whole = bought.read_bytes()
+    bought.write_bytes(whole.replace(b'"flops": 3000', b'"flops": 2000'))
+    with pytest.raises(UserError, match=r"^line 7 "):
+        Ledger.open(bought)
+    bought.write_bytes(b"\n".join(line for line in whole.splitlines() if b'"compute"' not in line) + b"\n")
+    with pytest.raises(UserError, match=r"^line 7 "):
+        Ledger.open(bought)
+
+
+def test_computing_costs_no_money_and_a_request_waits_through_it(path: Path) -> None:
+    ledger = Ledger.open(path)
+    with pytest.raises(UserError):
+        buy(ledger, 0, 9, 3, oracle=Seller(ready=False))
+    ledger.compute(0, "choose", 10**12, 1.0)
+    again = Ledger.open(path)
+    assert again.asked(0)[0].tolist() == [9, 3]
+    assert again.cost() == 0
+
+
+# Looking at another run's.
+
+
+@pytest.mark.parametrize("cut", [0, 1, 60])
+def test_looking_changes_nothing_and_passes_over_a_torn_tail(bought: Path, cut: int) -> None:
+    whole = bought.read_bytes()
+    bought.write_bytes(whole[: len(whole) - cut])
+    before = {path.name: path.read_bytes() for path in bought.parent.iterdir()}
+    seen = Ledger.look(bought)
+    assert {path.name: path.read_bytes() for path in bought.parent.iterdir()} == before
+    assert [p.ids.tolist() for p in seen.purchases] == [[50, 51], [9, 3, 7], [20, 4]][: 2 if cut else 3]
+
+
+def test_looking_at_a_ledger_that_is_not_there_makes_none(path: Path) -> None:
+    assert Ledger.look(path).purchases == []
+    assert not path.exists()
+
+
+def test_looking_refuses_a_line_that_was_changed(bought: Path) -> None:
+    bought.write_bytes(bought.read_bytes().replace(b'"ids": [9, 3, 7]', b'"ids": [9, 3, 8]'))
+    with pytest.raises(UserError, match=r"^line 3 "):
+        Ledger.look(bought)

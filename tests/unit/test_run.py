@@ -12,7 +12,7 @@ import torch
 
 from kdal_cli.errors import InUse, UserError
 from kdal_cli.files import TEMPORARY
-from kdal_cli.run import Log, Run, Snapshots, claim
+from kdal_cli.run import Log, Request, Run, Snapshots, claim
 
 CONFIG = {"seed": 3, "data": {"name": "blobs"}, "recipe": {"lr": 0.1}}
 MACHINE = {"device": "cpu", "threads": 1}
@@ -96,7 +96,7 @@ def test_a_folder_that_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
 
 
 def describe(folder: Path, config: dict = CONFIG, data: str = "d" * 64, machine: dict = MACHINE) -> dict:
-    Run(folder).describe(config, data, "kdal al-loop", machine)
+    Run(folder).describe(config, data, Request("al-loop", "kdal al-loop", {"sampler": "margin"}), machine)
     return json.loads((folder / "manifest.json").read_text())
 
 

@@ -1,10 +1,14 @@
 """Parameters and operations counted by hand, throughput against a clock that is told what to say."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from kdal_cli.metrics.cost import flops, parameters, throughput
+from kdal_cli.metrics.cost import Odometer, flops, parameters, throughput
 
 
 def test_parameters_by_hand() -> None:
@@ -68,3 +72,62 @@ def test_throughput_is_the_batch_over_the_median() -> None:
 
 def test_throughput_of_something_real() -> None:
     assert throughput(nn.Flatten(), torch.zeros(4, 3, 2, 2), repeats=2, warmup=0) > 0
+
+
+# What networks have done.
+
+EXAMPLE = torch.zeros(1, 3, 4, 4, dtype=torch.uint8)
+
+
+class Plain(nn.Module):
+    """One linear layer, by hand: its name says nothing of its width."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(48, width))
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return pixels.float().flatten(1) @ self.weight
+
+
+def test_looking_costs_two_operations_a_weight_and_image_and_training_three_times_as_much() -> None:
+    odometer, net = Odometer(EXAMPLE), Plain(10)
+    assert odometer.flops == 0
+    odometer.forward(net, 7)
+    assert odometer.flops == 7 * 2 * 48 * 10
+    odometer.train(net, 5)
+    assert odometer.flops == (7 + 3 * 5) * 2 * 48 * 10
+    odometer.forward(net, 0)
+    assert odometer.flops == (7 + 3 * 5) * 2 * 48 * 10
+
+
+def test_three_times_is_what_a_step_of_a_hidden_layer_costs() -> None:
+    """Forward 2·(a·b + b·c); backward as much for the weights and again for the activations below them."""
+    net, pixels = nn.Sequential(nn.Linear(48, 16), nn.ReLU(), nn.Linear(16, 10)), torch.randn(8, 48, requires_grad=True)
+    with FlopCounterMode(display=False) as counter:
+        net(pixels).sum().backward()
+    odometer = Odometer(torch.zeros(1, 48))
+    odometer.train(net, 8)
+    assert odometer.flops == counter.get_total_flops()
+
+
+def test_networks_that_are_called_the_same_are_told_apart() -> None:
+    odometer, narrow, wide = Odometer(EXAMPLE), Plain(10), Plain(100)
+    assert repr(narrow) == repr(wide)
+    for net in (narrow, wide, narrow):
+        odometer.forward(net, 1)
+    assert odometer.flops == 2 * 48 * (10 + 100 + 10)
+
+
+def test_a_network_is_measured_once_and_not_kept() -> None:
+    odometer, net = Odometer(EXAMPLE), Plain(10)
+    passes = []
+    net.register_forward_hook(lambda *_: passes.append(1))
+    for _ in range(3):
+        odometer.forward(net, 2)
+    assert len(passes) == 1
+    alive = weakref.ref(net)
+    del net
+    gc.collect()
+    assert alive() is None
+    assert odometer.flops == 3 * 2 * 2 * 48 * 10

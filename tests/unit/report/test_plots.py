@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from kdal_cli.metrics.calibration import reliability
-from kdal_cli.report.plots import confusion_png, contact_png, curve_png, reliability_png
+from kdal_cli.report.plots import confusion_png, curve_png, reliability_png
 
 
 def opened(png: bytes) -> Image.Image:
@@ -37,16 +37,7 @@ def diagram() -> bytes:
     return reliability_png(*reliability(torch.randn(50, 4, generator=rng), torch.arange(50) % 4), title="b")
 
 
-def pixels(count: int, channels: int = 3, size: tuple[int, int] = (8, 8)) -> torch.Tensor:
-    rng = torch.Generator().manual_seed(count)
-    return torch.randint(0, 256, (count, channels, *size), dtype=torch.uint8, generator=rng)
-
-
-def sheet(count: int = 3, channels: int = 3, **more) -> bytes:
-    return contact_png(pixels(count, channels), names(count), title="a query", **more)
-
-
-@pytest.mark.parametrize("draw", [curve, diagram, lambda: confusion_png(confusion(3), names(3)), sheet])
+@pytest.mark.parametrize("draw", [curve, diagram, lambda: confusion_png(confusion(3), names(3))])
 def test_the_same_bytes_twice_and_none_of_them_a_date_or_a_version(draw: Callable[[], bytes]) -> None:
     png = draw()
     assert png == draw()
@@ -116,64 +107,3 @@ def test_names_from_outside_are_drawn_and_not_obeyed() -> None:
     evil = ["$\\frac{$", "$x$", "\x1b[2J\nline", "鹿", "x" * 500, ""]
     opened(confusion_png(confusion(6), evil, title="$\\bad{$\n\x00", subtitle="y" * 1000))
     opened(curve_png([1], [0.5], title="$\\bad{$", subtitle="_" * 300))
-    opened(contact_png(pixels(6), evil, title="$\\bad{$\n\x00", subtitle="y" * 1000))
-
-
-# Contact sheets.
-
-
-@pytest.mark.parametrize(
-    ("count", "size"),
-    [
-        (1, (825, 322)),  # room for a headline, however few there are
-        (5, (825, 322)),
-        (7, (1155, 322)),
-        (10, (1650, 322)),
-        (11, (1650, 525)),
-        (21, (1650, 727)),
-    ],
-)
-def test_a_sheet_grows_by_rows_of_ten(count: int, size: tuple[int, int]) -> None:
-    assert opened(sheet(count)).size == size
-
-
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], list]:
-    """The names and the canvas of the sheets drawn since, in order."""
-    written, canvases = [], []
-    text, imshow = mpl.axes.Axes.text, mpl.axes.Axes.imshow
-    monkeypatch.setattr(
-        mpl.axes.Axes, "text", lambda axes, x, y, s, **style: written.append(s) or text(axes, x, y, s, **style)
-    )
-    monkeypatch.setattr(
-        mpl.axes.Axes, "imshow", lambda axes, image, **style: canvases.append(image) or imshow(axes, image, **style)
-    )
-    return written, canvases
-
-
-@pytest.mark.parametrize(("channels", "size"), [(1, (8, 8)), (3, (8, 8)), (3, (4, 12)), (3, (12, 4))])
-def test_each_image_is_itself_in_its_place_with_its_number_and_its_name(drawn, channels: int, size) -> None:
-    images = pixels(12, channels, size)
-    contact_png(images, names(12))
-    written, [canvas] = drawn
-    assert written == [f"{n + 1}. class {n}" for n in range(12)]
-    (high, wide), (h, w) = (canvas.shape[0] // 2, canvas.shape[1] // 10), size
-    for n, image in enumerate(images.permute(0, 2, 3, 1).squeeze(3)):
-        y, x = n // 10 * high, n % 10 * wide
-        assert torch.equal(torch.as_tensor(canvas[y : y + h, x : x + w]), image)
-    assert (canvas[high:, 2 * wide :] == 255).all()  # no more images
-
-
-def test_long_names_are_cut_to_the_width_of_an_image(drawn) -> None:
-    contact_png(pixels(12), ["a very long name of a class"] * 12)
-    contact_png(pixels(5), ["a very long name of a class"] * 5)
-    written, _ = drawn
-    assert {len(name.partition(". ")[2]) for name in written[:12]} == {12}
-    assert {len(name.partition(". ")[2]) for name in written[12:]} == {18}
-
-
-def test_grey_is_black_to_white_whatever_range_an_image_has() -> None:
-    """No image is stretched to its own extremes."""
-    for value in (10, 240):
-        png = contact_png(torch.full((1, 1, 4, 4), value, dtype=torch.uint8), ["a"])
-        assert opened(png).convert("L").getpixel((90, 165)) == value

@@ -1,0 +1,51 @@
+"""What Hydra and OmegaConf refuse, in one line of ours."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from omegaconf import DictConfig
+
+from kdal_cli.cli.conf import conf_folder
+from kdal_cli.errors import UserError, nearest
+
+
+def refusal(stage: str, error: Exception, words: Sequence[str]) -> UserError:
+    """What Hydra or OmegaConf says, in one line, with the nearest name that would have been accepted."""
+    text = str(error)
+    if found := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
+        group, option = found.groups()
+        options = re.search(r"Available options in '[^']*':\n((?:\t.*\n?)*)", text)
+        known = options.group(1).split() if options else []
+        return UserError(f"{group}={option}", where=f"no such option of {group}", cure=nearest(option, known))
+    if found := re.search(r"Could not override '([^']+)'", text):
+        key = found.group(1).split("@")[0]
+        return UserError(f"{key}", where=f"kdal {stage} has no such key", cure=nearest(key, _keys(stage)))
+    if found := re.search(r"Could not append to config\. An item is already at '([^']+)'", text):
+        return UserError(f"+{found.group(1)} is there already", cure=f"write {found.group(1)}=… without the plus")
+    if "Ambiguous value for argument" in text:
+        return UserError(f"several values without a sweep: {text.split(chr(39))[1]}", cure="sweep over them with -m")
+    if "Config group override must be" in text:
+        return UserError(
+            f"no option of a group: {' '.join(words)}", cure="a group takes the name of one of its options"
+        )
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return UserError(lines[0] if lines else type(error).__name__, cure=f"see kdal {stage} --help")
+
+
+def _keys(stage: str) -> list[str]:
+    """Every dotted key of a stage's default configuration, and its groups."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        config = compose(stage)
+
+    def walk(node: Any, path: str) -> list[str]:
+        if not isinstance(node, DictConfig):
+            return [path]
+        below = [walk(node._get_node(key), f"{path}.{key}".lstrip(".")) for key in node]
+        return [*([path] if path else []), *(key for keys in below for key in keys)]
+
+    return walk(config, "")

@@ -1,0 +1,244 @@
+"""A study as one page of HTML that needs nothing else: no script, no network, light and dark, on paper as well."""
+
+import io
+import itertools
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from kdal_cli.report import study_plots
+from kdal_cli.report.html import Content, Html, element, join, picture, table
+from kdal_cli.report.page_block import judged, sections
+from kdal_cli.report.standings import drawn_out, standings
+from kdal_cli.report.study_details import manifests, sheets, starts
+from kdal_cli.report.study_text import CURRENCIES, Figure, answer, question
+from kdal_cli.study.ranks import ENOUGH_DATA_SETS
+from kdal_cli.study.records import Record
+from kdal_cli.study.statistics import ENOUGH_SEEDS
+from kdal_cli.study.study import Entry, Study
+
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+SHEETS, SHEET_BYTES, SHEET_PIXELS = 12, 6_000_000, 1_100
+"""Pictures of what was bought: how many, how large together, and how wide each at most."""
+
+READING = (
+    "± is half of a 95 % interval: Student's t interval of a mean over seeds, “The probable error of a mean”, "
+    "Biometrika 1908. With two seeds it is seven times as wide as with five.",
+    "A difference is that of runs with the same seed, and is positive where the cell is the better one. BEATS means "
+    "that its whole interval is above 0, LOSES below, INCONCLUSIVE neither: it does not say that two cells are equal. "
+    f"Fewer than {ENOUGH_SEEDS} seeds rank nothing.",
+    "A verdict is about one comparison. Of twenty between equals one is wrong on average: p is therefore corrected for "
+    "all cells of a table (Holm, Scandinavian Journal of Statistics 1979). The exact signed-rank test cannot be below "
+    "0.0625 with five seeds.",
+    "Area is the mean height of a curve over the range that all curves cover. What a target takes is read off between "
+    "two rounds on a straight line; runs that end before it count as later than all others.",
+    "Who beats whom: the share of rounds in which a paired t test over seeds is significant, after Ash, Zhang, "
+    "Krishnamurthy, Langford, Agarwal, “Deep Batch Active Learning by Diverse, Uncertain Gradient Lower Bounds”, "
+    "ICLR 2020.",
+    "Ranks over data sets, and how far apart they are told apart: Demšar, “Statistical Comparisons of Classifiers over "
+    "Multiple Data Sets”, JMLR 2006.",
+)  # fmt: skip
+
+
+def page(study: Study) -> str:
+    """The whole page: the same for the same runs, as it has no date. Raises UserError for a damaged file of a run."""
+    css = Html(Path(__file__).with_name("page.css").read_text())
+    head = join(
+        Html('<meta charset="utf-8">'),
+        Html(f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'),
+        Html('<meta name="viewport" content="width=device-width, initial-scale=1">'),
+        element("title", _title(study)),
+        element("style", css),
+    )
+    body = element("body", _opening(study), element("main", *_content(study)))
+    return f'<!doctype html>\n<html lang="en">\n{element("head", head)}\n{body}\n</html>\n'
+
+
+def _opening(study: Study) -> Html:
+    """What was compared, the question and the answer."""
+    asked = element("p", question(study), class_="question")
+    told = element("div", asked, *(element("p", sentence) for sentence in answer(study)), class_="answer")
+    names = [block.name for block in study.blocks]
+    links = [element("a", name, href=f"#data-{place}") for place, name in enumerate(names)] if len(names) > 1 else []
+    nav = element("nav", *links, aria_label="data sets") if links else None
+    return element("header", element("h1", _title(study)), element("p", _facts(study), class_="facts"), told, nav)
+
+
+def _title(study: Study) -> str:
+    factors = dict.fromkeys(
+        factor for block in study.blocks for entry in block.entries for factor in entry.cell.factors
+    )
+    if not factors:
+        return f"{study.stage}: one cell"
+    compared = " × ".join(factors) if len(factors) <= 3 else f"{len(study.blocks[0].entries)} cells"
+    return f"{study.stage}: {compared}"
+
+
+def _facts(study: Study) -> str:
+    """`8 runs · 2 seeds · digits · test accuracy against labels`"""
+    records = study.records
+    data = dict.fromkeys(record.choices.get("data") or str(record.settings.get("data.name", "")) for record in records)
+    seeds = len({seed for block in study.blocks for entry in block.entries for seed in entry.cell.runs})
+    figure = Figure(study.figure).name
+    stepped = any(block.range for block in study.blocks)
+    parts = [
+        f"{len(records)} run{'s' * (len(records) != 1)}"
+        + (f", {len(study.unfinished)} unfinished" if study.unfinished else ""),
+        f"{seeds} seed{'s' * (seeds != 1)}",
+        ", ".join(filter(None, data)),
+        f"{figure} against {CURRENCIES[study.x]}" if stepped else figure,
+    ]
+    return " · ".join(filter(None, parts))
+
+
+def _content(study: Study) -> Iterator[Html]:
+    if study.claims:
+        yield _section("Claims", _claims(study))
+    several = len(study.blocks) > 1
+    for place, block in enumerate(study.blocks):
+        parts = [join(element("h3" if several else "h2", head), below) for head, below in sections(study, block)]
+        head = element("h2", block.name, id=f"data-{place}") if several else None
+        yield element("section", head, *parts)
+    yield _section("Ranks over data sets", _ranking(study))
+    if shown := list(_sheets(study)):
+        yield _section("What was bought", element("div", *shown, class_="sheets"))
+    yield _section("What is behind it", _behind(study))
+    yield _section("How to read it", element("ul", *(element("li", text) for text in READING)))
+
+
+def _section(head: str, content: Html) -> Html:
+    return element("section", element("h2", head), content)
+
+
+def _claims(study: Study) -> Html:
+    figure = Figure(study.figure)
+    heads = ["claim", "compared", f"better in area, {figure.points}".rstrip(", "), "n", "verdict"]
+    rows = [
+        [
+            claim.sentence,
+            claim.compared,
+            figure.difference(claim.gain),
+            str(claim.gain.n),
+            judged(claim.gain),
+        ]
+        for claim in study.claims
+    ]
+    return table(
+        "Differences in the area under the curve, with 95 % intervals over n seeds", heads, rows, kind="claims"
+    )
+
+
+def _ranking(study: Study) -> Html:
+    ranking = study.ranking
+    if ranking is None:
+        has = len(study.blocks)
+        needs = f"A critical-difference diagram needs {ENOUGH_DATA_SETS} data sets with the same cells on each; here "
+        return element("p", f"{needs}{'is one' if has == 1 else f'are {has}'}.", class_="quiet")
+    alt = "; ".join(f"{name} {rank:.2f}" for name, rank in zip(ranking.methods, ranking.ranks, strict=True))
+    caption = f"Methods under one bar are not told apart. Friedman's test that all are alike: p = {ranking.p:.3g}."
+    svg = study_plots.critical_difference(ranking, "svg")
+    return picture("image/svg+xml", svg, f"average ranks: {alt}", caption, class_="drawn")
+
+
+def _sheets(study: Study) -> Iterator[Html]:
+    """First and last query of the baselines and of the best, of each data set in turn, as far as there is room."""
+    ranked = (sorted(drawn_out(standings(study, block)), key=lambda s: not s.is_baseline) for block in study.blocks)
+    turns = itertools.chain.from_iterable(itertools.zip_longest(*([s.entry for s in members] for members in ranked)))
+    found = ((entry, *sheet) for entry in turns if entry for sheet in sheets(entry))
+    room = SHEET_BYTES
+    for entry, seed, round, path in itertools.islice(found, SHEETS):
+        data = _small(path)
+        if data is None or len(data) > room:
+            continue
+        room -= len(data)
+        caption = f"{_where(study, entry)}{entry.name}, round {round}, seed {seed}"
+        kind = "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"
+        yield picture(kind, data, f"contact sheet of the images bought: {caption}", caption)
+
+
+def _where(study: Study, entry: Entry) -> str:
+    block = next(block for block in study.blocks if any(entry is one for one in block.entries))
+    return f"{block.name}: " if block.name else ""
+
+
+def _small(path: Path) -> bytes | None:
+    """A picture, scaled down where it is large; None where it is none."""
+    data = path.read_bytes()
+    try:
+        image = Image.open(io.BytesIO(data))
+        if len(data) <= SHEET_BYTES // SHEETS and image.width <= 2 * SHEET_PIXELS:
+            image.verify()
+            return data
+        image.thumbnail((SHEET_PIXELS, 4 * SHEET_PIXELS))
+        image.convert("RGB").save(out := io.BytesIO(), "JPEG", quality=80)
+    except (UnidentifiedImageError, OSError, SyntaxError):
+        return None
+    return out.getvalue()
+
+
+def _behind(study: Study) -> Html:
+    """Notes, unfinished runs, where the numbers come from."""
+    about = manifests(study.records)
+    begun = [start for manifest in about for start in starts(manifest)]
+    facts = element(
+        "dl",
+        *_told("data", _data(study, about)),
+        *_told("versions", _counted(start.versions for start in begun)),
+        *_told("machine", _counted(start.machine for start in begun)),
+        *_told("commit", _counted(start.commit for start in begun)),
+    )
+    notes = [element("p", note) for note in study.notes]
+    top = Path(os.path.commonpath([record.folder.absolute() for record in study.records]))
+    rows = [
+        [
+            element("code", _relative(record, top)),
+            str(record.seed),
+            "finished" if record.done else f"unfinished, {_rounds(record)}",
+            element("td", element("code", next((start.command for start in starts(manifest)), ""))),
+        ]
+        for record, manifest in zip(study.records, about, strict=True)
+    ]
+    every = table(f"Run folders below {top.name}", ["folder", "seed", "state", "command"], rows, kind="words")
+    listed = element("details", element("summary", f"All {len(rows)} runs and their commands"), every)
+    return join(*notes, _unfinished(study, top), facts, listed)
+
+
+def _unfinished(study: Study, top: Path) -> Html | None:
+    if not study.unfinished:
+        return None
+    rows = [[element("code", _relative(record, top)), _rounds(record)] for record in study.unfinished]
+    return table(
+        "Unfinished: left out of all means while others are finished", ["folder", "so far"], rows, kind="words"
+    )
+
+
+def _data(study: Study, about: Sequence[dict]) -> list[str]:
+    """Whether the runs of a data set had the same data, by their hash."""
+    hashes = Counter(str(manifest.get("data_sha256") or "unknown")[:16] for manifest in about)
+    if len(hashes) == 1:
+        return [f"the same in all {len(about)} runs, sha256 {next(iter(hashes))}…"]
+    told = [f"sha256 {name}… in {times} runs" for name, times in hashes.items()]
+    return [f"not the same in all runs: {len(hashes)} for {len(study.blocks)} data sets", *told]
+
+
+def _counted(values: Iterable[str]) -> list[str]:
+    """Each value once, with how many starts had it where that is not all."""
+    counted = Counter(value for value in values if value)
+    return [value if len(counted) == 1 else f"{value} ({times})" for value, times in counted.items()]
+
+
+def _told(term: str, values: Sequence[Content]) -> list[Html]:
+    return [element("dt", term), *(element("dd", value) for value in values)] if values else []
+
+
+def _relative(record: Record, top: Path) -> str:
+    relative = record.folder.absolute().relative_to(top)
+    return str(relative) if relative.parts else top.name
+
+
+def _rounds(record: Record) -> str:
+    return f"{len(record.rounds)} round{'s' * (len(record.rounds) != 1)}"

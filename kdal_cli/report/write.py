@@ -1,0 +1,41 @@
+"""`kdal report`: a study on the screen and as files."""
+
+import csv
+import io
+from pathlib import Path
+
+from kdal_cli.files import write_bytes
+from kdal_cli.report.display import Display
+from kdal_cli.report.page import page
+from kdal_cli.report.study_plots import critical_difference, curves
+from kdal_cli.report.study_tables import claims_table, summary_rows, summary_table
+from kdal_cli.report.study_text import answer, question
+from kdal_cli.study.study import Study
+
+
+def write_report(study: Study, folder: Path, display: Display, *, table: str = "summary.csv") -> None:
+    """Write `report.html`, the table, `curves.png` and `curves.svg` into a folder, and show the tables."""
+    display.say(question(study))
+    for line in answer(study):
+        display.say(line)
+    for block in study.blocks:
+        display.table(summary_table(study, block))
+    if study.claims:
+        display.table(claims_table(study))
+    for note in study.notes:
+        display.say(note)
+    write_bytes(folder / table, _csv(study).encode())
+    write_bytes(folder / "curves.png", curves(study, study.blocks, "png"))
+    write_bytes(folder / "curves.svg", curves(study, study.blocks, "svg"))
+    if study.ranking:
+        write_bytes(folder / "critical_difference.png", critical_difference(study.ranking, "png"))
+    write_bytes(folder / "report.html", page(study).encode())
+    display.say(f"report in {folder / 'report.html'}")
+
+
+def _csv(study: Study) -> str:
+    rows, text = summary_rows(study), io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
