@@ -24,7 +24,7 @@ from kdal_cli.cli.conf import conf_folder
 from kdal_cli.cli.outcome import tell
 from kdal_cli.cli.refusals import refusal
 from kdal_cli.cli.sweep import note
-from kdal_cli.cli.words import flags_first, numeric_budget, refuse_strange_files, several_seeds
+from kdal_cli.cli.words import flags_first, numeric_budget, quoted_paths, refuse_strange_files, several_seeds
 from kdal_cli.errors import Stopped, UserError
 from kdal_cli.files import discard, write_bytes
 from kdal_cli.study.records import run_folders
@@ -48,7 +48,7 @@ def start(stage: str, words: Sequence[str]) -> None:
     else:
         more, overrides = several_seeds(overrides)
         with kept(*begun(overrides)):
-            run_hydra(stage, [*flags, *more, *numeric_budget(overrides)])
+            run_hydra(stage, [*flags, *more, *numeric_budget(quoted_paths(overrides))])
 
 
 def begun(overrides: Sequence[str]) -> list[Path]:

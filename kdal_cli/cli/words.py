@@ -67,6 +67,18 @@ def several_seeds(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
     return ["-m"], [f"seed={seeds}" if text.startswith("seeds=") else text for text in overrides]
 
 
+def quoted_paths(overrides: Sequence[str]) -> list[str]:
+    """Values that are paths, such as a run folder of a sweep, in quotes: Hydra would read the `=` and `,` in them."""
+    return [_quoted(text) for text in overrides]
+
+
+def _quoted(text: str) -> str:
+    key, _, value = text.partition("=")
+    if not re.search(r"[=,\s]", value) or value[0] in "'\"" or not Path(value).exists():
+        return text
+    return f"{key}='" + value.replace("'", "\\'") + "'"
+
+
 def numeric_budget(overrides: Sequence[str]) -> list[str]:
     """`budget=100` and its sweeps become `budget.query=100`; presets stay choices of the group.
 
