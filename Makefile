@@ -44,7 +44,7 @@ format: setup ## put the code into shape
 bench: setup ## the benchmarks that a CPU can run
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/losses.py
-	$(BIN)/python benchmarks/samplers.py
+	$(BIN)/python benchmarks/samplers.py --quick
 
 docs: setup ## docs/losses.md and docs/samplers.md, from docstrings, conf and the benchmarks' tables
 	$(BIN)/python docs/generate.py

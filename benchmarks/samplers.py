@@ -49,7 +49,7 @@ from kdal_cli.evidence import Evidence
 ROOT = Path(__file__).parents[1]
 CONF, RESULTS = ROOT / "conf" / "sampler", ROOT / "benchmarks" / "results" / "samplers.csv"
 WIDTH, LABELLED, CLUSTERS = 512, 1000, 200
-ENOUGH = 20.0
+ENOUGH = 10.0
 """CPU seconds of one comparison after which no further turn is taken."""
 
 FEW_CLASSES = 500_000

@@ -103,7 +103,7 @@ def run_hydra(stage: str, words: Sequence[str]) -> None:
     finally:
         sweep = sys.modules.get("kdal_cli.cli.sweep")  # imported by Hydra when a sweep starts
         if sweep is not None:
-            sweep.summarise()
+            sweep.summarise(stopped=isinstance(sys.exception(), KeyboardInterrupt))
 
 
 class Escape(BaseException):

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 SHOWN = ("labels", "test_accuracy", "test_f1", "teacher.accuracy", "student.accuracy", "val_accuracy", "accuracy")
 """Figures of a result that the table on the screen has room for, beside what differs between the jobs."""
 
-
 NOTES = ".jobs"
 
 
@@ -50,8 +49,11 @@ def note(sweep: Path, number: int, overrides: Sequence[str], run: Path, error: E
         write_bytes(sweep / "summary.csv", _csv(jobs(sweep)).encode())
 
 
-def summarise() -> None:
-    """Show how the sweep ended that is just over: its jobs, those that failed and why, and what the runs say."""
+def summarise(*, stopped: bool) -> None:
+    """Show how the sweep ended that is just over: its jobs, those that failed and why, and what the runs say.
+
+    One that was `stopped` is not kept waiting for a report.
+    """
     folder, Sweep.folder = Sweep.folder, None
     if folder is None or not (rows := sorted([*jobs(folder), *unended(folder)], key=lambda row: row["job"])):
         return
@@ -69,7 +71,7 @@ def summarise() -> None:
         for row in failed:
             display.say(f"job {row['job']} failed, exit code {row['exit_code']}: {row['reason']}")
         display.say(f"summary in {folder / 'summary.csv'}")
-        if sum(row["state"] == "done" for row in rows) > 1:
+        if not stopped and sum(row["state"] == "done" for row in rows) > 1:
             _report(folder, display)
 
 
