@@ -41,21 +41,27 @@ def start(stage: str, words: Sequence[str]) -> None:
         raise UserError(
             "resume takes the configuration of the run and nothing beside it", cure=f"kdal {stage} resume=FOLDER"
         )
-    if resumed and (flags or (resumed[0] / "multirun.yaml").exists()):
+    if resumed and (flags or is_sweep(resumed[0])):
         resume_sweep(stage, resumed[0])
     elif resumed:
         resume(stage, resumed[0])
     else:
         more, overrides = several_seeds(overrides)
-        with kept(*begun(overrides)):
+        with kept(*named_folders(overrides)):
             run_hydra(stage, [*flags, *more, *numeric_budget(quoted_paths(overrides))])
 
 
-def begun(overrides: Sequence[str]) -> list[Path]:
-    """The runs that lie already where the words put new ones."""
+def is_sweep(folder: Path) -> bool:
+    with suppress(OSError):  # a name that no folder can have is told later
+        return (folder / "multirun.yaml").exists()
+    return False
+
+
+def named_folders(overrides: Sequence[str]) -> list[Path]:
+    """Where there may be runs already: the folders that the words name."""
     folders = dict(text.split("=", 1) for text in overrides if text.startswith(("hydra.run.dir=", "hydra.sweep.dir=")))
-    run, sweep = Path(folders.get("hydra.run.dir", "")), folders.get("hydra.sweep.dir")
-    return [*([run] if (run / "manifest.json").exists() else []), *(run_folders(Path(sweep)) if sweep else [])]
+    run, sweep = folders.get("hydra.run.dir"), folders.get("hydra.sweep.dir")
+    return [*([Path(run)] if run else []), *(run_folders(Path(sweep)) if sweep else [])]
 
 
 @contextmanager
@@ -63,7 +69,8 @@ def kept(*runs: Path) -> Iterator[None]:
     """Put the configuration of runs back, where Hydra wrote another over it before they were refused or found done."""
     saved: dict[Path, bytes] = {}
     with suppress(OSError):  # Hydra itself says what is wrong with a folder
-        saved = {path: path.read_bytes() for run in runs for path in run.glob(".hydra/*.yaml")}
+        begun = [run for run in runs if (run / "manifest.json").exists()]
+        saved = {path: path.read_bytes() for run in begun for path in run.glob(".hydra/*.yaml")}
     try:
         yield
     finally:

@@ -1,14 +1,14 @@
 """A sweep: what became of each of its jobs, written as they end, and one table over all of them.
 
-Each job leaves `.jobs/<number>.json` in the sweep's folder, whichever process it ran in; `summary.csv` is made from
-these and from the results of the runs, again and again.
+Each job adds a line to `jobs.jsonl` in the sweep's folder, whichever process it ran in; `summary.csv` is made from
+these lines and from the results of the runs, again and again.
 """
 
 import csv
 import fcntl
 import io
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from kdal_cli.errors import KdalError, UserError
-from kdal_cli.files import read_json, write_bytes, write_json
+from kdal_cli.files import read_json, write_bytes
 from kdal_cli.tracking import flat
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SHOWN = ("labels", "test_accuracy", "test_f1", "teacher.accuracy", "student.accuracy", "val_accuracy", "accuracy")
 """Figures of a result that the table on the screen has room for, beside what differs between the jobs."""
 
-NOTES = ".jobs"
+NOTES = "jobs.jsonl"
 
 
 class Sweep(Callback):
@@ -41,11 +41,11 @@ def note(sweep: Path, number: int, overrides: Sequence[str], run: Path, error: E
     """Write down how a job has ended, and bring the summary up to date."""
     state = {"state": "done"} if error is None else {"state": "failed", **_reason(error)}
     folder = run.relative_to(sweep.resolve()) if run.is_relative_to(sweep.resolve()) else run
-    write_json(
-        sweep / NOTES / f"{number}.json",
-        {"job": number, "overrides": _words(overrides), "folder": str(folder), **state},
-    )
-    with _alone(sweep):
+    line = json.dumps({"job": number, "overrides": _words(overrides), "folder": str(folder), **state})
+    with (sweep / NOTES).open("a") as notes:
+        fcntl.flock(notes, fcntl.LOCK_EX)  # jobs of one sweep may end at the same time
+        notes.write(f"{line}\n")
+        notes.flush()
         write_bytes(sweep / "summary.csv", _csv(jobs(sweep)).encode())
 
 
@@ -90,8 +90,7 @@ def _report(folder: Path, display: "Display") -> None:
 def jobs(sweep: Path) -> list[dict[str, Any]]:
     """One row a job that has ended, in order: number, overrides, how it ended, and the figures of its result."""
     rows = []
-    for path in sweep.glob(f"{NOTES}/*.json"):
-        about = read_json(path)
+    for about in _notes(sweep).values():
         ended = {key: about[key] for key in ("state", "exit_code", "reason") if key in about}
         result = sweep / about["folder"] / "result.json"
         figures = flat(read_json(result)) if about["state"] == "done" and result.exists() else {}
@@ -101,11 +100,19 @@ def jobs(sweep: Path) -> list[dict[str, Any]]:
 
 def unended(sweep: Path) -> Iterator[dict[str, Any]]:
     """A row for each job that has begun and of whose end nothing was heard."""
+    ended = _notes(sweep)
     for about in sweep.rglob(".hydra/hydra.yaml"):
         job = OmegaConf.load(about).hydra
-        if not (sweep / NOTES / f"{job.job.num}.json").exists():
+        if job.job.num not in ended:
             overrides = OmegaConf.to_container(job.overrides.task, resolve=False)
             yield {"job": int(job.job.num), **_words(overrides), "state": "not done"}
+
+
+def _notes(sweep: Path) -> dict[int, dict[str, Any]]:
+    """{job: how it ended the last time}; a line that a killed job left half-written is none."""
+    lines = (sweep / NOTES).read_text().splitlines(keepends=True) if (sweep / NOTES).exists() else []
+    notes = [json.loads(line) for line in lines if line.endswith("}\n")]
+    return {note["job"]: note for note in notes}
 
 
 def _words(overrides: Any) -> dict[str, str]:
@@ -125,11 +132,3 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-@contextmanager
-def _alone(sweep: Path) -> Iterator[None]:
-    """Jobs of one sweep may end at the same time."""
-    with (sweep / NOTES / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
@@ -74,9 +75,11 @@ def quoted_paths(overrides: Sequence[str]) -> list[str]:
 
 def _quoted(text: str) -> str:
     key, _, value = text.partition("=")
-    if not re.search(r"[=,\s]", value) or value[0] in "'\"" or not Path(value).exists():
-        return text
-    return f"{key}='" + value.replace("'", "\\'") + "'"
+    if re.search(r"[=,\s]", value) and value[0] not in "'\"":
+        with suppress(OSError):  # a name that no file can have is none
+            if Path(value).exists():
+                return f"{key}='" + value.replace("'", "\\'") + "'"
+    return text
 
 
 def numeric_budget(overrides: Sequence[str]) -> list[str]:

@@ -56,8 +56,8 @@ class RunFolder:
 
     def requested(self, round: int, purpose: str = "train") -> list[int]:
         """The ids that a round asked for, in the order asked."""
-        wanted = ("request", round, purpose)
-        return next(r["ids"] for r in self.ledger() if (r["kind"], r["round"], r["purpose"]) == wanted)
+        requests = (record for record in self.ledger() if record["kind"] == "request")
+        return next(r["ids"] for r in requests if (r["round"], r["purpose"]) == (round, purpose))
 
     def bought(self) -> list[int]:
         """Every id that was paid for, in the order paid; for training and for validation."""

@@ -73,7 +73,10 @@ class TestASweepOfSamplersAndBudgets:
         assert [(row["sampler"], row["budget.query"]) for row in rows] == [(s, str(q)) for s, q in runs]
         assert [row["labels"] for row in rows] == [run.table()[-1]["labels"] for run in runs.values()]
         assert {row["state"] for row in rows} == {"done"}
-        assert "summary.csv" in sweep.out.splitlines()[-1]
+        assert (
+            f"summary in {next(iter(runs.values())).path.parent.relative_to(sweep.here)}/summary.csv"
+            in sweep.out.splitlines()
+        )
 
 
 def test_flags_may_stand_after_overrides(kdal: Kdal, here: Path):

@@ -81,7 +81,7 @@ class TestCompletion:
     @pytest.mark.parametrize(
         ("line", "choices"),
         [
-            ("kdal ", {"train-teacher", "distill", "al-loop", "evaluate"}),
+            ("kdal ", {"train-teacher", "distill", "al-loop", "evaluate", "report", "runs"}),
             ("kdal al-loop samp", {"sampler=", "sampler."}),
             ("kdal al-loop sampler=ma", {"sampler=margin"}),
             ("kdal al-loop experiment=smoke budget=", {"budget=small", "budget=medium", "budget=large"}),

@@ -222,7 +222,7 @@ def test_what_cannot_be_read_is_one_line(refused, words: list[str]):
 
 
 def test_resume_takes_the_configuration_of_the_run_and_nothing_beside_it(refused):
-    for words in (["seed=1", "resume=here"], ["resume=here", "budget=5"], ["-m", "resume=here"]):
+    for words in (["seed=1", "resume=here"], ["resume=here", "budget=5"], ["-m", "resume=here", "seed=1"]):
         assert "nothing beside it" in refused("al-loop", *words)
 
 

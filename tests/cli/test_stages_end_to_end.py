@@ -141,9 +141,11 @@ class TestTheLedgerOfARun:
 
     def test_the_requests_and_receipts_are_chained(self, al_loop: Ended):
         records = al_loop.run.ledger()
-        assert [record["kind"] for record in records] == ["request", "receipt"] * 4
-        assert [record["n"] for record in records] == list(range(1, 9))
-        assert len({record["previous"] for record in records}) == 8
+        kinds = [record["kind"] for record in records]
+        assert [kind for kind in kinds if kind in ("request", "receipt")] == ["request", "receipt"] * 4
+        assert kinds.count("compute") == 6  # to choose and to train, in three rounds
+        assert [record["n"] for record in records] == list(range(1, len(records) + 1))
+        assert len({record["previous"] for record in records}) == len(records)
 
     def test_a_row_of_timings_for_every_round(self, al_loop: Ended):
         rows = al_loop.run.table("timings.csv")

@@ -41,7 +41,7 @@ def stopped_once(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     killed = Kdal(here)(*SMALL, "hydra.run.dir=run", first=DieBefore(snapshots_before + 1, of="training.snapshot"))
     assert killed.code == -signal.SIGKILL
     run = RunFolder(here / "run")
-    assert (len(run.table()), len(run.ledger()), (run.path / "training.snapshot").exists()) == (2, 8, True)
+    assert (len(run.table()), len(run.ledger()), (run.path / "training.snapshot").exists()) == (2, 15, True)
     return run
 
 
