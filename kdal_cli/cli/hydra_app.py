@@ -137,7 +137,6 @@ def job(config: DictConfig) -> Any:
 
         request = Request(stage, shlex.join(["kdal", stage, *overrides]), chosen(about))
         accuracy = run_stage(request, config, folder)
-        gc.collect()  # what a run held hangs together in circles: a sweep would keep the images of every job
     except Stopped as stop:
         _forget_unbegun(folder)
         raise stop if sweep is None else Stopped(_how_to_go_on(stop, stage, sweep), signal=stop.signal) from None
@@ -152,6 +151,7 @@ def job(config: DictConfig) -> Any:
         raise
     if sweep is not None:
         note(sweep, about.job.num, overrides, folder, None)
+        gc.collect()  # what a run held hangs together in circles: a sweep would keep the images of every job
     return accuracy
 
 

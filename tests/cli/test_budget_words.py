@@ -39,10 +39,10 @@ def test_a_number_is_the_query_of_the_preset(kdal: Kdal, words: list[str], budge
         (["budget=5,10"], [[20, 25], [20, 30]]),
         (["budget=5,10", "budget=medium", "budget.initial=3"], [[3, 8], [3, 13]]),
         (["budget=range(5,16,5)"], [[20, 25], [20, 30], [20, 35]]),
-        (["budget=choice(5,10)"], [[20, 25], [20, 30]]),
+        pytest.param(["budget=choice(5,10)"], [[20, 25], [20, 30]], marks=pytest.mark.slow),
         (["budget=small,medium"], [[20, 40], [100, 200]]),
-        (["budget=small,medium", "budget.query=7"], [[20, 27], [100, 107]]),
-        (["budget=5", "budget.initial=1,2"], [[1, 6], [2, 7]]),
+        pytest.param(["budget=small,medium", "budget.query=7"], [[20, 27], [100, 107]], marks=pytest.mark.slow),
+        pytest.param(["budget=5", "budget.initial=1,2"], [[1, 6], [2, 7]], marks=pytest.mark.slow),
     ],
     ids=lambda part: " ".join(map(str, part)),
 )

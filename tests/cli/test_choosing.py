@@ -249,7 +249,8 @@ def test_a_run_ends_at_its_target_where_it_may_and_says_so(run: Run) -> None:
     ended = run("stopping.act=true", "stopping.target=0.1")
     assert "has reached the target of 10.00%; stopping here" in ended.out
     assert column(ended.run, "round") == [0]
-    assert [record["kind"] for record in ended.run.ledger()] == ["request", "receipt"] * 2
+    kinds = [record["kind"] for record in ended.run.ledger()]
+    assert [kind for kind in kinds if kind in ("request", "receipt")] == ["request", "receipt"] * 2
     assert ended.out.count("20 labels, test accuracy") == 1
 
 

@@ -49,10 +49,8 @@ def summary(here: Path) -> list[dict[str, str]]:
     return RunFolder(here / "sweep").table("summary.csv")
 
 
-@pytest.mark.parametrize(
-    "launcher",
-    ["joblib", pytest.param("submitit", marks=pytest.mark.slow), pytest.param("ray", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_jobs_elsewhere_are_those_of_one_process_and_one_that_fails_is_told(
     kdal: Type, type_in: Type, here: Path, launcher: str
 ) -> None:
@@ -81,6 +79,7 @@ class TestOptuna:
         assert found["best_value"] == max(accuracies.values())
         assert accuracies[found["best_params"]["recipe.lr"]] == found["best_value"]
 
+    @pytest.mark.slow
     def test_one_that_is_kept_in_a_file_goes_on(self, kdal: Type, here: Path) -> None:
         need("optuna")
         kept = ("hydra.sweeper.storage=sqlite:///search.db", "hydra.sweeper.study_name=lr")

@@ -59,7 +59,13 @@ def test_it_has_commands_for_every_stage() -> None:
     }
 
 
-@pytest.mark.parametrize("command", commands())
+def timed(command: str) -> object:
+    """A sweep takes its time."""
+    sweeps = any(word in command for word in (" -m ", "seeds="))
+    return pytest.param(command, marks=pytest.mark.slow) if sweeps else command
+
+
+@pytest.mark.parametrize("command", map(timed, commands()))
 def test_a_command_of_the_readme_runs(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     words = shlex.split(command)

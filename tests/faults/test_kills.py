@@ -18,7 +18,7 @@ def assert_undisturbed(ended: Ended, run: RunFolder, reference) -> None:
     assert not run.half_written()
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", [*range(5), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(5, 30))])
 def test_killed_at_random_moments_a_run_ends_as_if_nothing_had_happened(go_on, run, reference, seed: int):
     rng = random.Random(seed)
     codes = []
@@ -54,6 +54,7 @@ def killed_at_steps(kdal: Kdal, reference, steps: itertools.count) -> tuple[int,
     raise AssertionError("there is always a last step")
 
 
+@pytest.mark.slow
 def test_killed_before_one_fsync_or_rename_in_seventeen(kdal, reference):
     killed, wrong = killed_at_steps(kdal, reference, itertools.count(1, 17))
     assert killed > 6
@@ -72,7 +73,9 @@ def test_killed_between_a_purchase_and_its_table_the_table_has_it_all_the_same(g
     assert_undisturbed(go_on().ended(), run, reference)
 
 
-@pytest.mark.parametrize("number", range(1, 11))
+@pytest.mark.parametrize(
+    "number", [1, 4, 7, 10, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 3, 5, 6, 8, 9))]
+)
 def test_a_torn_last_line_of_the_ledger_is_put_aside_and_asked_again(go_on, run, reference, number: int):
     assert go_on(first=TearLine(number)).ended().code == -signal.SIGKILL
     torn = (run.path / "ledger.jsonl").read_bytes().split(b"\n")[-1]

@@ -34,9 +34,13 @@ def command_told(ended: Ended) -> list[str]:
 IGNORED = pytest.mark.skipif(
     signal.getsignal(signal.SIGHUP) == signal.SIG_IGN, reason="hang-ups are ignored here, as nohup asks"
 )
+OTHERS = [
+    pytest.param("SIGHUP", marks=[IGNORED, pytest.mark.slow]),
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("SIGUSR1", "SIGUSR2")),
+]
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", pytest.param("SIGHUP", marks=IGNORED), "SIGUSR1", "SIGUSR2"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", *OTHERS])
 def test_a_signal_stops_a_run_and_the_command_that_it_names_goes_on(kdal: Kdal, run, undisturbed, name: str):
     number = signal.Signals[name]
     running = kdal.start(*LONG, f"hydra.run.dir={run.path}")
@@ -54,7 +58,7 @@ def test_a_signal_stops_a_run_and_the_command_that_it_names_goes_on(kdal: Kdal, 
     assert run.outcome() == undisturbed
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)], ids=str)
 def test_the_installed_command_stops_and_goes_on_like_that(here: Path, kdal: Kdal, undisturbed, number: int):
     process = start_installed(here, *LONG)
     assert process.stdout
