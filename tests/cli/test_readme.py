@@ -65,7 +65,7 @@ def timed(command: str) -> object:
     return pytest.param(command, marks=pytest.mark.slow) if sweeps else command
 
 
-@pytest.mark.parametrize("command", map(timed, commands()))
+@pytest.mark.parametrize("command", [timed(command) for command in commands()])
 def test_a_command_of_the_readme_runs(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     words = shlex.split(command)
