@@ -7,6 +7,9 @@ from kdal_cli.evidence import Evidence
 from kdal_cli.samplers._select import top
 from kdal_cli.types import Query
 
+CHUNK = 4096
+"""Images whose features are held in float64 at a time."""
+
 
 def expected_gradient_length_score(logits: Tensor, features: Tensor) -> Tensor:
     """‖z‖ Σ_y p_y ‖p − e_y‖, (N, C), (N, D) -> (N,) in float64, at least 0.
@@ -20,7 +23,8 @@ def expected_gradient_length_score(logits: Tensor, features: Tensor) -> Tensor:
     apart = 1 - 2 * probs + probs.square().sum(1, keepdim=True)  # (N, C) ‖p − e_y‖²
     to_likeliest = others.sum(1, keepdim=True).square() + others.square().sum(1, keepdim=True)  # (N, 1)
     residual = (probs * apart.scatter(1, likeliest, to_likeliest).sqrt()).sum(1)  # (N,)
-    return residual * torch.linalg.vector_norm(features, dim=1, dtype=torch.float64)
+    lengths = [torch.linalg.vector_norm(some, dim=1, dtype=torch.float64) for some in features.split(CHUNK)]
+    return residual * torch.cat(lengths)
 
 
 def expected_gradient_length(pool: Evidence, k: int, rng: Generator) -> Query:
