@@ -1,6 +1,7 @@
 """torchvision's folders: read as torchvision reads them, checked against their sums, and one clear line offline."""
 
 import hashlib
+import os
 import pickle
 import sys
 from dataclasses import replace
@@ -23,7 +24,7 @@ from kdal_cli.data.mnist import SOURCE as MNIST
 from kdal_cli.data.mnist import mnist
 from kdal_cli.errors import UserError
 
-REAL = Path("/tmp/data")
+REAL = Path(os.environ.get("KDAL_DATA", "data"))
 
 
 def of(folder: Path, source: Source) -> Source:
@@ -176,7 +177,7 @@ def test_what_is_absent_is_downloaded_once(ear, tmp_path: Path, monkeypatch: pyt
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.skipif(not (REAL / MNIST.folder).is_dir(), reason="needs the real MNIST in /tmp/data")
+@pytest.mark.skipif(not (REAL / MNIST.folder).is_dir(), reason="needs the real MNIST in KDAL_DATA")
 @pytest.mark.parametrize(("source", "sums"), [(mnist, MNIST), (fashion_mnist, FASHION)])
 def test_the_real_files_have_the_published_sums_and_statistics(ear, source, sums: Source):
     from kdal_cli.data._statistics import mean_std
