@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
 from kdal_cli.errors import KdalError, UserError
+from kdal_cli.values import flat
 
 State = Literal["done", "stopped", "failed"]
 """How a run ended: with its result, by a signal, by an error."""
@@ -101,14 +102,6 @@ class Tracking:
     def _lose(self, error: Exception) -> None:
         self._tracker = None
         self._say(f"WARNING: tracker={self._name} failed: {_reason(error)}; the run goes on without it")
-
-
-def flat(nested: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}"""
-    found: dict[str, Any] = {}
-    for key, value in nested.items():
-        found |= flat(value, f"{path}{key}.") if isinstance(value, Mapping) else {f"{path}{key}": value}
-    return found
 
 
 def _reason(error: Exception) -> str:

@@ -1,12 +1,14 @@
 """Ranges of parameters, written once where a parameter is declared and checked where a value comes in from outside.
 
 A signature is a schema: `def kd(..., *, temperature: Positive = 4.0)` accepts a finite number above zero, and whoever
-binds configuration to it (`kdal_cli.build.bind`) says so when it gets another. Standard library only.
+binds configuration to it (`kdal_cli.build.bind`) says so when it gets another. `flat` spells nested values out.
+Standard library only.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 
 @dataclass(frozen=True)
@@ -41,3 +43,11 @@ NonNegative = Annotated[float, Within(0)]
 
 Share = Annotated[float, Within(0, 1)]
 """A fraction from 0 to 1."""
+
+
+def flat(nested: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}"""
+    found: dict[str, Any] = {}
+    for key, value in nested.items():
+        found |= flat(value, f"{path}{key}.") if isinstance(value, Mapping) else {f"{path}{key}": value}
+    return found

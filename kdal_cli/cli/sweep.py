@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from kdal_cli.errors import KdalError, UserError
 from kdal_cli.files import read_json, write_bytes
-from kdal_cli.tracking import flat
+from kdal_cli.values import flat
 
 if TYPE_CHECKING:
     from kdal_cli.report.display import Display

@@ -1,5 +1,7 @@
 """Ask for images whose gradients are large and point different ways."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Generator, Tensor
 
@@ -32,24 +34,27 @@ class Gradients:
 
     def __init__(self, logits: Tensor, features: Tensor) -> None:
         self.logits, self.features = logits, features
-        self.a = torch.cat([residuals(some.double()).float() for some in logits.split(CHUNK)])  # (N, C)
         self.blocks = [slice(start, start + CHUNK) for start in range(0, len(logits), CHUNK)]
-        factors = (self._factors(block) for block in self.blocks)
-        self.sizes = torch.cat([a.square().sum(1) * z.square().sum(1) for a, z in factors])  # (N,)
+        self.a = torch.empty_like(logits, dtype=torch.float32)  # (N, C)
+        for block in self.blocks:
+            self.a[block] = residuals(logits[block].double())
+        self.sizes = self._each(self._size, torch.float64)  # (N,)
         self.terms = logits.shape[1] + features.shape[1] + 16  # as many roundings at most
 
     def bound(self, rows: Tensor) -> Tensor:
         """No less than d² to the nearest of `rows` (P,), and a rounding of float32 more: (N,). Time N·P·(C + D)."""
         sizes = ((1 + self.terms * 2.0**-24) * self.sizes).float()  # (N,)
         a, z = self.a[rows].T, self.features[rows].float().T  # (C, P), (D, P)
-        blocks = zip(self.a.split(CHUNK), self.features.split(CHUNK), strict=True)
-        inner = ((b @ a).mul_(w.float() @ z) for b, w in blocks)  # (n, P) each
-        nearest = [torch.add(sizes[rows], each, alpha=-2).amin(1) for each in inner]  # (n,) each
-        return (torch.cat(nearest) + sizes).double().cpu()
+
+        def nearest(block: slice) -> Tensor:
+            inner = (self.a[block] @ a).mul_(self.features[block].float() @ z)  # (n, P)
+            return torch.add(sizes[rows], inner, alpha=-2).amin(1)  # (n,)
+
+        return (self._each(nearest, torch.float32) + sizes).double().cpu()
 
     def nearest(self, rows: Tensor) -> Tensor:
         """d² to the nearest of `rows` (P,): (N,). The same in float64, a few times slower."""
-        return torch.cat([self.distance(block, rows).amin(1) for block in self.blocks])
+        return self._each(lambda block: self.distance(block, rows).amin(1), torch.float64).cpu()
 
     def distance(self, some: Tensor | slice, rows: Tensor) -> Tensor:
         """d² of `some` (n,) to `rows` (P,): (n, P). 0 where rounding may be all that is left, as between copies."""
@@ -57,6 +62,18 @@ class Gradients:
         sizes = self.sizes[some][:, None] + self.sizes[rows]  # (n, P)
         squared = sizes - 2 * (a @ b.T) * (z @ w.T)
         return squared.where(squared > self.terms * 2.0**-52 * sizes, 0).cpu()
+
+    def _each(self, value: Callable[[slice], Tensor], dtype: torch.dtype) -> Tensor:
+        """(N,), one block after the other, in place: small results kept between large temporary ones tear the heap."""
+        whole = self.logits.new_empty(len(self.logits), dtype=dtype)
+        for block in self.blocks:
+            whole[block] = value(block)
+        return whole
+
+    def _size(self, block: slice) -> Tensor:
+        """‖g‖², (n,)"""
+        a, z = self._factors(block)
+        return a.square().sum(1) * z.square().sum(1)
 
     def _factors(self, rows: Tensor | slice) -> tuple[Tensor, Tensor]:
         """(a (n, C), z (n, D)) in float64."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kdal_cli.errors import UserError
+from kdal_cli.values import flat
 
 Value = str | float | bool | None
 """A setting; a list of several is kept as its JSON."""
@@ -91,7 +92,7 @@ def read(folder: Path) -> Record:
     manifest = _json(folder / "manifest.json")
     result = _json(folder / "result.json") if (folder / "result.json").exists() else None
     try:
-        stage, seed, settings = str(manifest["stage"]), int(manifest["seed"] or 0), flat(manifest["config"])
+        stage, seed, settings = str(manifest["stage"]), int(manifest["seed"] or 0), settings_of(manifest["config"])
         chosen = manifest["choices"].items()
         choices = {group: option if isinstance(option, str) else "+".join(option or []) for group, option in chosen}
         started = str(manifest["starts"][0]["time"])
@@ -116,15 +117,9 @@ def read(folder: Path) -> Record:
     )
 
 
-def flat(values: Mapping[str, Any], path: str = "") -> dict[str, Value]:
-    """Nested mappings as {dotted key: value}."""
-    found: dict[str, Value] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{path}{key}.")
-        else:
-            found[f"{path}{key}"] = json.dumps(value) if isinstance(value, list) else value
-    return found
+def settings_of(config: Mapping[str, Any]) -> dict[str, Value]:
+    """A configuration as {dotted key: value}."""
+    return {key: json.dumps(value) if isinstance(value, list) else value for key, value in flat(config).items()}
 
 
 def _rounds(folder: Path) -> list[dict[str, float]]:

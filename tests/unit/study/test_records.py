@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kdal_cli.errors import UserError
-from kdal_cli.study.records import Record, find, flat, read
+from kdal_cli.study.records import Record, find, read, settings_of
 
 
 def change(folder: Path, **values) -> Path:
@@ -63,7 +63,7 @@ def test_lists_nothing_and_truth_values_are_settings(plant) -> None:
     record = read(plant([0.5], config=config))
     expected = {"trust": "[]", "loss.of": '["kd", "at"]', "threads": None, "compare": True, "deep.er.still": 1}
     assert {key: record.settings[key] for key in expected} == expected
-    assert flat({}) == {}
+    assert settings_of({}) == {}
 
 
 def test_several_options_of_a_group_are_one_choice_and_none_is_nothing(plant) -> None:
