@@ -267,7 +267,7 @@ DATA = {
 
 
 def test_data_come_with_the_ids_of_the_pool_and_of_the_validation_images(notes) -> None:
-    images, pool, validation = parts.data(DATA, [], notes)
+    images, pool, validation = divided(DATA, notes)
     assert len(images.train) == 120
     assert sorted([*pool.tolist(), *validation.tolist()]) == list(range(120))
     assert len(validation) == 10
@@ -277,6 +277,12 @@ def test_data_come_with_the_ids_of_the_pool_and_of_the_validation_images(notes) 
         parts.data({**DATA, "trian": 3}, [], notes)
 
 
+def divided(section: dict, notes) -> tuple[ImageData, Tensor, Tensor]:
+    """(images, ids of the pool, ids of the validation images)"""
+    images, ids = parts.data(section, [], notes)
+    return images, ids.pool, ids.validation
+
+
 def same(one: tuple, two: tuple) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one[1:], two[1:], strict=True)) and torch.equal(
         one[0].train.pixels, two[0].train.pixels
@@ -284,11 +290,11 @@ def same(one: tuple, two: tuple) -> bool:
 
 
 def test_no_trouble_is_what_there_was_without_it(notes) -> None:
-    assert same(parts.data(DATA, [], notes), parts.data({**DATA, "imbalance": 1, "duplicates": 0.0}, [], notes))
+    assert same(divided(DATA, notes), divided({**DATA, "imbalance": 1, "duplicates": 0.0}, notes))
 
 
 def test_a_long_tail_is_cut_before_the_split_and_leaves_ids_what_they_are(notes) -> None:
-    images, pool, validation = parts.data({**DATA, "imbalance": 10}, [], notes)
+    images, pool, validation = divided({**DATA, "imbalance": 10}, notes)
     left = torch.cat([pool, validation])
     assert images.train.labels[left].bincount().tolist() == [30, 14, 6, 3]
     assert len(images.train) == 120
@@ -304,8 +310,8 @@ def test_a_long_tail_that_leaves_too_few_images_says_how_many(notes) -> None:
 @pytest.mark.parametrize("imbalance", [1, 10])
 def test_copies_are_of_the_pool_and_validation_stays_what_it_was(notes, imbalance: int) -> None:
     section = {**DATA, "imbalance": imbalance}
-    images, pool, validation = parts.data(section, [], notes)
-    longer, more, same_validation = parts.data({**section, "duplicates": 0.5}, [], notes)
+    images, pool, validation = divided(section, notes)
+    longer, more, same_validation = divided({**section, "duplicates": 0.5}, notes)
     copies = round(len(pool) / 2)
     assert torch.equal(same_validation, validation)
     assert more.tolist() == [*pool.tolist(), *range(120, 120 + copies)]
@@ -315,9 +321,9 @@ def test_copies_are_of_the_pool_and_validation_stays_what_it_was(notes, imbalanc
 
 def test_trouble_hangs_on_the_seed_of_the_split(notes) -> None:
     trouble = {**DATA, "imbalance": 10, "duplicates": 0.5}
-    assert same(parts.data(trouble, [], notes), parts.data(trouble, [], notes))
-    other = parts.data({**trouble, "split": {"validation": 10, "seed": 1}}, [], notes)
-    assert not same(parts.data(trouble, [], notes), other)
+    assert same(divided(trouble, notes), divided(trouble, notes))
+    other = divided({**trouble, "split": {"validation": 10, "seed": 1}}, notes)
+    assert not same(divided(trouble, notes), other)
 
 
 @pytest.mark.parametrize(
