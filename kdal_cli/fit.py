@@ -16,13 +16,14 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from kdal_cli.answers import Teacher
 from kdal_cli.data._augment import Augment, Resident
-from kdal_cli.engine import Engine, Precision, memory_told
+from kdal_cli.engine import Engine, memory_told
 from kdal_cli.errors import MachineError, UserError
 from kdal_cli.feed import Feed
-from kdal_cli.infer import Teacher
 from kdal_cli.network import Network
 from kdal_cli.objective import Objective
+from kdal_cli.precision import Precision
 from kdal_cli.schedules import Schedule
 from kdal_cli.streams import Streams
 from kdal_cli.types import Examples, Watcher
@@ -90,7 +91,8 @@ class Fitted:
     """What a training was: its length and speed, each weighted loss part over the last chunk, and the best check.
 
     visits: images looked at, each as often as it was, and `images` those of them since it was resumed. taught: (n,) ids
-    of those that a frozen teacher answered about.
+    of those that a frozen teacher answered about. teacher_seconds: of `seconds`, those that its answers took.
+    precision: what the student was computed in.
     """
 
     steps: int
@@ -98,6 +100,8 @@ class Fitted:
     taught: Tensor
     images: int
     seconds: float
+    teacher_seconds: float
+    precision: Precision
     losses: Mapping[str, float]
     best: Mapping[str, Tensor] | None
     best_accuracy: float | None
@@ -169,7 +173,8 @@ def fit(
     steps = Stages(round(objective.first * main), main)
     pool_batch = recipe.pool_batch if objective.needs_pool and len(examples.pool_ids) else 0
     feed = Feed(images, examples, batch, pool_batch, streams)
-    precision = engine.precision(recipe.precision, student)
+    example = images.whole(examples.ids[: batch + pool_batch])
+    precision = engine.precision(recipe.precision, student, example)
     learners = nn.ModuleList([student, objective, *([peer] if peer is not None else [])])
     optimizer = _optimizer(learners, recipe)
     state = _State(learners, optimizer)
@@ -177,7 +182,7 @@ def fit(
     losses: dict[str, float] = {}
     watcher.begin(what, len(steps))
     watcher.advance(begun, 0)
-    started = time.perf_counter()
+    started, answered = time.perf_counter(), teacher.seconds if teacher is not None else 0.0
 
     for chunk, (start, stop) in enumerate(pairwise(steps.bounds(recipe.checks))):
         if stop <= begun:
@@ -189,7 +194,10 @@ def fit(
         balance: dict[str, Tensor] = {}
         broken = torch.full((), -1, device=engine.device)  # the first step whose loss was not finite
         with streams.applied("dropout", chunk), memory_told(batch + pool_batch):
-            for step, data in zip(range(start, stop), feed.chunk(start, stop), strict=True):
+            plan = feed.plan(start, stop)
+            if teacher is not None:
+                teacher.announce(plan.ids, plan.views)
+            for step, data in zip(range(start, stop), feed.batches(plan), strict=True):
                 first, progress = steps.at(step)
                 for group in optimizer.param_groups:
                     group["lr"] = recipe.rate(progress, first=first)
@@ -227,10 +235,11 @@ def fit(
 
     watcher.end()
     seconds = time.perf_counter() - started
+    asking = teacher.seconds - answered if teacher is not None else 0.0
     each = batch + pool_batch
     visits, seen = len(steps) * each, (len(steps) - begun) * each
     taught = feed.ids(len(steps)) if teacher is not None else examples.ids[:0]
-    return Fitted(len(steps), visits, taught, seen, seconds, losses, state.best, state.best_accuracy)
+    return Fitted(len(steps), visits, taught, seen, seconds, asking, precision, losses, state.best, state.best_accuracy)
 
 
 class _State:

@@ -5,21 +5,23 @@ Axis letters: N images, C classes, D features, B batch.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Generator, Tensor, nn
 
 from kdal_cli.data._augment import Resident
-from kdal_cli.engine import Engine, Precision
 from kdal_cli.errors import UserError
 from kdal_cli.evidence import Scorer
-from kdal_cli.network import Network, classifier, freeze
-from kdal_cli.types import Batch, Output
+from kdal_cli.folding import folded
+from kdal_cli.network import Network, classifier
+from kdal_cli.types import Output
 
 BATCH = 250
-"""Images a pass: larger ones gain nothing and make a CPU fault its memory in again at every step."""
+"""Images a pass."""
 
-Teacher = Callable[[Batch], Output]
+MANY, FEW = 5000, 8
+"""Images, from which on it pays to fold batch-norm first, and those that the folded network is tried on."""
 
 
 @torch.inference_mode()
@@ -40,11 +42,30 @@ def _answers(network: Network, images: Resident, ids: Tensor, batch: int) -> Ite
     was_training = network.training
     network.eval()
     try:
-        for part in ids.split(batch) if len(ids) else (ids.new_zeros(1),):
-            output = network(images.whole(part)).float()[: len(ids)]
+        looking = folded(network, images.whole(ids[:FEW])) if len(ids) >= MANY else network
+        for pixels, count in _ahead(images, ids, batch):
+            output = looking(pixels).float()[:count]
             yield Output(output.logits, output.features)
     finally:
         network.train(was_training)
+
+
+def _ahead(images: Resident, ids: Tensor, batch: int) -> Iterator[tuple[Tensor, int]]:
+    """(pixels, how many images they are), a batch at a time, the next one being read while this one is looked at.
+
+    So a memory-mapped data set that is larger than memory streams, and two batches of it are held.
+    """
+    if not len(ids):
+        yield images.whole(ids.new_zeros(1)), 0
+        return
+    with ThreadPoolExecutor(1) as reader:
+        parts = ids.split(batch)
+        coming = reader.submit(images.whole, parts[0])
+        for part, following in zip(parts, (*parts[1:], None), strict=True):
+            pixels = coming.result()
+            if following is not None:
+                coming = reader.submit(images.whole, following)
+            yield pixels, len(part)
 
 
 class Seer:
@@ -205,21 +226,3 @@ def _one_mask(rng: Generator) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor
         return output * kept[0]
 
     return drop
-
-
-class LiveTeacher:
-    """The teacher's answer at each step. Frozen: eval mode, no gradient, never trained.
-
-    It sees the very pixels that the student sees, or, with `clean`, the same images as they are.
-    """
-
-    def __init__(
-        self, network: Network, engine: Engine, precision: Precision, *, clean: Resident | None = None
-    ) -> None:
-        self.network, self.engine, self.clean = freeze(network), engine, clean
-        self.precision: Precision = precision
-
-    @torch.no_grad()
-    def __call__(self, batch: Batch) -> Output:
-        with self.engine.autocast(self.precision):
-            return self.network(batch.pixels if self.clean is None else self.clean.whole(batch.ids))
