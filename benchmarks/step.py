@@ -3,7 +3,8 @@
     python benchmarks/step.py [--threads 2] [--seconds 2]
 
 The ratio is against contiguous fp32, the default of PyTorch. Configurations take turns, so that a machine that slows
-down slows all of them; medians of the turns. `Engine.precision` follows from this table.
+down slows all of them; medians of the turns. It is why `Engine.precision` measures where a processor has bf16, and
+nowhere else.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from kdal_cli.engine import cpu_has_bf16, has_depthwise
+from kdal_cli.engine import cpu_has_bf16
 from kdal_cli.models.mobilenet_v2 import mobilenet_v2
 from kdal_cli.models.resnet import resnet
 from kdal_cli.models.small_cnn import small_cnn
@@ -30,6 +31,10 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "resnet20": lambda: resnet(SHAPE, depth=20),
     "mobilenet_v2_half": lambda: mobilenet_v2(SHAPE),
 }
+
+
+def has_depthwise(network: nn.Module) -> bool:
+    return any(isinstance(m, nn.Conv2d) and m.groups == m.in_channels > 1 for m in network.modules())
 
 
 def stepper(make: Callable[[], nn.Module], channels_last: bool, bf16: bool, device: str) -> Callable[[], None]:

@@ -53,6 +53,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def shown(path: Path) -> Path:
+    """A path as the user would type it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable, as fsync does for the contents of a file."""
     handle = os.open(folder, os.O_RDONLY)

@@ -4,7 +4,8 @@ Features are what enters the classifier, the last linear layer; maps are the out
 forward hooks, so no architecture is written for distillation, and its state dict stays the plain one.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Literal
 
@@ -31,6 +32,7 @@ class Network(nn.Module):
         self.register_buffer("std", torch.tensor(std).mul(255)[:, None, None], persistent=False)  # (c, 1, 1)
         self._seen: dict[str, Tensor] = {}
         self._tapped: list[str] = []
+        self._compiled: list[Callable[[Tensor], Tensor]] = []  # in a list it is no module of this one
         classifier(body).register_forward_pre_hook(self._see_features)
 
     @property
@@ -49,10 +51,25 @@ class Network(nn.Module):
                 self._tapped.append(path)
                 modules[path].register_forward_hook(partial(self._see, path))
 
+    @contextmanager
+    def compiled(self, kind: Literal["off", "on", "graphs"]) -> Iterator[None]:
+        """With the body compiled for training; what looks at images in eval mode, in batches of any size, is not.
+
+        Networks of one architecture share what was compiled. graphs: with CUDA graphs, on a GPU.
+        """
+        if kind != "off":
+            mode = "reduce-overhead" if kind == "graphs" else None
+            self._compiled.append(torch.compile(self.body, dynamic=False, mode=mode))
+        try:
+            yield
+        finally:
+            self._compiled.clear()
+
     def forward(self, pixels: Tensor) -> Output:
         """pixels: (B, c, H, W) uint8."""
         images = (pixels.float() - self.mean) / self.std
-        logits = self.body(images.contiguous(memory_format=torch.channels_last))  # (B, C)
+        body = self._compiled[0] if self._compiled and self.training else self.body
+        logits = body(images.contiguous(memory_format=torch.channels_last))  # (B, C)
         features, maps = self._seen.pop("features"), {path: self._seen.pop(path) for path in self._tapped}
         return Output(logits, features, maps, self)
 

@@ -1,14 +1,10 @@
 """The folder of a run: claimed by one process, described by a manifest, never overwritten by another run."""
 
 import fcntl
-import hashlib
-import io
 import json
 import os
-import pickle
 import platform
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,13 +13,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from kdal_cli.errors import InUse, UserError
 from kdal_cli.files import read_json, sha256, sweep, write_bytes, write_json
 
 PACKAGES = ("kdal", "torchvision", "hydra-core", "numpy", "safetensors")
-SNAPSHOT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -118,43 +111,6 @@ def claim(folder: Path) -> Iterator[Run]:
         os.close(handle)
 
 
-class Snapshots:
-    """The state of a training that is under way, so that a stop costs a minute and not a night.
-
-    One file, replaced atomically, with its SHA-256 in front; one that does not match is ignored, and the training
-    starts again to the same end. `label` tells trainings apart: a snapshot of another one is not read.
-    """
-
-    def __init__(self, path: Path, label: str, every: float = SNAPSHOT_SECONDS) -> None:
-        self.path, self.label, self.every = path, label, every
-        self._saved = time.monotonic()
-
-    def offer(self, state: Mapping[str, Any]) -> None:
-        """Save `state` when it is time again."""
-        if time.monotonic() - self._saved >= self.every:
-            buffer = io.BytesIO()
-            torch.save({"label": self.label, "state": dict(state)}, buffer)
-            payload = buffer.getvalue()
-            write_bytes(self.path, hashlib.sha256(payload).hexdigest().encode() + payload)
-            self._saved = time.monotonic()
-
-    def load(self) -> dict[str, Any] | None:
-        """The state to go on from, if there is one."""
-        if not self.path.exists():
-            return None
-        data = self.path.read_bytes()
-        if hashlib.sha256(data[64:]).hexdigest().encode() != data[:64]:
-            return None
-        try:
-            content = torch.load(io.BytesIO(data[64:]), map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError):
-            return None
-        return content["state"] if content["label"] == self.label else None
-
-    def clear(self) -> None:
-        self.path.unlink(missing_ok=True)
-
-
 class Log:
     """`metrics.jsonl`, every figure of a run as it was measured, and `run.log`, what was said."""
 
@@ -184,6 +140,8 @@ class Log:
 
 
 def _versions() -> dict[str, str]:
+    import torch
+
     packages = {package: version(package) for package in PACKAGES}
     return {"python": platform.python_version(), **packages, "torch": torch.__version__}
 

@@ -10,8 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig
 
 from kdal_cli import checkpoint
 from kdal_cli.budget import Budget, Plan
@@ -19,6 +18,7 @@ from kdal_cli.build import parts
 from kdal_cli.build.bench import Bench
 from kdal_cli.build.bind import convert, make
 from kdal_cli.build.loss import LossPlan
+from kdal_cli.build.settings import plain
 from kdal_cli.commands import present
 from kdal_cli.commands._guide import Guide, told
 from kdal_cli.commands._lab import Lab, named
@@ -30,32 +30,14 @@ from kdal_cli.commands.al_loop import Loop
 from kdal_cli.commands.distill import Link, distill
 from kdal_cli.commands.evaluate import evaluate
 from kdal_cli.commands.train_teacher import train_teacher
-from kdal_cli.errors import InUse, Stopped, UserError, nearest
+from kdal_cli.errors import InUse, Stopped, UserError
 from kdal_cli.evidence import Sampler
-from kdal_cli.files import discard
+from kdal_cli.files import discard, shown
 from kdal_cli.fit import Recipe
 from kdal_cli.report.display import Display
 from kdal_cli.run import Request, claim
 from kdal_cli.stopping import Stopping
 from kdal_cli.values import Count
-
-GROUPS = ("data", "student", "teacher", "recipe", "loss", "sampler", "seed_set", "budget", "oracle", "tracker")
-SETTINGS = (
-    "seed",
-    "device",
-    "threads",
-    "trust",
-    "compare",
-    "labels",
-    "generations",
-    "assistants",
-    "scorer",
-    "members",
-    "stopping",
-    "replay",
-    "checkpoint",
-    "split",
-)
 
 
 def run_stage(request: Request, config: DictConfig, folder: Path, *, resumed: bool = False) -> float | None:
@@ -65,7 +47,7 @@ def run_stage(request: Request, config: DictConfig, folder: Path, *, resumed: bo
         try:
             request, values = _replaying(request, plain(config))
             with claim(folder) as run, stoppable(request.stage, folder):
-                display.say(f"run folder {present.shown(folder)}")
+                display.say(f"run folder {shown(folder)}")
                 run.refuse_other(values)
                 if run.result is not None:
                     display.say("this run is done already")
@@ -75,7 +57,7 @@ def run_stage(request: Request, config: DictConfig, folder: Path, *, resumed: bo
                     result = STAGES[request.stage](bench)
                     run.finish(result)
                     tracking.result(result)
-                display.say(f"results in {present.shown(folder)}")
+                display.say(f"results in {shown(folder)}")
                 return result.get("val_accuracy")
         except Exception as error:
             _record(folder, error, fresh)
@@ -90,21 +72,6 @@ def _replaying(request: Request, values: dict[str, Any]) -> tuple[Request, dict[
     sampler = chosen_by(folder)
     choices = {**request.choices, "sampler": f"{sampler['name']} for {sampler['for']}"}
     return replace(request, choices=choices), {**values, "sampler": sampler}
-
-
-def plain(config: DictConfig) -> dict[str, Any]:
-    """The configuration as plain values. Raises UserError for what is missing, cannot be resolved, or is not a key."""
-    try:
-        values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        key = getattr(error, "full_key", None) or "configuration"
-        reason = "is missing" if "issing" in type(error).__name__ else f"cannot be read: {str(error).splitlines()[0]}"
-        raise UserError(f"{key} {reason}", cure=f"set it with {key}=…") from None
-    assert isinstance(values, dict)
-    for key in values:
-        if key not in GROUPS + SETTINGS:
-            raise UserError(f"{key}={values[key]}", where="no such key", cure=nearest(str(key), GROUPS + SETTINGS))
-    return {str(key): value for key, value in values.items()}
 
 
 def _train_teacher(bench: Bench) -> dict[str, Any]:
@@ -250,7 +217,7 @@ def stoppable(stage: str, folder: Path) -> Iterator[None]:
     """Signals that ask a process to end raise Stopped, with the command that goes on; finished rounds are on disk."""
 
     def stop(number: int, frame: object) -> None:
-        go_on = f"kdal {stage} resume={shlex.quote(str(present.shown(folder)))}"
+        go_on = f"kdal {stage} resume={shlex.quote(str(shown(folder)))}"
         raise Stopped(f"stopped by {signal.Signals(number).name}; go on with: {go_on}", signal=number)
 
     before = {}

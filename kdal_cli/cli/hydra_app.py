@@ -20,13 +20,16 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from kdal_cli.build.settings import result_of
 from kdal_cli.cli.conf import conf_folder
 from kdal_cli.cli.outcome import tell
 from kdal_cli.cli.refusals import refusal
 from kdal_cli.cli.sweep import note
 from kdal_cli.cli.words import flags_first, numeric_budget, quoted_paths, refuse_strange_files, several_seeds
 from kdal_cli.errors import Stopped, UserError
-from kdal_cli.files import discard, write_bytes
+from kdal_cli.files import discard, shown, write_bytes
+from kdal_cli.report.display import Display
+from kdal_cli.run import Request
 from kdal_cli.study.records import run_folders
 
 SWEEPS = {"-m", "--multirun"}
@@ -132,11 +135,7 @@ def job(config: DictConfig) -> Any:
     sweep = Path(about.runtime.cwd, about.sweep.dir) if about.mode == RunMode.MULTIRUN else None
     try:
         refuse_borrowed_trust(config, overrides)
-        from kdal_cli.build.stage import run_stage
-        from kdal_cli.run import Request
-
-        request = Request(stage, shlex.join(["kdal", stage, *overrides]), chosen(about))
-        accuracy = run_stage(request, config, folder)
+        accuracy = _run(Request(stage, shlex.join(["kdal", stage, *overrides]), chosen(about)), config, folder)
     except Stopped as stop:
         _forget_unbegun(folder)
         raise stop if sweep is None else Stopped(_how_to_go_on(stop, stage, sweep), signal=stop.signal) from None
@@ -153,6 +152,19 @@ def job(config: DictConfig) -> Any:
         note(sweep, about.job.num, overrides, folder, None)
         gc.collect()  # what a run held hangs together in circles: a sweep would keep the images of every job
     return accuracy
+
+
+def _run(request: Request, config: DictConfig, folder: Path, *, resumed: bool = False) -> float | None:
+    """Run a stage; one that is done already is told without the imports that computing needs."""
+    result = result_of(config, folder)
+    if result is not None:
+        with Display() as display:
+            display.say(f"run folder {shown(folder)}")
+            display.say("this run is done already")
+        return result.get("val_accuracy")
+    from kdal_cli.build.stage import run_stage
+
+    return run_stage(request, config, folder, resumed=resumed)
 
 
 def _forget_unbegun(folder: Path) -> None:
@@ -196,12 +208,7 @@ def resume(stage: str, folder: Path) -> None:
     refuse_borrowed_trust(config, told(about))
     if Path(about.runtime.cwd).is_dir():
         os.chdir(about.runtime.cwd)
-
-    from kdal_cli.build.stage import run_stage
-    from kdal_cli.run import Request
-
-    request = Request(stage, shlex.join(["kdal", stage, f"resume={folder}"]), chosen(about))
-    run_stage(request, config, folder, resumed=True)
+    _run(Request(stage, shlex.join(["kdal", stage, f"resume={folder}"]), chosen(about)), config, folder, resumed=True)
 
 
 def resume_sweep(stage: str, folder: Path) -> None:

@@ -14,7 +14,7 @@ from kdal_cli.errors import KdalError, UserError
 from kdal_cli.fit import Fitted, Peer, Recipe, fit
 from kdal_cli.network import Network, freeze, mean_of
 from kdal_cli.objective import Objective
-from kdal_cli.run import Snapshots
+from kdal_cli.snapshots import Snapshots
 from kdal_cli.types import Batch, Examples, Output
 
 REHEARSAL = 16

@@ -25,7 +25,7 @@ from kdal_cli.metrics.classification import agreement, confusion, measure, per_c
 from kdal_cli.network import Network, freeze
 from kdal_cli.oracle import Oracle
 from kdal_cli.report.contact import contact_png
-from kdal_cli.run import Snapshots
+from kdal_cli.snapshots import Snapshots
 from kdal_cli.stopping import Stopping
 from kdal_cli.types import Examples
 

@@ -17,7 +17,7 @@ from kdal_cli.metrics.classification import agreement
 from kdal_cli.metrics.cost import flops, parameters, throughput
 from kdal_cli.network import Network, freeze
 from kdal_cli.objective import Objective
-from kdal_cli.run import Snapshots
+from kdal_cli.snapshots import Snapshots
 from kdal_cli.types import Examples
 
 

@@ -1,7 +1,6 @@
 """What a stage shows and saves when it is done: tables on the screen, files and pictures in the run folder."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -12,6 +11,7 @@ from kdal_cli.commands._teacher import Teacher
 from kdal_cli.commands.distill import Entry
 from kdal_cli.commands.evaluate import Evaluation, evaluate
 from kdal_cli.curve import Table
+from kdal_cli.files import shown
 from kdal_cli.metrics.classification import per_class
 from kdal_cli.network import Network
 from kdal_cli.report import plots, tables
@@ -72,11 +72,6 @@ def evaluation(lab: Lab, measured: Evaluation) -> dict[str, Any]:
     lab.run.write("reliability.png", plots.reliability_png(*measured.reliability))
     lab.run.write("per_class.csv", _per_class_csv(lab.data.classes, columns))
     return dict(measured.metrics)
-
-
-def shown(path: Path) -> Path:
-    """A path as the user would type it."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _per_class_csv(classes: Sequence[str], columns: Sequence[Tensor]) -> str:

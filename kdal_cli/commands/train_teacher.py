@@ -8,7 +8,7 @@ from kdal_cli.curve import Table
 from kdal_cli.fit import Recipe, fit
 from kdal_cli.network import Network
 from kdal_cli.objective import Objective
-from kdal_cli.run import Snapshots
+from kdal_cli.snapshots import Snapshots
 from kdal_cli.streams import Streams
 from kdal_cli.types import Examples
 

@@ -19,8 +19,8 @@ from kdal_cli.infer import predict
 from kdal_cli.losses.kd import kd
 from kdal_cli.network import Network
 from kdal_cli.objective import Objective, Part
-from kdal_cli.run import Snapshots
 from kdal_cli.schedules import Schedule
+from kdal_cli.snapshots import Snapshots
 from kdal_cli.streams import Streams
 from kdal_cli.types import Batch, Examples, ImageData, Output
 

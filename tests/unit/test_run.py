@@ -12,7 +12,8 @@ import torch
 
 from kdal_cli.errors import InUse, UserError
 from kdal_cli.files import TEMPORARY
-from kdal_cli.run import Log, Request, Run, Snapshots, claim
+from kdal_cli.run import Log, Request, Run, claim
+from kdal_cli.snapshots import Snapshots
 
 CONFIG = {"seed": 3, "data": {"name": "blobs"}, "recipe": {"lr": 0.1}}
 MACHINE = {"device": "cpu", "threads": 1}
