@@ -4,8 +4,8 @@ import os
 import resource
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
@@ -13,21 +13,27 @@ import torch
 from torch import nn
 
 from kdal_cli.errors import MachineError, UserError
+from kdal_cli.team import Team
 
 Precision = Literal["auto", "fp32", "bf16"]
 
 
 @dataclass(frozen=True)
 class Engine:
-    """One device. Models run channels-last on it: 1.3 to 2.5 times faster on CPUs, and the fast path of GPUs."""
+    """One device. Models run channels-last on it: 1.3 to 2.5 times faster on CPUs, and the fast path of GPUs.
+
+    team: the processes that work as one with this one, each on a device of its own.
+    """
 
     device: torch.device
+    team: Team = field(default_factory=Team)
 
     @classmethod
-    def start(cls, device: str = "auto", threads: int | None = None) -> "Engine":
+    def start(cls, device: str = "auto", threads: int | None = None, devices: int = 1) -> "Engine":
         """Open the device, `auto` being the GPU when there is one, and make it compute the same thing twice.
 
-        Raises UserError for a device that is not there.
+        devices: how many processes are to work as one, on as many GPUs, or on parts of the CPU. threads: of each; as
+        many as torch would take, divided among them. Raises UserError for a device that is not there.
         """
         name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         try:
@@ -36,14 +42,12 @@ class Engine:
             torch.empty(0, device=name)
         except (RuntimeError, AssertionError, ValueError):
             raise UserError(f"device={device}", cure="auto, cpu, or a GPU of this machine: cuda, cuda:0, …") from None
-        if threads:
-            torch.set_num_threads(threads)
-        if torch.device(name).type == "cuda":
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-            torch.backends.cudnn.benchmark = False
-            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-            torch.use_deterministic_algorithms(True, warn_only=True)
-        return cls(torch.device(name))
+        here, usual = torch.device(name), max(1, usual_threads() // devices)
+        if devices > 1:
+            _refuse_too_many(devices, here, device)
+        settle = partial(_settle, here, threads or usual)
+        settle(here.index or 0)
+        return cls(here, Team(devices, here.type, settle))
 
     def place(self, module: nn.Module) -> nn.Module:
         """The module on the device, its convolutions channels-last."""
@@ -78,7 +82,37 @@ class Engine:
     def describe(self) -> dict[str, str | int]:
         """What a manifest records: results are bit-equal only where all of this is."""
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else _cpu_model()
-        return {"device": str(self.device), "name": name, "threads": torch.get_num_threads()}
+        threads = torch.get_num_threads()
+        return {"device": str(self.device), "devices": self.team.size, "name": name, "threads": threads}
+
+
+def _settle(device: torch.device, threads: int, number: int) -> None:
+    """Make this process compute on the device of this number, the same thing twice."""
+    torch.set_num_threads(threads)
+    if device.type == "cuda":
+        torch.cuda.set_device(number)
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def _refuse_too_many(devices: int, device: torch.device, wanted: str) -> None:
+    """Raise UserError where there are not so many devices, or one of them was named."""
+    if device.index is not None:
+        raise UserError(
+            f"devices={devices} and device={wanted}", cure=f"device=cuda: the first {devices} GPUs are taken"
+        )
+    if device.type == "cuda" and devices > torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        cure = f"from 1 to {count}; several jobs can share one: hydra/launcher=joblib"
+        raise UserError(f"devices={devices} on a machine of {count} GPUs", cure=cure)
+
+
+@cache
+def usual_threads() -> int:
+    """How many threads torch takes unless it is told: asked before it is."""
+    return torch.get_num_threads()
 
 
 @contextmanager

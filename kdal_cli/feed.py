@@ -10,14 +10,26 @@ from torch import Tensor
 
 from kdal_cli.data._augment import Resident
 from kdal_cli.streams import Streams
+from kdal_cli.team import Team
 from kdal_cli.types import Batch, Examples
 
 
 class Feed:
-    """The batches of a training, addressed by step: the same step gives the same images in the same views, always."""
+    """The batches of a training, addressed by step: the same step gives the same images in the same views, always.
 
-    def __init__(self, images: Resident, examples: Examples, batch: int, pool_batch: int, streams: Streams) -> None:
-        self.images, self.examples = images, examples
+    team: each of its processes is given its share of every batch, as many images of both parts as the others.
+    """
+
+    def __init__(
+        self,
+        images: Resident,
+        examples: Examples,
+        batch: int,
+        pool_batch: int,
+        streams: Streams,
+        team: Team | None = None,
+    ) -> None:
+        self.images, self.examples, self.team = images, examples, team or Team()
         self.batch, self.pool_batch = batch, pool_batch
         self.labelled_order = Order(len(examples.labels), images.augment.views, streams.under("labelled"))
         self.pool_order = Order(len(examples.pool_ids), images.augment.views, streams.under("pool"))
@@ -30,14 +42,18 @@ class Feed:
 
     def chunk(self, start: int, stop: int) -> Iterator[Batch]:
         """The batches of steps `start` to `stop`; their addresses are moved to the device at once, before the first."""
-        rows, views = self.labelled_order.draw(start, stop, self.batch)  # (S, L)
+        rows, views = self._share(self.labelled_order, start, stop, self.batch)  # (S, L)
         ids, labels = self.examples.labelled_ids[rows], self.examples.labels[rows].to(self.images.device)
         if self.pool_batch:
-            more, more_views = self.pool_order.draw(start, stop, self.pool_batch)  # (S, B - L)
+            more, more_views = self._share(self.pool_order, start, stop, self.pool_batch)  # (S, B - L)
             ids, views = torch.cat([ids, self.examples.pool_ids[more]], 1), torch.cat([views, more_views], 1)  # (S, B)
         ids, views = ids.to(self.images.device), views.to(self.images.device)
         for step in range(stop - start):
             yield Batch(ids[step], views[step], self.images.at(ids[step], views[step]), labels[step])
+
+    def _share(self, order: "Order", start: int, stop: int, batch: int) -> list[Tensor]:
+        """This process's columns of [rows (S, batch), views (S, batch)]."""
+        return [part.chunk(self.team.size, 1)[self.team.rank] for part in order.draw(start, stop, batch)]
 
 
 class Order:

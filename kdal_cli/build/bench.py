@@ -18,7 +18,7 @@ from kdal_cli.commands.distill import Link
 from kdal_cli.data._augment import Augment, Resident
 from kdal_cli.engine import Engine
 from kdal_cli.errors import UserError
-from kdal_cli.fit import Recipe
+from kdal_cli.fit import Recipe, refuse_uneven
 from kdal_cli.network import classifier
 from kdal_cli.report.display import Display
 from kdal_cli.run import Request, Run
@@ -55,12 +55,19 @@ class Bench:
     def lab(self) -> Lab:
         """Data, device and randomness; the manifest is written when they are known."""
         seed = self.setting("seed", Natural)
-        engine = Engine.start(self.setting("device", str), self.setting("threads", Count | None))
+        devices = self.setting("devices", Count)
+        refuse_uneven(self.recipe, devices)
+        engine = Engine.start(self.setting("device", str), self.setting("threads", Count | None), devices)
         data, ids = parts.data(self.section("data"), self.trust, self.display)
         self.run.describe(self.values, fingerprint(data), self.request, engine.describe())
         train = Resident(data.train.pixels, self.recipe.augment, engine.device)
         test = Resident(data.test.pixels, Augment(), engine.device)
         return Lab(data, train, test, ids, engine, Streams(seed), self.run, self.display, self.tracking)
+
+    def close(self) -> None:
+        """Let the processes go that helped, if there were any."""
+        if "lab" in vars(self):
+            self.lab.engine.team.close()
 
     @cached_property
     def tracking(self) -> Tracking:

@@ -5,7 +5,7 @@ import shlex
 import signal
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -40,6 +40,7 @@ GROUPS = ("data", "student", "teacher", "recipe", "loss", "sampler", "seed_set",
 SETTINGS = (
     "seed",
     "device",
+    "devices",
     "threads",
     "trust",
     "compare",
@@ -68,7 +69,7 @@ def run_stage(request: Request, config: DictConfig, folder: Path, *, resumed: bo
                     display.say("this run is done already")
                     return run.result.get("val_accuracy")
                 bench = Bench(values, run, display, request)
-                with bench.tracking as tracking:
+                with closing(bench), bench.tracking as tracking:
                     result = STAGES[request.stage](bench)
                     run.finish(result)
                     tracking.result(result)

@@ -79,7 +79,7 @@ class Lab:
 
     def seer(self, network: Network) -> Seer:
         """A network that looks at the training images, what it does being counted."""
-        return Seer(network, self.train, self.odometer.forward)
+        return Seer(network, self.train, self.odometer.forward, self.engine.team)
 
     def views(self, augment: Augment) -> Resident:
         """The training images under an augmentation: those that are on the device already, where it is the same."""
