@@ -214,6 +214,7 @@ def _fit(
     optimizer = _optimizer(learners, recipe)
     state = _State(learners, optimizer)
     done = state.load(begun)
+    team.follow(learners.state_dict().values())  # all are there, and start with the same weights
     losses: dict[str, float] = {}
     watcher.begin(what, len(steps))
     watcher.advance(done, 0)

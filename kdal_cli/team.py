@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from multiprocessing.connection import Connection, Pipe
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import Any
 
@@ -73,10 +74,11 @@ class Team:
         if self.size == 1 or self.rank:
             yield answers
             return
+        parcel = pack((work, args), self._lent)
         try:
             if not self._helpers:
                 self._start()
-            self._tell(work, *args)
+            self._tell(parcel)
             yield answers
             answers += self._answers()
         except Deserted:
@@ -114,15 +116,14 @@ class Team:
             self._helpers[-1].tell(pack((_join, (self.size, self.kind, self.settle, rank)), self._lent))
         self._answers()
         with tempfile.TemporaryDirectory(prefix="kdal-") as folder:  # nobody else may read it
-            self._tell(_connect, self, f"{folder}/store")
+            self._tell(pack((_connect, (self, f"{folder}/store")), self._lent))
             _connect(self, f"{folder}/store")
             self._answers()
         if self.kind == "cuda":
             for helper in self._helpers:
                 threading.Thread(target=self._notice, args=(helper,), daemon=True).start()
 
-    def _tell(self, work: Callable[..., Any], *args: Any) -> None:
-        parcel = pack((work, args), self._lent)
+    def _tell(self, parcel: bytes) -> None:
         for helper in self._helpers:
             helper.tell(parcel)
 
@@ -167,7 +168,7 @@ class _Helper:
             process = subprocess.Popen(
                 words, pass_fds=[theirs.fileno()], stdin=none, stdout=none, start_new_session=True
             )
-        return cls(process, line)
+        return cls(process, line)  # pyright: ignore[reportArgumentType] (a PipeConnection is that of Windows)
 
     def tell(self, parcel: bytes) -> None:
         try:
@@ -243,7 +244,7 @@ def _connect(team: Team, store: str) -> None:
     device = torch.device("cuda", team.rank) if team.kind == "cuda" else None
     dist.init_process_group(
         "nccl" if device else "gloo",
-        store=dist.FileStore(store, team.size),
+        store=dist.FileStore(store, team.size),  # pyright: ignore[reportPrivateImportUsage]
         world_size=team.size,
         rank=team.rank,
         timeout=PATIENCE,
@@ -262,4 +263,5 @@ def _together(collective: Callable[[Tensor], Any], tensors: Iterable[Tensor]) ->
             collective(flat)
         except RuntimeError as error:
             raise Deserted from error
-        torch._foreach_copy_(some, list(_unflatten_dense_tensors(flat, some)))
+        for tensor, changed in zip(some, _unflatten_dense_tensors(flat, some), strict=True):
+            tensor.copy_(changed)

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
-import torch
-
 from kdal_cli.build import parts
 from kdal_cli.build.bind import convert, make
 from kdal_cli.build.loss import LossPlan, plan_loss
@@ -22,7 +20,7 @@ from kdal_cli.fit import Recipe, refuse_uneven
 from kdal_cli.network import classifier
 from kdal_cli.report.display import Display
 from kdal_cli.run import Request, Run
-from kdal_cli.streams import Streams
+from kdal_cli.streams import Streams, undisturbed
 from kdal_cli.tracking import Tracking
 from kdal_cli.types import Shape
 from kdal_cli.values import Count, Natural
@@ -95,7 +93,7 @@ class Bench:
             return plain
         if plan is None or plan.manner.kind != "fixed":
             raise UserError(f"loss={wanted} needs a teacher that is ready", cure="choose one: teacher=resnet8")
-        with torch.random.fork_rng():
+        with undisturbed():
             features = classifier(plan.members[-1].blueprint.make()).in_features
         section = {"name": wanted, "backbone": dict(plain.spec), "features": features}
         return parts.blueprint(section, self.lab.data.shape, self.trust, "student")
