@@ -82,7 +82,10 @@ class Team:
             yield answers
             answers += self._answers()
         except Deserted:
-            self._answers(GRACE)  # raises why
+            try:
+                self._answers(GRACE)  # raises why
+            finally:
+                self.close()
             raise
         except BaseException:
             self.close()
