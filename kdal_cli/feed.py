@@ -4,6 +4,7 @@ Axis letters: S steps of a chunk, B batch, L its labelled part.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -40,20 +41,33 @@ class Feed:
         pool = self.examples.pool_ids[self.pool_order.rows(steps * self.pool_batch)]
         return torch.cat([labelled, pool]).unique()
 
-    def chunk(self, start: int, stop: int) -> Iterator[Batch]:
-        """The batches of steps `start` to `stop`; their addresses are moved to the device at once, before the first."""
+    def plan(self, start: int, stop: int) -> "Plan":
+        """What steps `start` to `stop` see, or this process's share of it, before any of it is looked at."""
         rows, views = self._share(self.labelled_order, start, stop, self.batch)  # (S, L)
-        ids, labels = self.examples.labelled_ids[rows], self.examples.labels[rows].to(self.images.device)
+        ids, labels = self.examples.labelled_ids[rows], self.examples.labels[rows]
         if self.pool_batch:
             more, more_views = self._share(self.pool_order, start, stop, self.pool_batch)  # (S, B - L)
             ids, views = torch.cat([ids, self.examples.pool_ids[more]], 1), torch.cat([views, more_views], 1)  # (S, B)
-        ids, views = ids.to(self.images.device), views.to(self.images.device)
-        for step in range(stop - start):
+        return Plan(ids, views, labels)
+
+    def batches(self, plan: "Plan") -> Iterator[Batch]:
+        """The batches of a plan; its addresses are moved to the device at once, before the first."""
+        ids, views, labels = (part.to(self.images.device) for part in (plan.ids, plan.views, plan.labels))
+        for step in range(len(ids)):
             yield Batch(ids[step], views[step], self.images.at(ids[step], views[step]), labels[step])
 
     def _share(self, order: "Order", start: int, stop: int, batch: int) -> list[Tensor]:
         """This process's columns of [rows (S, batch), views (S, batch)]."""
         return [part.chunk(self.team.size, 1)[self.team.rank] for part in order.draw(start, stop, batch)]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The addresses of some steps: images and views (S, B), and the labels of the first L of each step (S, L)."""
+
+    ids: Tensor
+    views: Tensor
+    labels: Tensor
 
 
 class Order:

@@ -9,7 +9,7 @@ Axis letters: B batch, M labelled images.
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 from typing import Any, Literal, Protocol
@@ -17,13 +17,14 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from kdal_cli.answers import Teacher
 from kdal_cli.data._augment import Augment, Resident
-from kdal_cli.engine import Engine, Precision, memory_told
+from kdal_cli.engine import Engine, memory_told
 from kdal_cli.errors import MachineError, UserError
 from kdal_cli.feed import Feed
-from kdal_cli.infer import Teacher
 from kdal_cli.network import Network
 from kdal_cli.objective import Objective
+from kdal_cli.precision import Precision
 from kdal_cli.schedules import Schedule
 from kdal_cli.streams import Streams
 from kdal_cli.types import Examples, Unwatched, Watcher
@@ -91,7 +92,8 @@ class Fitted:
     """What a training was: its length and speed, each weighted loss part over the last chunk, and the best check.
 
     visits: images looked at, each as often as it was, and `images` those of them since it was resumed. taught: (n,) ids
-    of those that a frozen teacher answered about.
+    of those that a frozen teacher answered about. teacher_seconds: of `seconds`, those that its answers took.
+    precision: what the student was computed in.
     """
 
     steps: int
@@ -99,6 +101,8 @@ class Fitted:
     taught: Tensor
     images: int
     seconds: float
+    teacher_seconds: float
+    precision: Precision
     losses: Mapping[str, float]
     best: Mapping[str, Tensor] | None
     best_accuracy: float | None
@@ -171,6 +175,8 @@ def fit(
     """
     refuse_uneven(recipe, engine.team.size)
     begun = keeper.load() if keeper is not None else None
+    example = images.whole(examples.ids[: recipe.batch + _pool_batch(recipe, objective, examples)])
+    recipe = replace(recipe, precision=engine.precision(recipe.precision, student, example))
     learn = partial(
         _fit, student, images, examples, objective, recipe, engine, streams, teacher, peer, begun=begun, what=what
     )
@@ -207,9 +213,8 @@ def _fit(
     team, teacher = engine.team, teacher if objective.needs_teacher else None
     main, batch = recipe.length(len(examples.labels)), recipe.batch
     steps = Stages(round(objective.first * main), main)
-    pool_batch = recipe.pool_batch if objective.needs_pool and len(examples.pool_ids) else 0
+    pool_batch = _pool_batch(recipe, objective, examples)
     feed = Feed(images, examples, batch, pool_batch, streams, team)
-    precision = engine.precision(recipe.precision, student)
     learners = nn.ModuleList([student, objective, *([peer] if peer is not None else [])])
     optimizer = _optimizer(learners, recipe)
     state = _State(learners, optimizer)
@@ -218,7 +223,7 @@ def _fit(
     losses: dict[str, float] = {}
     watcher.begin(what, len(steps))
     watcher.advance(done, 0)
-    started = time.perf_counter()
+    started, answered = time.perf_counter(), teacher.seconds if teacher is not None else 0.0
 
     for chunk, (start, stop) in enumerate(pairwise(steps.bounds(recipe.checks))):
         if stop <= done:
@@ -230,12 +235,15 @@ def _fit(
         balance: dict[str, Tensor] = {}
         broken = torch.full((), -1, device=engine.device)  # the first step whose loss was not finite
         with streams.applied("dropout", chunk, *team.address), memory_told(batch + pool_batch):
-            for step, data in zip(range(start, stop), feed.chunk(start, stop), strict=True):
+            plan = feed.plan(start, stop)
+            if teacher is not None:
+                teacher.announce(plan.ids, plan.views)
+            for step, data in zip(range(start, stop), feed.batches(plan), strict=True):
                 first, progress = steps.at(step)
                 for group in optimizer.param_groups:
                     group["lr"] = recipe.rate(progress, first=first)
                 answers = teacher(data) if teacher is not None else None
-                with engine.autocast(precision):
+                with engine.autocast(recipe.precision):
                     output = student(data.pixels)
                     theirs = peer.network(data.pixels) if peer is not None else None
                 parts = objective(output, theirs.detach() if theirs else answers, data, progress, first=first)
@@ -270,10 +278,12 @@ def _fit(
 
     watcher.end()
     seconds = time.perf_counter() - started
+    asking = teacher.seconds - answered if teacher is not None else 0.0
     each = batch + pool_batch
     visits, seen = len(steps) * each, (len(steps) - done) * each
     taught = feed.ids(len(steps)) if teacher is not None else examples.ids[:0]
-    return Fitted(len(steps), visits, taught, seen, seconds, losses, state.best, state.best_accuracy)
+    told = seconds, asking, recipe.precision, losses
+    return Fitted(len(steps), visits, taught, seen, *told, state.best, state.best_accuracy)
 
 
 class _State:
@@ -310,6 +320,11 @@ class _State:
         self.optimizer.load_state_dict(state["optimizer"])
         self.best, self.best_accuracy = state["best"], state["best_accuracy"]
         return state["step"]
+
+
+def _pool_batch(recipe: Recipe, objective: Objective, examples: Examples) -> int:
+    """Images of the pool in a step."""
+    return recipe.pool_batch if objective.needs_pool and len(examples.pool_ids) else 0
 
 
 def _of_step(learners: nn.Module, loss: Tensor, parts: Mapping[str, Tensor]) -> Iterator[Tensor]:

@@ -5,49 +5,77 @@ Axis letters: N images, C classes, D features, B batch.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
 from torch import Generator, Tensor, nn
 
 from kdal_cli.data._augment import Resident
-from kdal_cli.engine import Engine, Precision
 from kdal_cli.errors import UserError
 from kdal_cli.evidence import Scorer
-from kdal_cli.network import Network, classifier, freeze
+from kdal_cli.folding import folded
+from kdal_cli.network import Network, classifier
 from kdal_cli.team import Team
-from kdal_cli.types import Batch, Output
+from kdal_cli.types import Output
 
 BATCH = 250
-"""Images a pass: larger ones gain nothing and make a CPU fault its memory in again at every step."""
+"""Images a pass."""
 
-Teacher = Callable[[Batch], Output]
+MANY, FEW = 5000, 8
+"""Images, from which on it pays to fold batch-norm first, and those that the folded network is tried on."""
+
 T = TypeVar("T")
 
 
 @torch.inference_mode()
-def predict(network: Network, images: Resident, ids: Tensor, batch: int = BATCH) -> Output:
-    """Logits (N, C) and features (N, D) of `ids` (N,), float32, on the model's device; its mode is restored."""
-    outputs = list(_answers(network, images, ids, batch))
+def predict(network: Network, images: Resident, ids: Tensor, batch: int = BATCH, *, fold: bool | None = None) -> Output:
+    """Logits (N, C) and features (N, D) of `ids` (N,), float32, on the model's device; its mode is restored.
+
+    fold: whether to fold batch-norm first; None does so for many images.
+    """
+    outputs = list(_answers(network, images, ids, batch, fold))
     return Output(torch.cat([o.logits for o in outputs]), torch.cat([o.features for o in outputs]))
 
 
 @torch.inference_mode()
-def predict_logits(network: Network, images: Resident, ids: Tensor, batch: int = BATCH) -> Tensor:
+def predict_logits(
+    network: Network, images: Resident, ids: Tensor, batch: int = BATCH, *, fold: bool | None = None
+) -> Tensor:
     """The logits (N, C) alone: of a large pool, features are most of the memory."""
-    return torch.cat([output.logits for output in _answers(network, images, ids, batch)])
+    return torch.cat([output.logits for output in _answers(network, images, ids, batch, fold)])
 
 
-def _answers(network: Network, images: Resident, ids: Tensor, batch: int) -> Iterator[Output]:
+def _answers(network: Network, images: Resident, ids: Tensor, batch: int, fold: bool | None) -> Iterator[Output]:
     """Outputs without the maps that a loss may have asked for; one of no image where there are no ids."""
     was_training = network.training
     network.eval()
     try:
-        for part in ids.split(batch) if len(ids) else (ids.new_zeros(1),):
-            output = network(images.whole(part)).float()[: len(ids)]
+        fold = len(ids) >= MANY if fold is None else fold and len(ids) > 0
+        looking = folded(network, images.whole(ids[:FEW])) if fold else network
+        for pixels, count in _ahead(images, ids, batch):
+            output = looking(pixels).float()[:count]
             yield Output(output.logits, output.features)
     finally:
         network.train(was_training)
+
+
+def _ahead(images: Resident, ids: Tensor, batch: int) -> Iterator[tuple[Tensor, int]]:
+    """(pixels, how many images they are), a batch at a time, the next one being read while this one is looked at.
+
+    So a memory-mapped data set that is larger than memory streams, and two batches of it are held.
+    """
+    if not len(ids):
+        yield images.whole(ids.new_zeros(1)), 0
+        return
+    with ThreadPoolExecutor(1) as reader:
+        parts = ids.split(batch)
+        coming = reader.submit(images.whole, parts[0])
+        for part, following in zip(parts, (*parts[1:], None), strict=True):
+            pixels = coming.result()
+            if following is not None:
+                coming = reader.submit(images.whole, following)
+            yield pixels, len(part)
 
 
 def by_team(team: Team, look: Callable[..., T], network: Network, images: Resident, ids: Tensor) -> list[T]:
@@ -65,7 +93,7 @@ def by_team(team: Team, look: Callable[..., T], network: Network, images: Reside
 def _look_at_part(team: Team, look: Callable[..., T], network: Network, images: Resident, ids: Tensor) -> T:
     batches = -(-len(ids) // BATCH)
     low, high = (batches * end // team.size * BATCH for end in (team.rank, team.rank + 1))
-    return look(network, images, ids[low:high])
+    return look(network, images, ids[low:high], fold=len(ids) >= MANY)
 
 
 class Seer:
@@ -228,7 +256,8 @@ class OneMask:
     """
 
     def __init__(self, rng: Generator) -> None:
-        self.rng, self.kept = rng, None
+        self.rng = rng
+        self.kept: Tensor | None = None
 
     def __call__(self, layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         if self.kept is None:
@@ -238,20 +267,6 @@ class OneMask:
             self.kept = (torch.rand(shape, generator=self.rng) >= p).to(output) / (1 - p)
         return output * self.kept
 
-
-class LiveTeacher:
-    """The teacher's answer at each step. Frozen: eval mode, no gradient, never trained.
-
-    It sees the very pixels that the student sees, or, with `clean`, the same images as they are.
-    """
-
-    def __init__(
-        self, network: Network, engine: Engine, precision: Precision, *, clean: Resident | None = None
-    ) -> None:
-        self.network, self.engine, self.clean = freeze(network), engine, clean
-        self.precision: Precision = precision
-
-    @torch.no_grad()
-    def __call__(self, batch: Batch) -> Output:
-        with self.engine.autocast(self.precision):
-            return self.network(batch.pixels if self.clean is None else self.clean.whole(batch.ids))
+    def __deepcopy__(self, memo: object) -> "OneMask":
+        """A copy of a network drops what the network itself drops."""
+        return self

@@ -5,19 +5,21 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
+from kdal_cli.answers import Asked
 from kdal_cli.build import parts
 from kdal_cli.build.bind import convert, make
 from kdal_cli.build.loss import LossPlan, plan_loss
 from kdal_cli.build.teacher import plan_teacher
-from kdal_cli.commands._lab import Blueprint, Lab, fingerprint
+from kdal_cli.commands._guide import Guide, shelf
+from kdal_cli.commands._lab import Blueprint, Lab
 from kdal_cli.commands._teacher import Member, Teacher, TeacherPlan, find_teacher
-from kdal_cli.commands._train import Guide
 from kdal_cli.commands.distill import Link
 from kdal_cli.data._augment import Augment, Resident
 from kdal_cli.engine import Engine
 from kdal_cli.errors import UserError
 from kdal_cli.fit import Recipe, refuse_uneven
 from kdal_cli.network import classifier
+from kdal_cli.precision import Precisions
 from kdal_cli.report.display import Display
 from kdal_cli.run import Request, Run
 from kdal_cli.streams import Streams, undisturbed
@@ -55,12 +57,15 @@ class Bench:
         seed = self.setting("seed", Natural)
         devices = self.setting("devices", Count)
         refuse_uneven(self.recipe, devices)
-        engine = Engine.start(self.setting("device", str), self.setting("threads", Count | None), devices)
+        chosen = Precisions(self.run.folder / "precision.json")
+        device, threads = self.setting("device", str), self.setting("threads", Count | None)
+        engine = Engine.start(device, threads, devices, chosen)
         data, ids = parts.data(self.section("data"), self.trust, self.display)
-        self.run.describe(self.values, fingerprint(data), self.request, engine.describe())
         train = Resident(data.train.pixels, self.recipe.augment, engine.device)
         test = Resident(data.test.pixels, Augment(), engine.device)
-        return Lab(data, train, test, ids, engine, Streams(seed), self.run, self.display, self.tracking)
+        lab = Lab(data, train, test, ids, engine, Streams(seed), self.run, self.display, self.tracking)
+        self.run.describe(self.values, lab.fingerprint, self.request, engine.describe())
+        return lab
 
     def close(self) -> None:
         """Let the processes go that helped, if there were any."""
@@ -111,8 +116,10 @@ class Bench:
 
         return plan_teacher(self.section("teacher"), self.lab.data.shape, draw)
 
-    def guidance(self, why: str | None) -> tuple[Teacher | None, Guide]:
+    def guidance(self, why: str | None, asked: Asked) -> tuple[Teacher | None, Guide]:
         """The teacher, found or trained, and how it teaches. why: who needs one; None when nobody does.
+
+        asked: what the loss reads of its answers.
 
         Raises UserError when there is none and somebody needs one.
         """
@@ -122,11 +129,12 @@ class Bench:
         if plan is None:
             raise UserError(f"{why} needs a teacher", where="teacher=none", cure="choose one: teacher=resnet8")
         if plan.manner.kind == "previous":
-            return None, Guide(plan.manner)
+            return None, Guide(plan.manner, asked=asked)
         if plan.manner.kind == "peer":
             return None, Guide(plan.manner, peer=plan.members[0].blueprint)
         teacher = find_teacher(plan, self.lab, self.loss.temperature or 1.0)
-        return teacher, Guide(plan.manner, teacher.network)
+        kept = shelf(self.lab, teacher.network, plan.members[0].store)
+        return teacher, Guide(plan.manner, teacher.network, asked=asked, shelf=kept)
 
     def one_teacher(self) -> Member:
         """The teacher that is to be trained. Raises UserError when that is none, or more than one."""

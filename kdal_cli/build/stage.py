@@ -18,12 +18,14 @@ from kdal_cli.budget import Budget, Plan
 from kdal_cli.build import parts
 from kdal_cli.build.bench import Bench
 from kdal_cli.build.bind import convert, make
+from kdal_cli.build.loss import LossPlan
 from kdal_cli.commands import present
-from kdal_cli.commands._lab import named
+from kdal_cli.commands._guide import Guide, told
+from kdal_cli.commands._lab import Lab, named
 from kdal_cli.commands._pool import Scoring, rehearse_sampler
 from kdal_cli.commands._replay import Replay, chosen_by, replay
 from kdal_cli.commands._teacher import Teacher, find_teacher, publish
-from kdal_cli.commands._train import Guide, rehearse
+from kdal_cli.commands._train import rehearse
 from kdal_cli.commands.al_loop import Loop
 from kdal_cli.commands.distill import Link, distill
 from kdal_cli.commands.evaluate import evaluate
@@ -31,6 +33,7 @@ from kdal_cli.commands.train_teacher import train_teacher
 from kdal_cli.errors import InUse, Stopped, UserError, nearest
 from kdal_cli.evidence import Sampler
 from kdal_cli.files import discard
+from kdal_cli.fit import Recipe
 from kdal_cli.report.display import Display
 from kdal_cli.run import Request, claim
 from kdal_cli.stopping import Stopping
@@ -122,14 +125,15 @@ def _distill(bench: Bench) -> dict[str, Any]:
     labelled = min(labels or len(lab.pool), len(lab.pool))
     if labelled == len(lab.pool) and loss.needs_only_pool:
         raise UserError("loss.on=pool", where="every image has its label", cure="on=labelled, on=both, or labels=1000")
-    places = rehearse(lab, chain[0].blueprint, loss, bench.teacher_plan, recipe)
-    teacher, guide = bench.guidance("this loss" if loss.needs_teacher else None)
+    trial = rehearse(lab, chain[0].blueprint, loss, bench.teacher_plan, recipe)
+    teacher, guide = bench.guidance("this loss" if loss.needs_teacher else None, trial.asked)
     lines = [
         f"student {named(student.spec)}, {labelled:,} labels of {len(lab.pool):,} images",
         *([f"chain: {' → '.join(f'{link.role} {named(link.blueprint.spec)}' for link in chain)}"] if chain[1:] else []),
         f"loss {loss.sentence}",
-        *places,
+        *trial.places,
         f"teacher: {_who(teacher, guide)}",
+        *_kept(lab, guide, loss, recipe),
     ]
     present.headline(lab, "distill", lines)
     alone = Link("student alone", bench.plain_student) if compare else None
@@ -145,12 +149,12 @@ def _al_loop(bench: Bench) -> dict[str, Any]:
     if stopping.act and not len(lab.validation):
         raise UserError("stopping.act=true", where="data.split.validation=0", cure="keep some images to judge by")
     plan = budget.sentence(len(lab.pool))
-    places = rehearse(lab, student, loss, bench.teacher_plan, recipe)
+    trial = rehearse(lab, student, loss, bench.teacher_plan, recipe)
     asking = [f"scorer={scoring.scorer}"] if scoring.asks_teacher else []
     for key, choose in (("seed_set", seed_set), ("sampler", sampler)):
         if not isinstance(choose, Replay) and rehearse_sampler(lab, choose, student, bench.teacher_plan, scoring):
             asking.append(f"{key}={bench.values[key]['name']}")
-    teacher, guide = bench.guidance("this loss" if loss.needs_teacher else asking[0] if asking else None)
+    teacher, guide = bench.guidance("this loss" if loss.needs_teacher else asking[0] if asking else None, trial.asked)
     if teacher is None and asking:
         cure = "a teacher that is ready: teacher=resnet8"
         raise UserError(f"{asking[0]} asks the teacher, and teacher.kind={guide.manner.kind}", cure=cure)
@@ -159,8 +163,9 @@ def _al_loop(bench: Bench) -> dict[str, Any]:
         f"student {named(student.spec)}; sampler {named(bench.values['sampler'])}{_looking(sampler, scoring)}",
         *([] if isinstance(sampler, Replay) else _seed_set(bench.section("seed_set"))),
         f"loss {loss.sentence}",
-        *places,
+        *trial.places,
         f"teacher: {_who(teacher, guide)}",
+        *_kept(lab, guide, loss, recipe),
     ]
     if teacher and teacher.labels_of(lab.data.name):
         lines.append(
@@ -224,6 +229,13 @@ def _who(teacher: Teacher | None, guide: Guide) -> str:
     if teacher is None:
         return "none"
     return teacher.sentence + ("; it sees images without augmentation" if guide.manner.view == "clean" else "")
+
+
+def _kept(lab: Lab, guide: Guide, loss: LossPlan, recipe: Recipe) -> list[str]:
+    """A line about where the answers come from that a training asks a teacher for."""
+    if guide.teacher is None or not loss.needs_teacher:
+        return []
+    return [told(lab, guide, lab.views(recipe.augment))]
 
 
 STAGES: dict[str, Callable[[Bench], dict[str, Any]]] = {

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from kdal_cli.checkpoint import Card, Checkpoint
 from kdal_cli.data._augment import Augment, Resident
 from kdal_cli.data._split import Ids
-from kdal_cli.engine import Engine, Precision
+from kdal_cli.engine import Engine
 from kdal_cli.errors import UserError
-from kdal_cli.infer import LiveTeacher, Seer, predict
+from kdal_cli.fit import Fitted
+from kdal_cli.infer import Seer, predict
 from kdal_cli.metrics.classification import measure
 from kdal_cli.metrics.cost import Odometer
 from kdal_cli.network import Network
@@ -66,6 +67,11 @@ class Lab:
         return self.ids.validation
 
     @cached_property
+    def fingerprint(self) -> str:
+        """What the images and labels are, as a hash."""
+        return fingerprint(self.data)
+
+    @cached_property
     def watcher(self) -> Watcher:
         return Both(self.display, self.log)
 
@@ -80,6 +86,17 @@ class Lab:
     def seer(self, network: Network) -> Seer:
         """A network that looks at the training images, what it does being counted."""
         return Seer(network, self.train, self.odometer.forward, self.engine.team)
+
+    def pace(self, network: Network, fitted: Fitted) -> dict[str, float]:
+        """What a training took, as `timings.csv` tells it.
+
+        MFU, the share of the device's peak, counts the student's operations alone; it is there where the peak is known.
+        """
+        speed = fitted.images / fitted.seconds
+        row = {"teacher_s": fitted.teacher_seconds, "train_s": fitted.seconds - fitted.teacher_seconds}
+        row |= {"images_per_s": speed, "peak_mb": self.engine.peak_megabytes()}
+        peak = self.engine.peak_flops(fitted.precision)
+        return row if peak is None else row | {"mfu": 3 * self.odometer.cost(network) * speed / peak}
 
     def views(self, augment: Augment) -> Resident:
         """The training images under an augmentation: those that are on the device already, where it is the same."""
@@ -127,11 +144,6 @@ class Lab:
             objective = make(student, teacher, examples)
         self.engine.place(objective)
         return objective
-
-    def live(self, teacher: Network, wanted: Precision, *, clean: bool = False) -> LiveTeacher:
-        """The teacher as a training asks it, in the precision that is wanted. clean: about unaugmented images."""
-        precision = self.engine.precision(wanted, teacher)
-        return LiveTeacher(teacher, self.engine, precision, clean=self.train if clean else None)
 
     def card(
         self, role: str, blueprint: Blueprint, trained_on: Mapping[str, Any], metrics: Mapping[str, float]

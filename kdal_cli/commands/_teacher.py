@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kdal_cli import checkpoint
 from kdal_cli.checkpoint import Card, Checkpoint
-from kdal_cli.commands._lab import Blueprint, Lab, fingerprint, named
+from kdal_cli.commands._lab import Blueprint, Lab, named
 from kdal_cli.commands.train_teacher import train_teacher
 from kdal_cli.errors import UserError
 from kdal_cli.files import sha256
@@ -45,7 +45,7 @@ class Member:
 
     def key(self, lab: Lab) -> str:
         """A hash of everything that decides the teacher's weights."""
-        data = {"data": fingerprint(lab.data), "pool": lab.ids.teacher.tolist(), "validation": lab.validation.tolist()}
+        data = {"data": lab.fingerprint, "pool": lab.ids.teacher.tolist(), "validation": lab.validation.tolist()}
         return sha256(
             {
                 "format": FORMAT,
@@ -66,7 +66,8 @@ class Manner:
     `same` view as the student or the `clean` image. classes: whether its classes are the `same` as the student's.
     min_confidence: images of the pool that it is less sure of are left out, and with `balance` each of its classes
     is given as many images as the others (Xie et al. 2020, arXiv:1911.04252). mutual: whether a peer learns from the
-    student too. preflight: what happens when it is no better than chance.
+    student too. preflight: what happens when it is no better than chance. cache: whether its answers are kept: `auto`,
+    as they are given, where that can be; `full`, all of them before the student starts.
     """
 
     kind: Literal["fixed", "peer", "previous"] = "fixed"
@@ -79,6 +80,7 @@ class Manner:
     mutual: bool = True
     price: NonNegative = 0.0
     preflight: Literal["warn", "fail", "off"] = "warn"
+    cache: Literal["auto", "full", "off"] = "auto"
 
 
 @dataclass(frozen=True)

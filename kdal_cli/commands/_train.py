@@ -1,11 +1,13 @@
 """One student, trained: by a teacher, beside a peer, or from labels alone. Distillation and every round do this."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from kdal_cli.answers import Asked, CachedTeacher
+from kdal_cli.commands._guide import Guide, answers, asked
 from kdal_cli.commands._lab import Blueprint, Lab, MakeObjective
 from kdal_cli.commands._teacher import Manner, TeacherPlan
 from kdal_cli.errors import KdalError, UserError
@@ -21,12 +23,11 @@ REHEARSAL = 16
 
 
 @dataclass(frozen=True)
-class Guide:
-    """Who teaches one training: a frozen `teacher`, a network made after `peer` that learns beside it, or nobody."""
+class Rehearsal:
+    """What a trial of the loss has shown: where its terms look, in words, and what it reads of a teacher's answers."""
 
-    manner: Manner = field(default_factory=Manner)
-    teacher: Network | None = None
-    peer: Blueprint | None = None
+    places: Sequence[str] = ()
+    asked: Asked = "everything"
 
 
 def train(
@@ -53,21 +54,27 @@ def train(
         back = make_objective if guide.manner.mutual else _labels_alone
         peer = Peer(other, lab.objective(back, other, student, examples, "peer", *address))
     against = peer.network if peer is not None else teacher
+    images = lab.views(recipe.augment)
+    answering = answers(lab, guide, images, recipe.precision)
+    if isinstance(answering, CachedTeacher) and guide.manner.cache == "full":
+        answering.fill_all(examples.ids.unique(), lab.watcher)
     fitted = fit(
         student,
-        lab.views(recipe.augment),
+        images,
         examples,
         lab.objective(make_objective, student, against, examples, *address),
         recipe,
         lab.engine,
         lab.streams.under("fit", *address),
         lab.watcher,
-        teacher=lab.live(teacher, recipe.precision, clean=guide.manner.view == "clean") if teacher else None,
+        teacher=answering,
         peer=peer,
         validate=validate,
         keeper=keeper,
         what=what,
     )
+    if isinstance(answering, CachedTeacher) and answering.asked:
+        lab.log.figures({"teacher_kept": answering.hits / answering.asked, "teacher_rounding": answering.error})
     lab.odometer.train(student, fitted.visits)
     if peer is not None:
         lab.odometer.train(peer.network, fitted.visits)
@@ -80,10 +87,10 @@ def train(
 
 def rehearse(
     lab: Lab, blueprint: Blueprint, make_objective: MakeObjective, plan: TeacherPlan | None, recipe: Recipe
-) -> list[str]:
+) -> Rehearsal:
     """Try the loss on a few images before anything is spent: what does not fit together shows now.
 
-    Returns where the terms look, in words. The weights are new ones, the teacher's too, and the labels are made up.
+    The weights are new ones, the teacher's too, and the labels are made up.
     Raises UserError for a loss that cannot be computed, or that compares classes with a teacher of other ones.
     """
     student, teacher = lab.network(blueprint, "rehearsal"), sketch(lab, plan, blueprint)
@@ -95,17 +102,18 @@ def rehearse(
     objective = lab.objective(make_objective, student, teacher, examples, "rehearsal")
     with lab.streams.applied("rehearsal", "loss"):
         try:
-            answers = teacher(batch.pixels).detach() if teacher is not None else None
-            if plan is not None and plan.manner.classes == "other" and answers is not None:
-                _refuse_comparison(objective, student(batch.pixels), answers, batch)
+            theirs = teacher(batch.pixels).detach() if teacher is not None else None
+            if plan is not None and plan.manner.classes == "other" and theirs is not None:
+                _refuse_comparison(objective, student(batch.pixels), theirs, batch)
             for first in {False, objective.first > 0}:
-                objective(student(batch.pixels), answers, batch, 0.0, first=first)
+                objective(student(batch.pixels), theirs, batch, 0.0, first=first)
+            reads: Asked = asked(objective, student, teacher, batch) if teacher is not None else "everything"
         except KdalError:
             raise
         except Exception as error:  # a term may be anybody's code
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(f"the loss cannot be computed: {reason}", where="loss", cure="try another") from error
-    return list(objective.places)
+    return Rehearsal(objective.places, reads)
 
 
 def sketch(lab: Lab, plan: TeacherPlan | None, student: Blueprint) -> Network | None:
@@ -129,10 +137,10 @@ def _refuse_comparison(objective: Objective, student: Output, teacher: Output, b
         if getattr(part.term, "other_classes", False) and part.sample_weight != "right":
             continue
         values = []
-        for answers in (teacher, turned):
+        for theirs in (teacher, turned):
             with undisturbed():  # terms that draw must draw the same
                 try:
-                    values.append(part(student, answers, batch, 0.5))
+                    values.append(part(student, theirs, batch, 0.5))
                 except (RuntimeError, IndexError):
                     values.append(torch.full((), torch.nan))
         if not torch.equal(*values):

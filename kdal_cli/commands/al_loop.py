@@ -9,11 +9,12 @@ from torch import Tensor
 
 from kdal_cli import checkpoint
 from kdal_cli.budget import Plan
+from kdal_cli.commands._guide import Guide
 from kdal_cli.commands._lab import Blueprint, Lab, MakeObjective
 from kdal_cli.commands._picks import reasons
 from kdal_cli.commands._pool import Onlooker, Scoring
 from kdal_cli.commands._teacher import Teacher
-from kdal_cli.commands._train import Guide, train
+from kdal_cli.commands._train import train
 from kdal_cli.curve import Table
 from kdal_cli.errors import UserError
 from kdal_cli.evidence import Sampler
@@ -34,6 +35,8 @@ UNDERFITTED = 0.95
 SHEET = 100
 """Images of a query that are pictured."""
 
+SPENT = ("teacher_s", "train_s", "score_s", "select_s", "evaluate_s", "report_s")
+"""What the seconds of a round are told by."""
 
 CLASS_COLUMNS = ("labels", "test_precision", "test_recall", "test_f1", "test_images")
 
@@ -160,7 +163,8 @@ class Loop:
         if self.guide.manner.kind == "fixed":
             self.ledger.consult(round, fitted.taught, self.price)
         self.ledger.compute(round, "train", lab.odometer.flops - flops, fitted.seconds)
-        clock.lap("train_s")
+        clock.lap("train_s", minus=fitted.teacher_seconds)
+        clock.add("teacher_s", fitted.teacher_seconds)
         labels, validation = (len(self.ledger.bought(purpose, round)[0]) for purpose in ("train", "validation"))
         trained_on = {"data": lab.data.name, "labels": labels, "validation_labels": validation}
         card = lab.card("student", self.student, trained_on, {})
@@ -194,7 +198,7 @@ class Loop:
         if self.guide.manner.kind != "previous" or round == 0:
             return self.guide
         before = self._load(round - 1)
-        return replace(self.guide, teacher=freeze(before) if before else None)
+        return self.guide.taught_by(freeze(before)) if before else replace(self.guide, teacher=None)
 
     def _start(self, round: int, before: Network | None) -> Network:
         """The weights that a round starts from, as `recipe.retrain` says."""
@@ -233,8 +237,7 @@ class Loop:
         if self.teacher is not None and self.teacher.metrics:
             row["teacher_agreement"] = agreement(seen, self.teacher.test_logits)
         clock.lap("evaluate_s")
-        speed = {"images_per_s": fitted.images / fitted.seconds, "peak_mb": lab.engine.peak_megabytes()}
-        self.timings.add({"round": round, **clock.seconds, **speed})
+        self.timings.add({"round": round, **lab.pace(network, fitted), **clock.seconds})
         self.per_class.add(*_class_rows(round, seen.argmax(1).cpu(), truth, labels, classes))
         self.curve.add(row)
         lab.log.figures(row)
@@ -286,7 +289,14 @@ class Clock:
     """Where the seconds of a round go."""
 
     def __init__(self) -> None:
-        self.seconds = {"train_s": 0.0, "score_s": 0.0, "select_s": 0.0, "evaluate_s": 0.0, "report_s": 0.0}
+        self.seconds = {
+            "teacher_s": 0.0,
+            "train_s": 0.0,
+            "score_s": 0.0,
+            "select_s": 0.0,
+            "evaluate_s": 0.0,
+            "report_s": 0.0,
+        }
         self._since = time.perf_counter()
 
     def lap(self, name: str, minus: float = 0.0) -> None:

@@ -1,14 +1,16 @@
 """`kdal distill`: a student against a teacher, directly or through assistants, once or for generations."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
 from kdal_cli import checkpoint
+from kdal_cli.commands._guide import Guide
 from kdal_cli.commands._lab import Blueprint, Lab, MakeObjective
 from kdal_cli.commands._teacher import Teacher, warn_of_pupil
-from kdal_cli.commands._train import Guide, train
+from kdal_cli.commands._train import train
+from kdal_cli.curve import Table
 from kdal_cli.errors import UserError
 from kdal_cli.fit import Recipe
 from kdal_cli.metrics.classification import agreement
@@ -60,7 +62,7 @@ def distill(
         entries.append(_entry(lab, link.role, network))
         if teacher is not None and teacher.metrics:
             entries[-1].figures["teacher_agreement"] = agreement(lab.test_output(network).logits, teacher.test_logits)
-        guide = replace(guide, teacher=freeze(network))
+        guide = guide.taught_by(freeze(network))
     if alone is not None:
         network, _ = _train(lab, alone, examples, Guide(), labels_alone, recipe)
         entries.append(_entry(lab, alone.role, network))
@@ -99,7 +101,11 @@ def _train(
     truth = lab.data.train.labels
     snapshots = Snapshots(lab.run.folder / f"{role}.snapshot", role)
     validate = lab.accuracy(lab.validation, truth[lab.validation])
-    _, peer = train(lab, network, examples, make_objective, guide, recipe, validate, snapshots, address, what=link.role)
+    fitted, peer = train(
+        lab, network, examples, make_objective, guide, recipe, validate, snapshots, address, what=link.role
+    )
+    timings = Table(lab.run.folder / "timings.csv")
+    timings.add({"training": len(timings), **lab.pace(network, fitted)})
     trained_on = {"data": lab.data.name, "labels": len(examples.labels), "validation_labels": len(lab.validation)}
     saved = [("student", role, link.blueprint, network)]
     if peer is not None and guide.peer is not None:

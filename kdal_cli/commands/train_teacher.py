@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from kdal_cli.checkpoint import Card
 from kdal_cli.commands._lab import Blueprint, Lab
+from kdal_cli.curve import Table
 from kdal_cli.fit import Recipe, fit
 from kdal_cli.network import Network
 from kdal_cli.objective import Objective
@@ -24,7 +25,7 @@ def train_teacher(lab: Lab, blueprint: Blueprint, recipe: Recipe, seed: int) -> 
     validate = lab.accuracy(lab.validation, lab.data.train.labels[lab.validation])
     snapshots = Snapshots(lab.run.folder / "training.snapshot", "teacher")
     streams = lab.streams.under("fit", "teacher")
-    fit(
+    fitted = fit(
         network,
         lab.views(recipe.augment),
         examples,
@@ -37,6 +38,7 @@ def train_teacher(lab: Lab, blueprint: Blueprint, recipe: Recipe, seed: int) -> 
         keeper=snapshots,
         what=f"teacher {blueprint.spec['name']}",
     )
+    Table(lab.run.folder / "timings.csv").add({"training": 0, **lab.pace(network, fitted)})
     snapshots.clear()
     trained_on = {"data": lab.data.name, "labels": len(lab.ids.teacher), "validation_labels": len(lab.validation)}
     return network, lab.card("teacher", blueprint, trained_on, lab.measure_test(network))

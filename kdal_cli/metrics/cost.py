@@ -24,7 +24,7 @@ def flops(module: nn.Module, example: Tensor) -> int:
     biases, normalisation, activations and pooling are not (`torch.utils.flop_counter`).
     """
     counter = FlopCounterMode(display=False)
-    with _evaluating(module), torch.no_grad(), _attention_in_parts(), counter:
+    with evaluating(module), torch.no_grad(), _attention_in_parts(), counter:
         module(example)
     return counter.get_total_flops()
 
@@ -43,7 +43,7 @@ def throughput(
     precision is that of the autocast around the call.
     """
     seconds = []
-    with _evaluating(module), torch.inference_mode():
+    with evaluating(module), torch.inference_mode():
         for _ in range(warmup):
             module(example)
         for _ in range(repeats):
@@ -66,11 +66,15 @@ class Odometer:
         self._example = example
         self._costs: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 
-    def forward(self, network: nn.Module, images: int) -> None:
-        """A network has looked at so many images."""
+    def cost(self, network: nn.Module) -> int:
+        """Of one image, forward."""
         if network not in self._costs:
             self._costs[network] = flops(network, self._example)
-        self.flops += images * self._costs[network]
+        return self._costs[network]
+
+    def forward(self, network: nn.Module, images: int) -> None:
+        """A network has looked at so many images."""
+        self.flops += images * self.cost(network)
 
     def train(self, network: nn.Module, images: int) -> None:
         """A network has been trained on so many, each as often as it was seen."""
@@ -78,7 +82,7 @@ class Odometer:
 
 
 @contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
+def evaluating(module: nn.Module) -> Iterator[None]:
     """`module` in evaluation mode; afterwards each part is back in the mode that it had, frozen parts too."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()

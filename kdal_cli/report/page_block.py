@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from kdal_cli.report import study_plots
 from kdal_cli.report.html import Content, Html, element, join, picture, table
 from kdal_cli.report.standings import Standing, drawn_out, standings
-from kdal_cli.report.study_details import class_names, per_class
+from kdal_cli.report.study_details import class_names, pace, per_class
 from kdal_cli.report.study_text import CURRENCIES, Figure, amount, p_value, verdict
 from kdal_cli.report.text import MISSING, percent
 from kdal_cli.study.statistics import Paired
@@ -18,6 +18,18 @@ MANY_CLASSES = 30
 """Of more classes only the WORST are shown."""
 
 WORST = 10
+
+PACES = {
+    "teacher_s": ("teacher, s", "{:,.1f}"),
+    "train_s": ("train, s", "{:,.1f}"),
+    "score_s": ("score, s", "{:,.1f}"),
+    "select_s": ("select, s", "{:,.1f}"),
+    "evaluate_s": ("evaluate, s", "{:,.1f}"),
+    "images_per_s": ("images/s", "{:,.0f}"),
+    "mfu": ("MFU", "{:.1%}"),
+    "peak_mb": ("peak MB", "{:,.0f}"),
+}
+"""Columns of `timings.csv`: how they are headed, and written."""
 
 Section = tuple[str, Html]
 """A heading and what is below it."""
@@ -39,6 +51,8 @@ def sections(study: Study, block: Block) -> Iterator[Section]:
         yield "Other figures at the end", others(ranked)
     if any(standing.entry.spent for standing in ranked):
         yield "Costs", costs(ranked)
+    if times := paces(ranked):
+        yield "Where the time went", times
 
 
 def judged(gain: Paired | None) -> Content:
@@ -178,6 +192,16 @@ def costs(ranked: Sequence[Standing]) -> Html:
     heads = ["cell", *CURRENCIES.values()]
     rows = [[named(s), *(_spent(s, currency) for currency in CURRENCIES)] for s in ranked]
     return table("Spent by the end of the last round, median over seeds", heads, rows)
+
+
+def paces(ranked: Sequence[Standing]) -> Html | None:
+    """Seconds of a run, what they were spent on, and how fast."""
+    found = [(standing, pace(standing.entry)) for standing in ranked]
+    keys = [key for key in PACES if any(key in times for _, times in found)]
+    rows = [[named(s), *(PACES[key][1].format(times[key]) if key in times else MISSING for key in keys)]
+            for s, times in found]  # fmt: skip
+    heads = ["cell", *(PACES[key][0] for key in keys)]
+    return table("Seconds of a run and the pace of its trainings, means over seeds", heads, rows) if keys else None
 
 
 def _spent(standing: Standing, currency: str) -> str:

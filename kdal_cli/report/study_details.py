@@ -8,8 +8,11 @@ from pathlib import Path
 from statistics import fmean
 
 from kdal_cli.errors import UserError
-from kdal_cli.study.records import Record
+from kdal_cli.study.records import Record, table
 from kdal_cli.study.study import Entry
+
+SECONDS = ("teacher_s", "train_s", "score_s", "select_s", "evaluate_s", "report_s")
+"""Columns of `timings.csv` that add up."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,20 @@ def per_class(entry: Entry) -> dict[int, ClassScore]:
             found.setdefault(int(row["class"]), []).append((row["test_recall"], row["labels"]))
     means = {name: [fmean(column) for column in zip(*rows, strict=True)] for name, rows in found.items()}
     return {name: ClassScore(recall, labels) for name, (recall, labels) in sorted(means.items())}
+
+
+def pace(entry: Entry) -> dict[str, float]:
+    """Where the time of a cell's runs went, {column of `timings.csv`: mean over seeds}.
+
+    Of one run, seconds are added up; images/s, MB and MFU are means over its trainings.
+    """
+    found: dict[str, list[float]] = {}
+    for record in entry.cell.runs.values():
+        rows = table(record.folder / "timings.csv")
+        for name in rows[0] if rows else ():
+            values = [row[name] for row in rows]
+            found.setdefault(name, []).append(sum(values) if name in SECONDS else fmean(values))
+    return {name: fmean(values) for name, values in found.items()}
 
 
 def class_names(records: Iterable[Record]) -> list[str]:

@@ -29,9 +29,9 @@ FIGURE = {
 
 CURRENCIES = ("labels", "cost", "teacher_answers", "labels_with_teacher", "flops", "seconds")
 """What a run has spent by the end of a round: labels, their price, images a teacher was asked about, labels with those
-that this teacher had itself, floating-point operations, and seconds of training, scoring and selecting."""
+that this teacher had itself, floating-point operations, and seconds of the teacher, training, scoring and selecting."""
 
-TIMED = ("train_s", "score_s", "select_s")
+TIMED = ("teacher_s", "train_s", "score_s", "select_s")
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,8 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, Value]:
 
 def _rounds(folder: Path) -> list[dict[str, float]]:
     """The lines of the curve, with the seconds that had passed by then."""
-    rounds = _table(folder / "curve.csv")
-    timed = _table(folder / "timings.csv")
+    rounds = table(folder / "curve.csv")
+    timed = table(folder / "timings.csv")
     spent = [sum(row.get(key, 0.0) for key in TIMED) for row in timed]
     for row, seconds in zip(rounds, itertools.accumulate(spent), strict=False):
         row["seconds"] = seconds
@@ -135,7 +135,8 @@ def _rounds(folder: Path) -> list[dict[str, float]]:
     return rounds
 
 
-def _table(path: Path) -> list[dict[str, float]]:
+def table(path: Path) -> list[dict[str, float]]:
+    """The rows of a CSV file of numbers, none where there is no file. Raises UserError for a damaged one."""
     if not path.exists():
         return []
     try:

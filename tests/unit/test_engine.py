@@ -1,5 +1,8 @@
 """Where tensors are computed: the device is there or it is said, the precision is the one that pays."""
 
+import ctypes
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -7,14 +10,15 @@ import torch
 from torch import nn
 
 from kdal_cli import engine as module
-from kdal_cli.engine import Engine, has_depthwise, memory_told
+from kdal_cli.engine import Engine, memory_told
 from kdal_cli.errors import MachineError, UserError
-from kdal_cli.models.mobilenet_v2 import mobilenet_v2
 from kdal_cli.models.resnet import resnet
+from kdal_cli.precision import Precisions
 from kdal_cli.types import Shape
 
 CPU = Engine(torch.device("cpu"))
 IMAGES = Shape(3, 8, 8, 4)
+PIXELS = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
 
 
 @pytest.fixture(autouse=True)
@@ -70,39 +74,25 @@ def test_more_gpus_than_there_are_are_refused_and_so_is_one_by_name(device, devi
 
 @pytest.mark.parametrize("wanted", ["fp32", "bf16"])
 def test_a_precision_that_is_named_is_taken(wanted) -> None:
-    assert CPU.precision(wanted, nn.Linear(1, 1)) == wanted
+    assert CPU.precision(wanted, nn.Linear(1, 1), PIXELS) == wanted
 
 
-@pytest.mark.parametrize(
-    ("has_bf16", "depthwise", "expected"),
-    [(True, False, "bf16"), (True, True, "fp32"), (False, False, "fp32"), (False, True, "fp32")],
-)
-def test_auto_is_bf16_on_a_cpu_that_has_it_but_for_depthwise_nets(
-    has_bf16: bool, depthwise: bool, expected: str, monkeypatch
-) -> None:
-    monkeypatch.setattr(module, "cpu_has_bf16", lambda: has_bf16)
-    net = mobilenet_v2(IMAGES) if depthwise else resnet(IMAGES, depth=8)
-    assert CPU.precision("auto", net) == expected
+def test_auto_is_fp32_where_bf16_is_emulated_and_nothing_is_measured(monkeypatch) -> None:
+    monkeypatch.setattr(module, "cpu_has_bf16", lambda: False)
+    monkeypatch.setattr(Precisions, "choose", lambda *_: pytest.fail("measured"))
+    assert CPU.precision("auto", nn.Linear(1, 1), PIXELS) == "fp32"
+
+
+def test_auto_is_what_a_measurement_says_where_there_is_bf16(monkeypatch) -> None:
+    monkeypatch.setattr(module, "cpu_has_bf16", lambda: True)
+    monkeypatch.setattr(Precisions, "choose", lambda *_: "bf16")
+    assert CPU.precision("auto", nn.Linear(1, 1), PIXELS) == "bf16"
 
 
 def test_what_this_cpu_says_of_itself_is_what_the_kernel_says() -> None:
     with open("/proc/cpuinfo") as file:  # noqa: PTH123
         flags = set(file.read().split())
     assert module.cpu_has_bf16() == bool(flags & {"avx512_bf16", "amx_bf16"})
-
-
-@pytest.mark.parametrize(
-    ("layer", "depthwise"),
-    [
-        (nn.Conv2d(8, 8, 3, groups=8), True),
-        (nn.Conv2d(8, 16, 3, groups=8), True),
-        (nn.Conv2d(8, 8, 3, groups=4), False),
-        (nn.Conv2d(1, 8, 3), False),
-        (nn.Linear(8, 8), False),
-    ],
-)
-def test_a_depthwise_convolution_has_a_group_for_each_channel(layer: nn.Module, depthwise: bool) -> None:
-    assert has_depthwise(nn.Sequential(nn.ReLU(), layer)) == depthwise
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
@@ -144,3 +134,49 @@ def test_a_manifest_learns_device_name_and_threads() -> None:
     assert about["name"]
     assert about["threads"] == torch.get_num_threads()
     assert CPU.peak_megabytes() > 10
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "expected"),
+    [
+        ("NVIDIA H100 80GB HBM3", "bf16", 989e12),
+        ("NVIDIA H100 PCIe", "bf16", 756e12),
+        ("NVIDIA H200", "fp32", 67e12),
+        ("NVIDIA A100-SXM4-80GB", "bf16", 312e12),
+        ("NVIDIA GeForce GTX 1080", "fp32", None),
+    ],
+)
+def test_the_peak_of_a_gpu_is_that_of_its_data_sheet(name: str, precision, expected: float | None, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
+    assert Engine(torch.device("cuda")).peak_flops(precision) == expected
+
+
+def test_nobody_knows_the_peak_of_a_cpu() -> None:
+    assert CPU.peak_flops("fp32") is None
+
+
+FAULTS = """
+import resource, sys, torch
+from kdal_cli.engine import keep_memory
+if sys.argv[1] == "keep":
+    keep_memory()
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(4):
+    torch.zeros(2**24)
+before = faults()
+for _ in range(8):
+    torch.zeros(2**24)
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="not glibc")
+def test_memory_that_is_freed_is_used_again_without_a_fault() -> None:
+    """64 MB, eight times: 16,384 pages each unless the block is kept, or huge pages where the kernel gives them."""
+    run = [sys.executable, "-c", FAULTS]
+    with_it, without = (
+        int(subprocess.run([*run, word], capture_output=True, text=True, check=True).stdout)
+        for word in ("keep", "leave")
+    )
+    assert with_it < 100 < without

@@ -53,7 +53,7 @@ def feed(images: ImageData, resident: Resident) -> Feed:
 def test_a_batch_is_labelled_images_with_their_labels_and_then_pool_images_without(
     feed: Feed, images, resident
 ) -> None:
-    for batch in feed.chunk(0, 20):
+    for batch in feed.batches(feed.plan(0, 20)):
         assert (len(batch.ids), len(batch.labels)) == (11, 6)
         assert torch.equal(batch.labels, images.train.labels[batch.ids[:6]])
         assert (batch.ids[:6] % 2 == 1).all()
@@ -62,8 +62,8 @@ def test_a_batch_is_labelled_images_with_their_labels_and_then_pool_images_witho
 
 
 def test_a_step_has_the_same_batch_wherever_a_chunk_begins(feed: Feed) -> None:
-    whole = list(feed.chunk(0, 15))
-    for step, batch in enumerate(feed.chunk(4, 9), start=4):
+    whole = list(feed.batches(feed.plan(0, 15)))
+    for step, batch in enumerate(feed.batches(feed.plan(4, 9)), start=4):
         assert torch.equal(batch.ids, whole[step].ids)
         assert torch.equal(batch.views, whole[step].views)
 
@@ -71,7 +71,7 @@ def test_a_step_has_the_same_batch_wherever_a_chunk_begins(feed: Feed) -> None:
 def test_the_labelled_stream_does_not_depend_on_the_pool(images, resident, feed: Feed) -> None:
     """So that a student with a teacher and one without see the same labelled images in the same views."""
     alone = Feed(resident, Examples(feed.examples.labelled_ids, feed.examples.labels), 6, 0, Streams(3))
-    for one, two in zip(feed.chunk(0, 10), alone.chunk(0, 10), strict=True):
+    for one, two in zip(feed.batches(feed.plan(0, 10)), alone.batches(alone.plan(0, 10)), strict=True):
         assert torch.equal(one.ids[:6], two.ids)
         assert torch.equal(one.views[:6], two.views)
 
@@ -79,7 +79,7 @@ def test_the_labelled_stream_does_not_depend_on_the_pool(images, resident, feed:
 def test_labelled_and_pool_images_are_shuffled_each_in_their_own_way(images, resident) -> None:
     ids = torch.arange(20)
     feed = Feed(resident, Examples(torch.cat([ids, ids + 40]), images.train.labels[:20]), 20, 20, Streams(3))
-    (batch,) = feed.chunk(0, 1)
+    (batch,) = feed.batches(feed.plan(0, 1))
     assert batch.ids[:20].tolist() != (batch.ids[20:] - 40).tolist()
     assert batch.views[:20].tolist() != batch.views[20:].tolist()
 
@@ -99,5 +99,5 @@ def test_the_images_of_a_training_are_those_of_all_its_batches(
     pool_ids = torch.cat([torch.arange(40, 40 + pool), torch.arange(40, 40 + pool // 2)])
     examples = Examples(torch.cat([torch.arange(labelled), pool_ids]), torch.zeros(labelled, dtype=torch.int64))
     feed = Feed(resident, examples, batch, pool_batch if pool else 0, Streams(4))
-    seen = [data.ids for data in feed.chunk(0, steps)] if steps else []
+    seen = [data.ids for data in feed.batches(feed.plan(0, steps))] if steps else []
     assert feed.ids(steps).tolist() == sorted(set(torch.cat([torch.empty(0), *seen]).int().tolist()))

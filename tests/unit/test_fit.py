@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from kdal_cli.answers import LiveTeacher
 from kdal_cli.data._augment import Augment, Resident
 from kdal_cli.engine import Engine
 from kdal_cli.errors import KdalError, MachineError
 from kdal_cli.fit import Fitted, Recipe, fit
-from kdal_cli.infer import LiveTeacher, predict
+from kdal_cli.infer import predict
 from kdal_cli.losses.kd import kd
 from kdal_cli.network import Network
 from kdal_cli.objective import Objective, Part
@@ -40,9 +41,15 @@ def learn(images: ImageData, resident: Resident, engine: Engine, notes) -> Learn
     return run
 
 
-def blank(batch: Batch) -> Output:
+class Blank:
     """A teacher with nothing to say, for terms that look at something else."""
-    return Output(torch.zeros(len(batch.ids), 3), torch.zeros(len(batch.ids), 1))
+
+    seconds = 0.0
+
+    def announce(self, ids: Tensor, views: Tensor) -> None: ...
+
+    def __call__(self, batch: Batch) -> Output:
+        return Output(torch.zeros(len(batch.ids), 3), torch.zeros(len(batch.ids), 1))
 
 
 def weights(network: Network) -> dict[str, Tensor]:
@@ -122,7 +129,7 @@ def test_the_figures_are_the_means_of_the_steps_since_the_last_check(learn: Lear
         seen.append(float(len(seen)))
         return student.logits.sum(1) * 0 + seen[-1]
 
-    learn(make_network(), objective=Objective(1.0, {"counted": Part(counted, 0.5)}), teacher=blank)
+    learn(make_network(), objective=Objective(1.0, {"counted": Part(counted, 0.5)}), teacher=Blank())
     assert [line["counted"] for line in notes.measured] == pytest.approx([0.5 * 3.5, 0.5 * 11.5, 0.5 * 19.5])
 
 
@@ -186,7 +193,7 @@ def test_no_two_steps_draw_the_same_dropout_across_checks_too(learn: Learn, make
         drawn.append(float(torch.rand(())))
         return student.logits.sum(1) * 0
 
-    learn(make_network(), objective=Objective(1.0, {"draw": Part(draw, 1.0, "labelled")}), teacher=blank)
+    learn(make_network(), objective=Objective(1.0, {"draw": Part(draw, 1.0, "labelled")}), teacher=Blank())
     assert len(set(drawn)) == len(drawn) == 24
 
 
@@ -307,7 +314,7 @@ def test_a_loss_that_is_not_finite_stops_it_naming_round_step_and_learning_rate(
 ) -> None:
     keeper = Album(tmp_path / "s", "a", every=0.0)
     with pytest.raises(MachineError) as stopped:
-        learn(make_network(), objective=spoil_from(step, 24), teacher=blank, keeper=keeper, what="round 5")
+        learn(make_network(), objective=spoil_from(step, 24), teacher=Blank(), keeper=keeper, what="round 5")
     rate = QUICK.rate(step / 24)
     assert str(stopped.value) == (
         f"the loss of round 5 is not finite at step {step}, learning rate {rate:g}: lower recipe.lr"
@@ -355,7 +362,7 @@ def test_every_step_is_as_long_as_recipe_and_schedule_say(
                     weight_decay=0.0, schedule=schedule, warmup=0.25, milestones=(0.5,), checks=5)  # fmt: skip
     slope = Objective(0.0, {"slope": Part(lambda student, teacher, batch: student.logits.sum(1), 1.0, "labelled")})
     student, before = make_network(), make_network().body.fc.bias.detach()
-    learn(student, recipe, slope, teacher=blank)
+    learn(student, recipe, slope, teacher=Blank())
     far = walk([recipe.rate(step / 12) for step in range(12)], momentum, nesterov)
     torch.testing.assert_close(before - student.body.fc.bias.detach(), torch.full((3,), far), rtol=1e-4, atol=1e-5)
 

@@ -9,19 +9,21 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from kdal_cli.answers import CachedTeacher, LiveTeacher, Table
 from kdal_cli.data._augment import Augment, Resident
 from kdal_cli.engine import Engine
 from kdal_cli.errors import MachineError, UserError
 from kdal_cli.evidence import Scorer
 from kdal_cli.feed import Order
 from kdal_cli.fit import Fitted, Peer, Recipe, fit
-from kdal_cli.infer import BATCH, LiveTeacher, Seer
+from kdal_cli.infer import BATCH, MANY, Seer
 from kdal_cli.losses.kd import kd
 from kdal_cli.losses.vid import Vid
 from kdal_cli.network import Network
@@ -70,14 +72,22 @@ Train = Callable[..., tuple[Network, Fitted, list[dict[str, float]]]]
 
 @pytest.fixture
 def train(images, notes, engine: Engine) -> Train:
-    def train(engine: Engine, make: Callable[..., Objective] = by_kd, recipe: Recipe = RECIPE, mutual=False, **traits):
+    def train(
+        engine: Engine,
+        make: Callable[..., Objective] = by_kd,
+        recipe: Recipe = RECIPE,
+        mutual=False,
+        keep=None,
+        **traits,
+    ):
         student, teacher = tower(0, 6, **traits), tower(1, 8)
         objective = make(student, teacher)
         peer = Peer(tower(2, 4), Objective(1.0, {"kd": Part(kd, 1.0)})) if mutual else None
         pixels = Resident(images.train.pixels, Augment(pad=1, flip=True))
         live = LiveTeacher(teacher, engine, "fp32") if peer is None else None
+        asked = keep(live, pixels) if keep is not None else live
         notes.measured.clear()
-        fitted = fit(student, pixels, EXAMPLES, objective, recipe, engine, Streams(7), notes, teacher=live, peer=peer)
+        fitted = fit(student, pixels, EXAMPLES, objective, recipe, engine, Streams(7), notes, teacher=asked, peer=peer)
         return nn.ModuleList([student, objective, *([peer] if peer else [])]), fitted, list(notes.measured)
 
     return train
@@ -113,6 +123,18 @@ def test_weights_of_student_adapters_and_peer_are_those_of_one_process(
         ratios = {key for key in theirs if key.endswith("ratio")}  # of the share of number 0
         assert ours.keys() == theirs.keys()
         assert all(math.isclose(ours[key], theirs[key], rel_tol=1e-4, abs_tol=1e-6) for key in theirs.keys() - ratios)
+
+
+def test_a_table_of_answers_is_shared_where_it_is_a_file(train: Train, engine, two: Engine, tmp_path: Path) -> None:
+    def kept(live: LiveTeacher, images: Resident) -> CachedTeacher:
+        return CachedTeacher(live, images, Table(len(images) * images.augment.views, 3, tmp_path / "rows"))
+
+    together, *_ = train(two, keep=kept)
+    written = (tmp_path / "rows").read_bytes()
+    alone, *_ = train(engine, keep=kept)
+    assert apart(together, alone) < TOLERANCE
+    assert (tmp_path / "rows").read_bytes() == written  # both halves of the batches were there
+    assert any(written)
 
 
 def test_batch_norm_is_per_device_and_its_statistics_are_those_of_number_0(train: Train, engine, two: Engine) -> None:
@@ -205,6 +227,16 @@ def test_the_pool_is_seen_as_by_one_process_to_the_bit_draws_included(pool: Resi
         answers(Seer(network, pool, team=two.team), ids), answers(Seer(network, pool), ids), strict=True
     ):
         assert torch.equal(ours, theirs)
+
+
+def test_many_images_are_seen_as_by_one_process_with_batch_norm_folded_in_all_of_them(two: Engine) -> None:
+    rng = torch.Generator().manual_seed(1)
+    many = Resident(torch.randint(0, 256, (MANY + 10, 1, 6, 6), dtype=torch.uint8, generator=rng), Augment())
+    network = tower(0, 6, norm=True, dropout=0.3)
+    ids = torch.arange(len(many))
+    ours, theirs = answers(Seer(network, many, team=two.team), ids), answers(Seer(network, many), ids)
+    assert all(torch.equal(*pair) for pair in zip(ours, theirs, strict=True))
+    assert not torch.equal(ours[3], ours[4])  # two draws
 
 
 def test_a_helper_looks_at_half_of_the_batches(pool: Resident, two: Engine, monkeypatch) -> None:

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
+from kdal_cli.answers import LiveTeacher
 from kdal_cli.data._augment import Augment, Resident
 from kdal_cli.errors import UserError
-from kdal_cli.infer import BATCH, Committee, LiveTeacher, Remembering, Seer, predict, predict_logits
+from kdal_cli.infer import BATCH, Committee, Remembering, Seer, predict, predict_logits
 from kdal_cli.models.small_cnn import small_cnn
 from kdal_cli.models.wrn import wrn
 from kdal_cli.network import Network

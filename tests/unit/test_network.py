@@ -5,11 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdal_cli.answers import LiveTeacher
 from kdal_cli.data._augment import Resident
 from kdal_cli.engine import Engine
 from kdal_cli.errors import UserError
 from kdal_cli.fit import Recipe, fit
-from kdal_cli.infer import LiveTeacher
 from kdal_cli.losses.kd import kd
 from kdal_cli.models.mlp import mlp
 from kdal_cli.models.resnet import resnet

@@ -5,11 +5,12 @@ import shutil
 import pytest
 import torch
 
+from kdal_cli.answers import LiveTeacher
 from kdal_cli.budget import Budget
+from kdal_cli.commands._guide import Guide
 from kdal_cli.commands._lab import Lab
 from kdal_cli.commands._pool import Scoring
 from kdal_cli.commands._teacher import Manner, Teacher
-from kdal_cli.commands._train import Guide
 from kdal_cli.commands.al_loop import Loop
 from kdal_cli.curve import Table
 from kdal_cli.fit import Recipe
@@ -78,9 +79,11 @@ def test_answers_are_the_images_that_training_and_sampler_asked_about_each_once(
     def spied(answer, ids_of):
         return lambda about: (asked.update(ids_of(about).tolist()), answer(about))[1]
 
-    live, add, scorer = run.lab.live, run.curve.add, run.asked.scorer
+    call, add, scorer = LiveTeacher.__call__, run.curve.add, run.asked.scorer
     scorer.look, scorer.logits = (spied(answer, lambda ids: ids) for answer in (scorer.look, scorer.logits))
-    monkeypatch.setattr(Lab, "live", lambda _, *args, **more: spied(live(*args, **more), lambda batch: batch.ids))
+    monkeypatch.setattr(
+        LiveTeacher, "__call__", lambda live, batch: (asked.update(batch.ids.tolist()), call(live, batch))[1]
+    )
     monkeypatch.setattr(run.curve, "add", lambda row: (so_far.append(len(asked)), add(row)))
     assert run.run().column("teacher_answers") == so_far
     assert set(run.ledger.teacher_ids().tolist()) == asked
