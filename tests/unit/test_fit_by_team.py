@@ -144,12 +144,29 @@ def test_batch_norm_is_per_device_and_its_statistics_are_those_of_number_0(train
     assert together.body[0][1].num_batches_tracked == 20
 
 
-def test_dropout_of_a_helper_is_its_own(train: Train, engine: Engine, two: Engine) -> None:
-    [alone, *_], _, _ = train(engine, dropout=0.5)
-    [together, *_], _, _ = train(two, dropout=0.5)
-    [again, *_], _, _ = train(two, dropout=0.5)
-    assert apart(together, alone) > TOLERANCE
-    assert apart(again, together) == 0.0
+def drawn(student: Output, teacher: Output | None, batch: Batch) -> Tensor:
+    """A random number."""
+    return torch.rand(()) + 0 * student.logits.sum()
+
+
+def test_random_numbers_of_a_helper_are_its_own_and_those_of_number_0_are_those_of_one_process(
+    train: Train, engine: Engine, two: Engine
+) -> None:
+    def make(*_: Network) -> Objective:
+        return Objective(1.0, {"drawn": Part(drawn, 1.0, "labelled")})
+
+    def numbers(*address: int) -> float:
+        """The mean of those of the first seven steps."""
+        with Streams(7).applied("dropout", 0, *address):
+            return float(torch.stack([torch.rand(()) for _ in range(7)]).mean())
+
+    figures = [train(one, make)[2][0]["drawn"] for one in (engine, two)]
+    assert figures == pytest.approx([numbers(), (numbers() + numbers(1)) / 2])
+
+
+def test_dropout_is_the_same_when_it_is_repeated(train: Train, two: Engine) -> None:
+    first, second = (train(two, dropout=0.5)[0] for _ in range(2))
+    assert apart(first, second) == 0.0
 
 
 class Kept:
@@ -165,15 +182,31 @@ class Kept:
         return self.states[1] if len(self.states) > 2 else None
 
 
-def test_it_goes_on_from_a_check_to_the_same_weights(train: Train, two: Engine, images, notes) -> None:
-    """With batch-norm, whose statistics each process has of its own between the checks."""
+class Memory(nn.Module):
+    """A term that remembers the features it saw, each process those of its share, and holds new ones against them."""
+
+    mean: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(24))
+
+    def forward(self, student: Output, teacher: Output | None, batch: Batch) -> Tensor:
+        loss = (student.features - self.mean).square().mean(1)
+        self.mean = (self.mean + student.features.detach().mean(0)) / 2
+        return loss
+
+
+def test_it_goes_on_from_a_check_to_the_same_weights(two: Engine, images, notes) -> None:
+    """With batch-norm and a memory, of which each process has its own between the checks."""
 
     kept, found = Kept(), []
     for _ in range(2):
         student = tower(0, 6, norm=True, dropout=0.5)
         pixels = Resident(images.train.pixels, Augment())
-        fitted = fit(student, pixels, EXAMPLES, Objective(), RECIPE, two, Streams(7), notes, keeper=kept)
-        found.append((student, fitted))
+        objective = Objective(1.0, {"memory": Part(Memory(), 1.0, asks_teacher=False)})
+        fitted = fit(student, pixels, EXAMPLES, objective, RECIPE, two, Streams(7), notes, keeper=kept)
+        found.append((nn.ModuleList([student, objective]), fitted))
     (whole, _), (resumed, fitted) = found
     assert fitted.images < fitted.visits
     assert apart(resumed, whole) == 0.0
