@@ -13,17 +13,16 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import Any
 
-import torch
-import torch.distributed as dist
 from torch import Tensor
-from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
+from kdal_cli import collectives
+from kdal_cli.collectives import Deserted
 from kdal_cli.errors import KdalError, MachineError
 from kdal_cli.parcel import Lent, pack, unpack
 
@@ -33,15 +32,8 @@ HELPER = "import sys; sys.path[:] = sys.argv[2:]; from kdal_cli.team import help
 GRACE = 5.0
 """Seconds in which a helper that fails says so."""
 
-PATIENCE = timedelta(days=1)
-"""How long a process waits for the others: they may wait for a validation. One that has died is noticed at once."""
-
 Settle = Callable[[int], None]
 """Makes a process ready to compute as the one of that number."""
-
-
-class Deserted(RuntimeError):
-    """Another process of the team is gone; why is known to that one alone."""
 
 
 class Team:
@@ -94,12 +86,12 @@ class Team:
     def average(self, tensors: Iterable[Tensor]) -> None:
         """Replace each tensor by its mean over the processes, in place."""
         if self.size > 1:
-            _together(lambda flat: (dist.all_reduce(flat), flat.div_(self.size)), tensors)
+            collectives.average(tensors, self.size)
 
     def follow(self, tensors: Iterable[Tensor]) -> None:
         """Replace each tensor by that of number 0, in place."""
         if self.size > 1:
-            _together(lambda flat: dist.broadcast(flat, 0), tensors)
+            collectives.follow(tensors)
 
     def close(self) -> None:
         """Let the helpers go: they hold nothing that is not here too."""
@@ -109,8 +101,8 @@ class Team:
         for helper in helpers:
             helper.process.wait()
             helper.line.close()
-        if helpers and dist.is_initialized():
-            dist.destroy_process_group()
+        if helpers:
+            collectives.leave()
         self._lent.close()
 
     def _start(self) -> None:
@@ -119,8 +111,9 @@ class Team:
             self._helpers[-1].tell(pack((_join, (self.size, self.kind, self.settle, rank)), self._lent))
         self._answers()
         with tempfile.TemporaryDirectory(prefix="kdal-") as folder:  # nobody else may read it
-            self._tell(pack((_connect, (self, f"{folder}/store")), self._lent))
-            _connect(self, f"{folder}/store")
+            meeting = partial(collectives.meet, f"{folder}/store", self.kind, self.size)
+            self._tell(pack((_meet, (self, meeting)), self._lent))
+            _meet(self, meeting)
             self._answers()
         if self.kind == "cuda":
             for helper in self._helpers:
@@ -151,7 +144,7 @@ class Team:
         """Break off what this process waits for on its GPU when a helper has died: NCCL would wait for ever."""
         helper.process.wait()
         if helper in self._helpers:
-            dist.distributed_c10d._abort_process_group()
+            collectives.abort()
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,31 +233,5 @@ def _join(size: int, kind: str, settle: Settle, rank: int) -> None:
     settle(rank)
 
 
-def _connect(team: Team, store: str) -> None:
-    """Meet the others, through a file and over the loopback interface."""
-    for library in ("GLOO", "NCCL"):
-        os.environ.setdefault(f"{library}_SOCKET_IFNAME", "lo")
-    device = torch.device("cuda", team.rank) if team.kind == "cuda" else None
-    dist.init_process_group(
-        "nccl" if device else "gloo",
-        store=dist.FileStore(store, team.size),  # pyright: ignore[reportPrivateImportUsage]
-        world_size=team.size,
-        rank=team.rank,
-        timeout=PATIENCE,
-        device_id=device,
-    )
-    team.average([torch.zeros(1, device=device)])  # from here on nobody looks into the file
-
-
-def _together(collective: Callable[[Tensor], Any], tensors: Iterable[Tensor]) -> None:
-    """One collective for all tensors of a type, whatever their number and layout."""
-    several = list(tensors)
-    for dtype in dict.fromkeys(tensor.dtype for tensor in several):
-        some = [tensor for tensor in several if tensor.dtype == dtype]
-        flat = _flatten_dense_tensors(some)
-        try:
-            collective(flat)
-        except RuntimeError as error:
-            raise Deserted from error
-        for tensor, changed in zip(some, _unflatten_dense_tensors(flat, some), strict=True):
-            tensor.copy_(changed)
+def _meet(team: Team, meeting: Callable[[int], None]) -> None:
+    meeting(team.rank)
