@@ -18,10 +18,10 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 import kdal_cli.losses
+from kdal_cli.answers import LiveTeacher
 from kdal_cli.build.loss import LossPlan, plan_loss
 from kdal_cli.build.registry import resolve
 from kdal_cli.engine import Engine
-from kdal_cli.infer import LiveTeacher
 from kdal_cli.models.resnet import resnet
 from kdal_cli.models.simkd import simkd
 from kdal_cli.network import Network

@@ -100,6 +100,10 @@ class Table:
         except OSError as error:
             raise self._refused(error) from error
 
+    def __reduce__(self) -> tuple[type["Table"], tuple[int, int, Path | None]]:
+        """In another process it is the same file, or a table of that one's own."""
+        return Table, (len(self._rows), self.width, self.path)
+
     def read(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """(numbers (R, W) float16, whether each row is there (R,)) of `rows` (R,)."""
         found = self._rows.index_select(0, rows)

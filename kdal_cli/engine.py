@@ -6,7 +6,7 @@ import resource
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from kdal_cli.errors import MachineError, UserError
 from kdal_cli.precision import Precision, Precisions
+from kdal_cli.team import Team
 
 PEAKS = {"H200": (989, 67), "H100 PCIe": (756, 51), "H100": (989, 67), "A100": (312, 19.5), "L4": (121, 30.3)}
 """TFLOP/s of bf16 on tensor cores without sparsity and of fp32 beside them, from NVIDIA's data sheets, by a part of the
@@ -27,19 +28,27 @@ MMAP_MAX, TRIM_THRESHOLD, TOP_PAD = -4, -1, -2
 class Engine:
     """One device. Models run channels-last on it: 1.3 to 2.5 times faster on CPUs, and the fast path of GPUs.
 
-    precisions: what was chosen for the networks of this run, and why.
+    team: the processes that work as one with this one, each on a device of its own. precisions: what was chosen for the
+    networks of this run, and why.
     """
 
     device: torch.device
+    team: Team = field(default_factory=Team)
     precisions: Precisions = field(default_factory=Precisions)
 
     @classmethod
-    def start(cls, device: str = "auto", threads: int | None = None, precisions: Precisions | None = None) -> "Engine":
+    def start(
+        cls,
+        device: str = "auto",
+        threads: int | None = None,
+        devices: int = 1,
+        precisions: Precisions | None = None,
+    ) -> "Engine":
         """Open the device, `auto` being the GPU when there is one, and make it compute the same thing twice.
 
-        Raises UserError for a device that is not there.
+        devices: how many processes are to work as one, on as many GPUs, or on parts of the CPU. threads: of each; as
+        many as torch would take, divided among them. Raises UserError for a device that is not there.
         """
-        keep_memory()
         name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         try:
             if torch.device(name).type not in ("cpu", "cuda"):
@@ -47,14 +56,12 @@ class Engine:
             torch.empty(0, device=name)
         except (RuntimeError, AssertionError, ValueError):
             raise UserError(f"device={device}", cure="auto, cpu, or a GPU of this machine: cuda, cuda:0, …") from None
-        if threads:
-            torch.set_num_threads(threads)
-        if torch.device(name).type == "cuda":
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-            torch.backends.cudnn.benchmark = False
-            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-            torch.use_deterministic_algorithms(True, warn_only=True)
-        return cls(torch.device(name), precisions or Precisions())
+        here, usual = torch.device(name), max(1, usual_threads() // devices)
+        if devices > 1:
+            _refuse_too_many(devices, here, device)
+        settle = partial(_settle, here, threads or usual)
+        settle(here.index or 0)
+        return cls(here, Team(devices, here.type, settle), precisions or Precisions())
 
     def place(self, module: nn.Module) -> nn.Module:
         """The module on the device, its convolutions channels-last."""
@@ -94,7 +101,38 @@ class Engine:
     def describe(self) -> dict[str, str | int]:
         """What a manifest records: results are bit-equal only where all of this is."""
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else _cpu_model()
-        return {"device": str(self.device), "name": name, "threads": torch.get_num_threads()}
+        threads = torch.get_num_threads()
+        return {"device": str(self.device), "devices": self.team.size, "name": name, "threads": threads}
+
+
+def _settle(device: torch.device, threads: int, number: int) -> None:
+    """Make this process compute on the device of this number, the same thing twice."""
+    keep_memory()
+    torch.set_num_threads(threads)
+    if device.type == "cuda":
+        torch.cuda.set_device(number)
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def _refuse_too_many(devices: int, device: torch.device, wanted: str) -> None:
+    """Raise UserError where there are not so many devices, or one of them was named."""
+    if device.index is not None:
+        raise UserError(
+            f"devices={devices} and device={wanted}", cure=f"device=cuda: the first {devices} GPUs are taken"
+        )
+    if device.type == "cuda" and devices > torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        cure = f"from 1 to {count}; several jobs can share one: hydra/launcher=joblib"
+        raise UserError(f"devices={devices} on a machine of {count} GPUs", cure=cure)
+
+
+@cache
+def usual_threads() -> int:
+    """How many threads torch takes unless it is told: asked before it is."""
+    return torch.get_num_threads()
 
 
 @contextmanager

@@ -11,14 +11,26 @@ from torch import Tensor
 
 from kdal_cli.data._augment import Resident
 from kdal_cli.streams import Streams
+from kdal_cli.team import Team
 from kdal_cli.types import Batch, Examples
 
 
 class Feed:
-    """The batches of a training, addressed by step: the same step gives the same images in the same views, always."""
+    """The batches of a training, addressed by step: the same step gives the same images in the same views, always.
 
-    def __init__(self, images: Resident, examples: Examples, batch: int, pool_batch: int, streams: Streams) -> None:
-        self.images, self.examples = images, examples
+    team: each of its processes is given its share of every batch, as many images of both parts as the others.
+    """
+
+    def __init__(
+        self,
+        images: Resident,
+        examples: Examples,
+        batch: int,
+        pool_batch: int,
+        streams: Streams,
+        team: Team | None = None,
+    ) -> None:
+        self.images, self.examples, self.team = images, examples, team or Team()
         self.batch, self.pool_batch = batch, pool_batch
         self.labelled_order = Order(len(examples.labels), images.augment.views, streams.under("labelled"))
         self.pool_order = Order(len(examples.pool_ids), images.augment.views, streams.under("pool"))
@@ -30,11 +42,11 @@ class Feed:
         return torch.cat([labelled, pool]).unique()
 
     def plan(self, start: int, stop: int) -> "Plan":
-        """What steps `start` to `stop` see, before any of it is looked at."""
-        rows, views = self.labelled_order.draw(start, stop, self.batch)  # (S, L)
+        """What steps `start` to `stop` see, or this process's share of it, before any of it is looked at."""
+        rows, views = self._share(self.labelled_order, start, stop, self.batch)  # (S, L)
         ids, labels = self.examples.labelled_ids[rows], self.examples.labels[rows]
         if self.pool_batch:
-            more, more_views = self.pool_order.draw(start, stop, self.pool_batch)  # (S, B - L)
+            more, more_views = self._share(self.pool_order, start, stop, self.pool_batch)  # (S, B - L)
             ids, views = torch.cat([ids, self.examples.pool_ids[more]], 1), torch.cat([views, more_views], 1)  # (S, B)
         return Plan(ids, views, labels)
 
@@ -43,6 +55,10 @@ class Feed:
         ids, views, labels = (part.to(self.images.device) for part in (plan.ids, plan.views, plan.labels))
         for step in range(len(ids)):
             yield Batch(ids[step], views[step], self.images.at(ids[step], views[step]), labels[step])
+
+    def _share(self, order: "Order", start: int, stop: int, batch: int) -> list[Tensor]:
+        """This process's columns of [rows (S, batch), views (S, batch)]."""
+        return [part.chunk(self.team.size, 1)[self.team.rank] for part in order.draw(start, stop, batch)]
 
 
 @dataclass(frozen=True)

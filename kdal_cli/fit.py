@@ -8,8 +8,9 @@ Axis letters: B batch, M labelled images.
 """
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any, Literal, Protocol
 
@@ -26,7 +27,7 @@ from kdal_cli.objective import Objective
 from kdal_cli.precision import Precision
 from kdal_cli.schedules import Schedule
 from kdal_cli.streams import Streams
-from kdal_cli.types import Examples, Watcher
+from kdal_cli.types import Examples, Unwatched, Watcher
 from kdal_cli.values import Count, Natural, NonNegative, Positive, Share
 
 WARMUP_START = 1e-3
@@ -167,25 +168,65 @@ def fit(
 
     teacher, peer: whose answers the terms compare with, of which a peer is trained besides. validate: the accuracy that
     decides which check was best. Raises MachineError, naming step and learning rate, when the loss is not finite.
+
+    With helpers each process takes its share of every batch, and gradients and losses are averaged at each step; what
+    else there is, batch-norm's statistics, memories, is number 0's from check to check. Raises UserError for a batch
+    that cannot be shared evenly.
     """
-    teacher = teacher if objective.needs_teacher else None
+    refuse_uneven(recipe, engine.team.size)
+    begun = keeper.load() if keeper is not None else None
+    example = images.whole(examples.ids[: recipe.batch + _pool_batch(recipe, objective, examples)])
+    recipe = replace(recipe, precision=engine.precision(recipe.precision, student, example))
+    learn = partial(
+        _fit, student, images, examples, objective, recipe, engine, streams, teacher, peer, begun=begun, what=what
+    )
+    with engine.team.helping(learn, Unwatched()):
+        return learn(watcher, validate=validate, keeper=keeper)
+
+
+def refuse_uneven(recipe: Recipe, devices: int) -> None:
+    """Raise UserError when so many devices cannot take the same number of images of every batch."""
+    for key in ("batch", "pool_batch"):
+        if (size := getattr(recipe, key)) % devices:
+            cure = f"a multiple of {devices}"
+            raise UserError(f"recipe.{key}={size} is not shared evenly", where=f"devices={devices}", cure=cure)
+
+
+def _fit(
+    student: Network,
+    images: Resident,
+    examples: Examples,
+    objective: Objective,
+    recipe: Recipe,
+    engine: Engine,
+    streams: Streams,
+    teacher: Teacher | None,
+    peer: Peer | None,
+    watcher: Watcher,
+    *,
+    begun: Mapping[str, Any] | None,
+    what: str,
+    validate: Callable[[Network], float] | None = None,
+    keeper: Keeper | None = None,
+) -> Fitted:
+    """`fit` in one process of the team. begun: the state to go on from."""
+    team, teacher = engine.team, teacher if objective.needs_teacher else None
     main, batch = recipe.length(len(examples.labels)), recipe.batch
     steps = Stages(round(objective.first * main), main)
-    pool_batch = recipe.pool_batch if objective.needs_pool and len(examples.pool_ids) else 0
-    feed = Feed(images, examples, batch, pool_batch, streams)
-    example = images.whole(examples.ids[: batch + pool_batch])
-    precision = engine.precision(recipe.precision, student, example)
+    pool_batch = _pool_batch(recipe, objective, examples)
+    feed = Feed(images, examples, batch, pool_batch, streams, team)
     learners = nn.ModuleList([student, objective, *([peer] if peer is not None else [])])
     optimizer = _optimizer(learners, recipe)
     state = _State(learners, optimizer)
-    begun = state.load(keeper)
+    done = state.load(begun)
+    team.follow(learners.state_dict().values())  # all are there, and start with the same weights
     losses: dict[str, float] = {}
     watcher.begin(what, len(steps))
-    watcher.advance(begun, 0)
+    watcher.advance(done, 0)
     started, answered = time.perf_counter(), teacher.seconds if teacher is not None else 0.0
 
     for chunk, (start, stop) in enumerate(pairwise(steps.bounds(recipe.checks))):
-        if stop <= begun:
+        if stop <= done:
             continue
         learners.train()
         if start == steps.first:
@@ -193,7 +234,7 @@ def fit(
         sums: dict[str, Tensor] = {}
         balance: dict[str, Tensor] = {}
         broken = torch.full((), -1, device=engine.device)  # the first step whose loss was not finite
-        with streams.applied("dropout", chunk), memory_told(batch + pool_batch):
+        with streams.applied("dropout", chunk, *team.address), memory_told(batch + pool_batch):
             plan = feed.plan(start, stop)
             if teacher is not None:
                 teacher.announce(plan.ids, plan.views)
@@ -202,7 +243,7 @@ def fit(
                 for group in optimizer.param_groups:
                     group["lr"] = recipe.rate(progress, first=first)
                 answers = teacher(data) if teacher is not None else None
-                with engine.autocast(precision):
+                with engine.autocast(recipe.precision):
                     output = student(data.pixels)
                     theirs = peer.network(data.pixels) if peer is not None else None
                 parts = objective(output, theirs.detach() if theirs else answers, data, progress, first=first)
@@ -211,35 +252,38 @@ def fit(
                     parts |= {f"peer.{name}": part for name, part in back.items()}
                 if not parts:
                     raise UserError("the loss looks at no image", where="loss.on", cure="no pool is left: loss.on=both")
-                if step == stop - 1:
+                if step == stop - 1 and team.rank == 0:
                     balance = gradient_norms(parts, student)
                 loss = torch.stack(list(parts.values())).sum()
                 optimizer.zero_grad()
                 loss.backward()
+                team.average(_of_step(learners, loss, parts))
                 optimizer.step()
                 broken = torch.where((broken < 0) & ~loss.detach().isfinite(), step, broken)
                 for name, part in parts.items():
                     sums[name] = sums.get(name, 0.0) + part.detach()
                 watcher.advance(1, batch + pool_batch)
+        team.follow(learners.state_dict().values())
         engine.finish()
         if not _finite(student):
             broken = torch.where(broken < 0, stop - 1, broken)
         _refuse_broken(int(broken), recipe, steps, what)
         losses = {name: float(total) / (stop - start) for name, total in sums.items()}
-        first, done = steps.at(stop - 1)
+        first, progress = steps.at(stop - 1)
         accuracy = {} if validate is None or first else {"val_accuracy": validate(student)}
         state.keep_best(student, accuracy.get("val_accuracy"))
-        figures = {"loss": sum(losses.values()), **losses, "lr": recipe.rate(done, first=first), **accuracy}
-        watcher.figures(figures | objective.settings(done) | ratios(balance))
+        figures = {"loss": sum(losses.values()), **losses, "lr": recipe.rate(progress, first=first), **accuracy}
+        watcher.figures(figures | objective.settings(progress) | ratios(balance))
         state.offer(keeper, stop)
 
     watcher.end()
     seconds = time.perf_counter() - started
     asking = teacher.seconds - answered if teacher is not None else 0.0
     each = batch + pool_batch
-    visits, seen = len(steps) * each, (len(steps) - begun) * each
+    visits, seen = len(steps) * each, (len(steps) - done) * each
     taught = feed.ids(len(steps)) if teacher is not None else examples.ids[:0]
-    return Fitted(len(steps), visits, taught, seen, seconds, asking, precision, losses, state.best, state.best_accuracy)
+    told = seconds, asking, recipe.precision, losses
+    return Fitted(len(steps), visits, taught, seen, *told, state.best, state.best_accuracy)
 
 
 class _State:
@@ -268,15 +312,25 @@ class _State:
                 }
             )
 
-    def load(self, keeper: Keeper | None) -> int:
+    def load(self, state: Mapping[str, Any] | None) -> int:
         """Go back to where a stopped training was, and return the steps it had done."""
-        state = keeper.load() if keeper is not None else None
         if state is None:
             return 0
         self.learners.load_state_dict(state["learners"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.best, self.best_accuracy = state["best"], state["best_accuracy"]
         return state["step"]
+
+
+def _pool_batch(recipe: Recipe, objective: Objective, examples: Examples) -> int:
+    """Images of the pool in a step."""
+    return recipe.pool_batch if objective.needs_pool and len(examples.pool_ids) else 0
+
+
+def _of_step(learners: nn.Module, loss: Tensor, parts: Mapping[str, Tensor]) -> Iterator[Tensor]:
+    """What a step found out about its share of the batch: gradients, and how large each part of the loss is."""
+    yield from (p.grad for p in learners.parameters() if p.grad is not None)
+    yield from (value.detach() for value in (loss, *parts.values()))
 
 
 def _optimizer(learners: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

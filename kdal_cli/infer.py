@@ -6,6 +6,7 @@ Axis letters: N images, C classes, D features, B batch.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -15,6 +16,7 @@ from kdal_cli.errors import UserError
 from kdal_cli.evidence import Scorer
 from kdal_cli.folding import folded
 from kdal_cli.network import Network, classifier
+from kdal_cli.team import Team
 from kdal_cli.types import Output
 
 BATCH = 250
@@ -23,26 +25,34 @@ BATCH = 250
 MANY, FEW = 5000, 8
 """Images, from which on it pays to fold batch-norm first, and those that the folded network is tried on."""
 
+T = TypeVar("T")
+
 
 @torch.inference_mode()
-def predict(network: Network, images: Resident, ids: Tensor, batch: int = BATCH) -> Output:
-    """Logits (N, C) and features (N, D) of `ids` (N,), float32, on the model's device; its mode is restored."""
-    outputs = list(_answers(network, images, ids, batch))
+def predict(network: Network, images: Resident, ids: Tensor, batch: int = BATCH, *, fold: bool | None = None) -> Output:
+    """Logits (N, C) and features (N, D) of `ids` (N,), float32, on the model's device; its mode is restored.
+
+    fold: whether to fold batch-norm first; None does so for many images.
+    """
+    outputs = list(_answers(network, images, ids, batch, fold))
     return Output(torch.cat([o.logits for o in outputs]), torch.cat([o.features for o in outputs]))
 
 
 @torch.inference_mode()
-def predict_logits(network: Network, images: Resident, ids: Tensor, batch: int = BATCH) -> Tensor:
+def predict_logits(
+    network: Network, images: Resident, ids: Tensor, batch: int = BATCH, *, fold: bool | None = None
+) -> Tensor:
     """The logits (N, C) alone: of a large pool, features are most of the memory."""
-    return torch.cat([output.logits for output in _answers(network, images, ids, batch)])
+    return torch.cat([output.logits for output in _answers(network, images, ids, batch, fold)])
 
 
-def _answers(network: Network, images: Resident, ids: Tensor, batch: int) -> Iterator[Output]:
+def _answers(network: Network, images: Resident, ids: Tensor, batch: int, fold: bool | None) -> Iterator[Output]:
     """Outputs without the maps that a loss may have asked for; one of no image where there are no ids."""
     was_training = network.training
     network.eval()
     try:
-        looking = folded(network, images.whole(ids[:FEW])) if len(ids) >= MANY else network
+        fold = len(ids) >= MANY if fold is None else fold and len(ids) > 0
+        looking = folded(network, images.whole(ids[:FEW])) if fold else network
         for pixels, count in _ahead(images, ids, batch):
             output = looking(pixels).float()[:count]
             yield Output(output.logits, output.features)
@@ -68,27 +78,49 @@ def _ahead(images: Resident, ids: Tensor, batch: int) -> Iterator[tuple[Tensor, 
             yield pixels, len(part)
 
 
+def by_team(team: Team, look: Callable[..., T], network: Network, images: Resident, ids: Tensor) -> list[T]:
+    """What each process of a team answers to `look(network, images, …)` about its part of `ids`, in order.
+
+    The parts are of whole batches, those that one process alone would see, so that the numbers are the same.
+    """
+    if team.size == 1 or len(ids) <= BATCH:
+        return [look(network, images, ids)]
+    with team.helping(_look_at_part, team, look, network, images, ids) as answers:
+        mine = _look_at_part(team, look, network, images, ids)
+    return [mine, *answers]
+
+
+def _look_at_part(team: Team, look: Callable[..., T], network: Network, images: Resident, ids: Tensor) -> T:
+    batches = -(-len(ids) // BATCH)
+    low, high = (batches * end // team.size * BATCH for end in (team.rank, team.rank + 1))
+    return look(network, images, ids[low:high], fold=len(ids) >= MANY)
+
+
 class Seer:
     """A model that looks at images by id: the `Scorer` that evidence is made of.
 
-    looked: told, each time, who looks at how many images.
+    looked: told, each time, who looks at how many images. team: the processes that look.
     """
 
     def __init__(
-        self, network: Network, images: Resident, looked: Callable[[Network, int], None] = lambda network, images: None
+        self,
+        network: Network,
+        images: Resident,
+        looked: Callable[[Network, int], None] = lambda network, images: None,
+        team: Team | None = None,
     ) -> None:
-        self.network, self.images, self.looked = network, images, looked
+        self.network, self.images, self.looked, self.team = network, images, looked, team or Team()
 
     def logits(self, ids: Tensor) -> Tensor:
         """(N, C)"""
         self.looked(self.network, len(ids))
-        return predict_logits(self.network, self.images, ids)
+        return _joined(by_team(self.team, predict_logits, self.network, self.images, ids))
 
     def look(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """(logits (N, C), features (N, D))."""
         self.looked(self.network, len(ids))
-        seen = predict(self.network, self.images, ids)
-        return seen.logits, seen.features
+        seen = by_team(self.team, predict, self.network, self.images, ids)
+        return _joined([part.logits for part in seen]), _joined([part.features for part in seen])
 
     def draws(self, ids: Tensor, count: int, rng: Generator) -> Iterator[Tensor]:
         """`count` logits (N, C) under dropout. A draw's mask is one for all images, so it depends on no batch size.
@@ -102,7 +134,7 @@ class Seer:
                 cure="a student with dropout, such as student=small_cnn student.dropout=0.2; or scorer=seeds",
             )
         for _ in range(count):
-            hooks = [layer.register_forward_hook(_one_mask(rng)) for layer in layers]
+            hooks = [layer.register_forward_hook(OneMask(rng)) for layer in layers]
             try:
                 logits = self.logits(ids)
             finally:
@@ -213,16 +245,28 @@ class _Shelf:
         return self.table[ids.to(self.table.device)]
 
 
-def _one_mask(rng: Generator) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
-    """A hook that drops the same units of every image; in eval mode the layer itself passes everything."""
-    kept: list[Tensor] = []
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return torch.cat(list(parts)) if len(parts) > 1 else parts[0]
 
-    def drop(layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        if not kept:
+
+class OneMask:
+    """A hook that drops the same units of every image; in eval mode the layer itself passes everything.
+
+    It draws when it is first called; one that is sent to another process draws the same there.
+    """
+
+    def __init__(self, rng: Generator) -> None:
+        self.rng = rng
+        self.kept: Tensor | None = None
+
+    def __call__(self, layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        if self.kept is None:
             p = float(layer.p)  # type: ignore[arg-type]
             whole_maps = output.dim() == 4 and not isinstance(layer, nn.Dropout)
             shape = (*output.shape[1:2], 1, 1) if whole_maps else output.shape[1:]
-            kept.append((torch.rand(shape, generator=rng) >= p).to(output) / (1 - p))
-        return output * kept[0]
+            self.kept = (torch.rand(shape, generator=self.rng) >= p).to(output) / (1 - p)
+        return output * self.kept
 
-    return drop
+    def __deepcopy__(self, memo: object) -> "OneMask":
+        """A copy of a network drops what the network itself drops."""
+        return self

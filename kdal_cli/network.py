@@ -165,5 +165,9 @@ def classifier(body: nn.Module) -> nn.Linear:
 def freeze(network: Network) -> Network:
     """A teacher, by construction: eval mode, no gradient, and deaf to `train()`, so that nothing can wake it."""
     network.requires_grad_(False).eval()
-    network.train = lambda mode=True: network  # type: ignore[method-assign]
+    network.train = partial(_asleep, network)  # type: ignore[method-assign]
+    return network
+
+
+def _asleep(network: Network, mode: bool = True) -> Network:
     return network

@@ -36,10 +36,17 @@ class Streams:
 
     @contextmanager
     def applied(self, *words: Word) -> Iterator[None]:
-        """torch's global generators, of every device, seeded for this address and restored afterwards.
+        """torch's global generators seeded for this address and restored afterwards.
 
         For the code that takes no generator: weight initialisation and dropout.
         """
-        with torch.random.fork_rng():
+        with undisturbed():
             torch.manual_seed(self.key(*words))
             yield
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """torch's global generators as they were, afterwards: of the CPU and, once it is used, of this process's GPU."""
+    with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_initialized() else []):
+        yield

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
-import torch
-
 from kdal_cli.answers import Asked
 from kdal_cli.build import parts
 from kdal_cli.build.bind import convert, make
@@ -19,12 +17,12 @@ from kdal_cli.commands.distill import Link
 from kdal_cli.data._augment import Augment, Resident
 from kdal_cli.engine import Engine
 from kdal_cli.errors import UserError
-from kdal_cli.fit import Recipe
+from kdal_cli.fit import Recipe, refuse_uneven
 from kdal_cli.network import classifier
 from kdal_cli.precision import Precisions
 from kdal_cli.report.display import Display
 from kdal_cli.run import Request, Run
-from kdal_cli.streams import Streams
+from kdal_cli.streams import Streams, undisturbed
 from kdal_cli.tracking import Tracking
 from kdal_cli.types import Shape
 from kdal_cli.values import Count, Natural
@@ -57,14 +55,22 @@ class Bench:
     def lab(self) -> Lab:
         """Data, device and randomness; the manifest is written when they are known."""
         seed = self.setting("seed", Natural)
+        devices = self.setting("devices", Count)
+        refuse_uneven(self.recipe, devices)
         chosen = Precisions(self.run.folder / "precision.json")
-        engine = Engine.start(self.setting("device", str), self.setting("threads", Count | None), chosen)
+        device, threads = self.setting("device", str), self.setting("threads", Count | None)
+        engine = Engine.start(device, threads, devices, chosen)
         data, ids = parts.data(self.section("data"), self.trust, self.display)
         train = Resident(data.train.pixels, self.recipe.augment, engine.device)
         test = Resident(data.test.pixels, Augment(), engine.device)
         lab = Lab(data, train, test, ids, engine, Streams(seed), self.run, self.display, self.tracking)
         self.run.describe(self.values, lab.fingerprint, self.request, engine.describe())
         return lab
+
+    def close(self) -> None:
+        """Let the processes go that helped, if there were any."""
+        if "lab" in vars(self):
+            self.lab.engine.team.close()
 
     @cached_property
     def tracking(self) -> Tracking:
@@ -92,7 +98,7 @@ class Bench:
             return plain
         if plan is None or plan.manner.kind != "fixed":
             raise UserError(f"loss={wanted} needs a teacher that is ready", cure="choose one: teacher=resnet8")
-        with torch.random.fork_rng():
+        with undisturbed():
             features = classifier(plan.members[-1].blueprint.make()).in_features
         section = {"name": wanted, "backbone": dict(plain.spec), "features": features}
         return parts.blueprint(section, self.lab.data.shape, self.trust, "student")

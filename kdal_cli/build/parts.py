@@ -24,7 +24,7 @@ from kdal_cli.data._split import Ids, Split, split_ids
 from kdal_cli.errors import UserError, nearest
 from kdal_cli.evidence import Sampler
 from kdal_cli.oracle import Oracle
-from kdal_cli.streams import Streams
+from kdal_cli.streams import Streams, undisturbed
 from kdal_cli.tracking import Tracker
 from kdal_cli.types import ImageData, Shape, Watcher
 from kdal_cli.values import NonNegative, Within
@@ -75,7 +75,7 @@ def blueprint(section: Section, shape: Shape, trust: Sequence[str], where: str) 
     def build() -> nn.Module:
         return architecture(shape, **settings, **{key: part.make() for key, part in inner.items()})
 
-    with torch.random.fork_rng():
+    with undisturbed():
         body = build()
     if not isinstance(body, nn.Module):
         raise UserError(f"{where}.name={section['name']} makes a {type(body).__name__}", cure="an nn.Module is needed")

@@ -13,6 +13,7 @@ GROUPS = ("data", "student", "teacher", "recipe", "loss", "sampler", "seed_set",
 SETTINGS = (
     "seed",
     "device",
+    "devices",
     "threads",
     "trust",
     "compare",

@@ -5,7 +5,7 @@ import shlex
 import signal
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -53,7 +53,7 @@ def run_stage(request: Request, config: DictConfig, folder: Path, *, resumed: bo
                     display.say("this run is done already")
                     return run.result.get("val_accuracy")
                 bench = Bench(values, run, display, request)
-                with bench.tracking as tracking:
+                with closing(bench), bench.tracking as tracking:
                     result = STAGES[request.stage](bench)
                     run.finish(result)
                     tracking.result(result)

@@ -14,6 +14,7 @@ from kdal_cli.files import sha256
 from kdal_cli.network import Network
 from kdal_cli.objective import Objective
 from kdal_cli.precision import Precision
+from kdal_cli.streams import undisturbed
 from kdal_cli.types import Batch, Output
 
 FORMAT = 1
@@ -108,7 +109,7 @@ Parts = list[dict[str, torch.Tensor]]
 def _parts(objective: Objective, ours: Output, theirs: Output, batch: Batch) -> Parts | None:
     """None where what is shown is not enough to compute them."""
     try:
-        with torch.random.fork_rng():
+        with undisturbed():
             torch.manual_seed(0)
             return [objective(ours, theirs, batch, 0.5, first=first) for first in {False, objective.first > 0}]
     except Exception:  # a term may be anybody's code

@@ -85,7 +85,7 @@ class Lab:
 
     def seer(self, network: Network) -> Seer:
         """A network that looks at the training images, what it does being counted."""
-        return Seer(network, self.train, self.odometer.forward)
+        return Seer(network, self.train, self.odometer.forward, self.engine.team)
 
     def pace(self, network: Network, fitted: Fitted) -> dict[str, float]:
         """What a training took, as `timings.csv` tells it.

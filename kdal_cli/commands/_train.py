@@ -15,6 +15,7 @@ from kdal_cli.fit import Fitted, Peer, Recipe, fit
 from kdal_cli.network import Network, freeze, mean_of
 from kdal_cli.objective import Objective
 from kdal_cli.snapshots import Snapshots
+from kdal_cli.streams import undisturbed
 from kdal_cli.types import Batch, Examples, Output
 
 REHEARSAL = 16
@@ -137,7 +138,7 @@ def _refuse_comparison(objective: Objective, student: Output, teacher: Output, b
             continue
         values = []
         for theirs in (teacher, turned):
-            with torch.random.fork_rng():  # terms that draw must draw the same
+            with undisturbed():  # terms that draw must draw the same
                 try:
                     values.append(part(student, theirs, batch, 0.5))
                 except (RuntimeError, IndexError):

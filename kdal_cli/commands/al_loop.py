@@ -67,7 +67,7 @@ class Loop:
         folder = self.lab.run.folder
         self.ledger = Ledger.open(folder / "ledger.jsonl")
         self.right: Tensor | None = None
-        seer = Seer(self.teacher.network, self.lab.train) if self.teacher else None
+        seer = Seer(self.teacher.network, self.lab.train, team=self.lab.engine.team) if self.teacher else None
         self.asked = Remembering(seer, len(self.lab.data.train)) if seer else None
         self.onlooker = Onlooker(self.lab, self.student, self.scoring, self.asked, self._load, self._siblings)
         self.curve, self.timings = Table(folder / "curve.csv"), Table(folder / "timings.csv")

@@ -58,7 +58,7 @@ class Resident:
         self, pixels: Tensor, augment: Augment, device: torch.device | str = "cpu", limit_bytes: int | None = None
     ) -> None:
         self.augment, self.device = augment, torch.device(device)
-        self._pixels = pixels
+        self.pixels = pixels
         n, c, h, w = pixels.shape
         grown = n * c * (h + 2 * augment.pad) * (w + 2 * augment.pad)
         free = augment.pad == 0 and self.device.type == "cpu"
@@ -71,7 +71,7 @@ class Resident:
         return self._padded is not None
 
     def __len__(self) -> int:
-        return len(self._pixels)
+        return len(self.pixels)
 
     def at(self, ids: Tensor, views: Tensor) -> Tensor:
         """View `views` (B,) of images `ids` (B,): (B, c, H, W) uint8 on the device, contiguous.
@@ -86,19 +86,19 @@ class Resident:
             padded, rows = self._pad(self._gather(ids)), torch.arange(len(ids), device=self.device)
         else:
             padded, rows = self._padded, ids.to(self.device)
-        return _crop(padded, rows, flip.bool(), dy, dx, self._pixels.shape[2], self._pixels.shape[3])
+        return _crop(padded, rows, flip.bool(), dy, dx, self.pixels.shape[2], self.pixels.shape[3])
 
     def whole(self, ids: Tensor) -> Tensor:
         """Images `ids` (B,) as they are, the identity view: (B, c, H, W) uint8 on the device, contiguous."""
         _check(ids, len(self), "image")
         if self._padded is None:
             return self._gather(ids)
-        _, _, h, w = self._pixels.shape
+        _, _, h, w = self.pixels.shape
         p = self.augment.pad
         return self._padded.index_select(0, ids.to(self.device))[:, :, p : p + h, p : p + w].contiguous()
 
     def _gather(self, ids: Tensor) -> Tensor:
-        return self._pixels.index_select(0, ids.cpu()).to(self.device)
+        return self.pixels.index_select(0, ids.cpu()).to(self.device)
 
     def _pad(self, pixels: Tensor) -> Tensor:
         p = self.augment.pad

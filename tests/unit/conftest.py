@@ -1,6 +1,6 @@
 """What most unit tests stand on: a watcher that remembers, a CPU, and images that can be learnt in a second."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 import torch
@@ -47,6 +47,14 @@ def notes() -> Notes:
 @pytest.fixture(scope="session")
 def engine() -> Engine:
     return Engine.start("cpu")
+
+
+@pytest.fixture(scope="session")
+def two() -> Iterator[Engine]:
+    """Two processes with a thread each; the second starts when it is first needed, which takes seconds."""
+    engine = Engine.start("cpu", threads=1, devices=2)
+    yield engine
+    engine.team.close()
 
 
 @pytest.fixture(scope="session")

@@ -48,6 +48,30 @@ def test_the_number_of_threads_is_the_one_asked_for() -> None:
     assert CPU.describe()["threads"] == 2
 
 
+def test_several_processes_divide_the_threads_that_one_would_take(monkeypatch) -> None:
+    monkeypatch.setattr(module, "usual_threads", lambda: 7)
+    assert Engine.start("cpu", devices=2).describe()["threads"] == 3
+    assert Engine.start("cpu", devices=20).describe()["threads"] == 1
+    assert Engine.start("cpu", devices=2, threads=5).describe()["threads"] == 5
+    about = Engine.start("cpu").describe()  # and the next job has them all again
+    assert (about["threads"], about["devices"]) == (7, 1)
+
+
+@pytest.mark.parametrize(
+    ("device", "devices", "told"),
+    [
+        ("cuda:1", 2, "devices=2 and device=cuda:1: device=cuda: the first 2 GPUs are taken"),
+        ("cuda", 3, "devices=3 on a machine of 2 GPUs: from 1 to 2; several jobs can share one: hydra/launcher=joblib"),
+    ],
+)
+def test_more_gpus_than_there_are_are_refused_and_so_is_one_by_name(device, devices, told, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch, "empty", lambda *_, **__: None)  # the device is there
+    with pytest.raises(UserError) as refused:
+        Engine.start(device, devices=devices)
+    assert str(refused.value) == told
+
+
 @pytest.mark.parametrize("wanted", ["fp32", "bf16"])
 def test_a_precision_that_is_named_is_taken(wanted) -> None:
     assert CPU.precision(wanted, nn.Linear(1, 1), PIXELS) == wanted
