@@ -20,6 +20,7 @@ import kdal_cli.curve
 import kdal_cli.files
 import kdal_cli.ledger
 import kdal_cli.run
+import kdal_cli.snapshots
 from kdal_cli.cli.main import main as kdal
 from kdal_cli.commands import _lab
 
@@ -51,11 +52,12 @@ PLACES = [
     (kdal_cli.files, "write_bytes"),
     (kdal_cli.curve, "write_bytes"),
     (kdal_cli.run, "write_bytes"),
+    (kdal_cli.snapshots, "write_bytes"),
     (kdal_cli.checkpoint, "write"),
     (kdal_cli.ledger.Ledger, "_append"),
     (kdal_cli.run.Log, "figures"),
     (kdal_cli.run.Log, "say"),
-    (kdal_cli.run.Snapshots, "offer"),
+    (kdal_cli.snapshots.Snapshots, "offer"),
     (_lab, "fingerprint"),
 ]
 

@@ -17,9 +17,10 @@ from kdal_cli.commands.distill import Link
 from kdal_cli.data._augment import Augment, Resident
 from kdal_cli.engine import Engine
 from kdal_cli.errors import UserError
-from kdal_cli.fit import Recipe, refuse_uneven
+from kdal_cli.fit import refuse_uneven
 from kdal_cli.network import classifier
 from kdal_cli.precision import Precisions
+from kdal_cli.recipe import Recipe
 from kdal_cli.report.display import Display
 from kdal_cli.run import Request, Run
 from kdal_cli.streams import Streams, undisturbed

@@ -33,7 +33,7 @@ from kdal_cli.commands.train_teacher import train_teacher
 from kdal_cli.errors import InUse, Stopped, UserError
 from kdal_cli.evidence import Sampler
 from kdal_cli.files import discard, shown
-from kdal_cli.fit import Recipe
+from kdal_cli.recipe import Recipe
 from kdal_cli.report.display import Display
 from kdal_cli.run import Request, claim
 from kdal_cli.stopping import Stopping

@@ -10,7 +10,7 @@ from kdal_cli.build.bind import make
 from kdal_cli.commands._lab import Blueprint
 from kdal_cli.commands._teacher import Manner, Member, TeacherPlan
 from kdal_cli.errors import UserError
-from kdal_cli.fit import Recipe
+from kdal_cli.recipe import Recipe
 from kdal_cli.types import Shape
 from kdal_cli.values import Natural
 

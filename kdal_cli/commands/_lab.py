@@ -15,7 +15,6 @@ from kdal_cli.data._augment import Augment, Resident
 from kdal_cli.data._split import Ids
 from kdal_cli.engine import Engine
 from kdal_cli.errors import UserError
-from kdal_cli.fit import Fitted
 from kdal_cli.infer import Seer, predict
 from kdal_cli.metrics.classification import measure
 from kdal_cli.metrics.cost import Odometer
@@ -25,6 +24,7 @@ from kdal_cli.report.display import Display
 from kdal_cli.run import Log, Run
 from kdal_cli.streams import Streams
 from kdal_cli.tracking import Tracking
+from kdal_cli.training import Fitted
 from kdal_cli.types import Examples, ImageData, Output, Watcher
 
 MakeObjective = Callable[[Network, Network | None, Examples], Objective]

@@ -19,10 +19,10 @@ from kdal_cli.commands._lab import Blueprint, Lab, named
 from kdal_cli.commands.train_teacher import train_teacher
 from kdal_cli.errors import UserError
 from kdal_cli.files import sha256
-from kdal_cli.fit import Recipe
 from kdal_cli.infer import predict
 from kdal_cli.metrics.classification import measure
 from kdal_cli.network import Network, freeze, mean_of
+from kdal_cli.recipe import Recipe
 from kdal_cli.run import Run
 from kdal_cli.values import NonNegative, Share
 

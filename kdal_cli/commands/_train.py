@@ -11,11 +11,13 @@ from kdal_cli.commands._guide import Guide, answers, asked
 from kdal_cli.commands._lab import Blueprint, Lab, MakeObjective
 from kdal_cli.commands._teacher import Manner, TeacherPlan
 from kdal_cli.errors import KdalError, UserError
-from kdal_cli.fit import Fitted, Peer, Recipe, fit
+from kdal_cli.fit import fit
 from kdal_cli.network import Network, freeze, mean_of
 from kdal_cli.objective import Objective
+from kdal_cli.recipe import Recipe
 from kdal_cli.snapshots import Snapshots
 from kdal_cli.streams import undisturbed
+from kdal_cli.training import Fitted, Peer
 from kdal_cli.types import Batch, Examples, Output
 
 REHEARSAL = 16

@@ -18,15 +18,16 @@ from kdal_cli.commands._train import train
 from kdal_cli.curve import Table
 from kdal_cli.errors import UserError
 from kdal_cli.evidence import Sampler
-from kdal_cli.fit import Fitted, Recipe
 from kdal_cli.infer import Remembering, Seer, predict
 from kdal_cli.ledger import Ledger
 from kdal_cli.metrics.classification import agreement, confusion, measure, per_class
 from kdal_cli.network import Network, freeze
 from kdal_cli.oracle import Oracle
+from kdal_cli.recipe import Recipe
 from kdal_cli.report.contact import contact_png
 from kdal_cli.snapshots import Snapshots
 from kdal_cli.stopping import Stopping
+from kdal_cli.training import Fitted
 from kdal_cli.types import Examples
 
 UNDERFITTED = 0.95

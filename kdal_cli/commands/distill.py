@@ -12,11 +12,11 @@ from kdal_cli.commands._teacher import Teacher, warn_of_pupil
 from kdal_cli.commands._train import train
 from kdal_cli.curve import Table
 from kdal_cli.errors import UserError
-from kdal_cli.fit import Recipe
 from kdal_cli.metrics.classification import agreement
 from kdal_cli.metrics.cost import flops, parameters, throughput
 from kdal_cli.network import Network, freeze
 from kdal_cli.objective import Objective
+from kdal_cli.recipe import Recipe
 from kdal_cli.snapshots import Snapshots
 from kdal_cli.types import Examples
 

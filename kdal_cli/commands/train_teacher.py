@@ -5,9 +5,10 @@ from dataclasses import replace
 from kdal_cli.checkpoint import Card
 from kdal_cli.commands._lab import Blueprint, Lab
 from kdal_cli.curve import Table
-from kdal_cli.fit import Recipe, fit
+from kdal_cli.fit import fit
 from kdal_cli.network import Network
 from kdal_cli.objective import Objective
+from kdal_cli.recipe import Recipe
 from kdal_cli.snapshots import Snapshots
 from kdal_cli.streams import Streams
 from kdal_cli.types import Examples

@@ -28,7 +28,7 @@ from kdal_cli.cli.help import stage_help
 from kdal_cli.cli.main import STAGES
 from kdal_cli.data._augment import Augment
 from kdal_cli.data._split import Split
-from kdal_cli.fit import Recipe
+from kdal_cli.recipe import Recipe
 from kdal_cli.types import Shape
 
 CONF = Path(__file__).parents[2] / "conf"

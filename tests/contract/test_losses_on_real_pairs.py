@@ -18,8 +18,9 @@ from kdal_cli.build import parts
 from kdal_cli.build.loss import LossPlan, plan_loss
 from kdal_cli.data._augment import Augment, Resident
 from kdal_cli.engine import Engine
-from kdal_cli.fit import Recipe, fit
+from kdal_cli.fit import fit
 from kdal_cli.network import Network, classifier
+from kdal_cli.recipe import Recipe
 from kdal_cli.streams import Streams
 from kdal_cli.types import Examples, Shape
 

@@ -18,10 +18,11 @@ from kdal_cli.data._augment import Augment, Resident
 from kdal_cli.engine import Engine
 from kdal_cli.errors import MachineError
 from kdal_cli.feed import Feed
-from kdal_cli.fit import Recipe, fit
+from kdal_cli.fit import fit
 from kdal_cli.losses.kd import kd
 from kdal_cli.network import Network
 from kdal_cli.objective import Objective, Part
+from kdal_cli.recipe import Recipe
 from kdal_cli.streams import Streams
 from kdal_cli.types import Batch, Examples, ImageData
 

@@ -14,14 +14,16 @@ from kdal_cli.answers import LiveTeacher
 from kdal_cli.data._augment import Augment, Resident
 from kdal_cli.engine import Engine
 from kdal_cli.errors import KdalError, MachineError
-from kdal_cli.fit import Fitted, Recipe, fit
+from kdal_cli.fit import fit
 from kdal_cli.infer import predict
 from kdal_cli.losses.kd import kd
 from kdal_cli.network import Network
 from kdal_cli.objective import Objective, Part
+from kdal_cli.recipe import Recipe
 from kdal_cli.schedules import Schedule
 from kdal_cli.snapshots import Snapshots
 from kdal_cli.streams import Streams
+from kdal_cli.training import Fitted
 from kdal_cli.types import Batch, Examples, ImageData, Output
 
 QUICK = Recipe(steps=24, batch=8, pool_batch=4, lr=0.1, checks=3)

@@ -22,13 +22,15 @@ from kdal_cli.engine import Engine
 from kdal_cli.errors import MachineError, UserError
 from kdal_cli.evidence import Scorer
 from kdal_cli.feed import Order
-from kdal_cli.fit import Fitted, Peer, Recipe, fit
+from kdal_cli.fit import fit
 from kdal_cli.infer import BATCH, MANY, Seer
 from kdal_cli.losses.kd import kd
 from kdal_cli.losses.vid import Vid
 from kdal_cli.network import Network
 from kdal_cli.objective import Objective, Part
+from kdal_cli.recipe import Recipe
 from kdal_cli.streams import Streams
+from kdal_cli.training import Fitted, Peer
 from kdal_cli.types import Batch, Examples, Output
 
 TOLERANCE = 1e-5

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdal_cli.errors import UserError
-from kdal_cli.fit import Recipe
+from kdal_cli.recipe import Recipe
 
 
 @pytest.mark.parametrize("wrong", [{}, {"steps": 10, "epochs": 2.0}])

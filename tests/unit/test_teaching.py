@@ -11,15 +11,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdal_cli.answers import LiveTeacher
+from kdal_cli.balance import gradient_norms, ratios
 from kdal_cli.commands._train import confident_rows
 from kdal_cli.data._augment import Augment, Resident
 from kdal_cli.errors import UserError
-from kdal_cli.fit import Peer, Recipe, Stages, fit, gradient_norms, ratios
+from kdal_cli.fit import fit
 from kdal_cli.infer import predict
 from kdal_cli.losses.kd import kd, kd_loss
 from kdal_cli.network import Network, freeze, mean_of
 from kdal_cli.objective import Objective, Part, sample_weights
+from kdal_cli.recipe import Recipe, Stages
 from kdal_cli.streams import Streams
+from kdal_cli.training import Peer
 from kdal_cli.types import Batch, Examples, Output
 
 RECIPE = Recipe(steps=12, batch=8, pool_batch=4, lr=0.1, checks=3)

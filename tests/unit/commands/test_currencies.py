@@ -13,12 +13,12 @@ from kdal_cli.commands._pool import Scoring
 from kdal_cli.commands._teacher import Manner, Teacher
 from kdal_cli.commands.al_loop import Loop
 from kdal_cli.curve import Table
-from kdal_cli.fit import Recipe
 from kdal_cli.ledger import Ledger
 from kdal_cli.losses.kd import kd
 from kdal_cli.network import freeze
 from kdal_cli.objective import Objective, Part
 from kdal_cli.oracle import simulated
+from kdal_cli.recipe import Recipe
 from kdal_cli.samplers.disagreement import disagreement
 from kdal_cli.samplers.margin import margin
 from kdal_cli.samplers.random import random

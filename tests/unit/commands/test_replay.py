@@ -15,11 +15,11 @@ from kdal_cli.commands._train import Guide
 from kdal_cli.commands.al_loop import Loop
 from kdal_cli.errors import MachineError, UserError
 from kdal_cli.evidence import Evidence, Meter
-from kdal_cli.fit import Recipe
 from kdal_cli.ledger import Ledger
 from kdal_cli.models.mlp import mlp
 from kdal_cli.objective import Objective
 from kdal_cli.oracle import simulated
+from kdal_cli.recipe import Recipe
 from kdal_cli.samplers.margin import margin
 from kdal_cli.samplers.random import random
 
