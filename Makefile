@@ -41,10 +41,8 @@ format: setup ## put the code into shape
 	$(BIN)/ruff format --quiet
 	$(BIN)/ruff check --fix --quiet
 
-bench: setup ## the benchmarks that a CPU can run
-	$(BIN)/python benchmarks/step.py
-	$(BIN)/python benchmarks/losses.py
-	$(BIN)/python benchmarks/samplers.py --quick
+bench: setup ## the short form of every benchmark that needs no code of others, as one table
+	$(BIN)/python benchmarks/all.py
 
 docs: setup ## docs/losses.md and docs/samplers.md, from docstrings, conf and the benchmarks' tables
 	$(BIN)/python docs/generate.py

@@ -1,7 +1,10 @@
 """What needs no torch does not import it: help, versions, completion and typos answer in a blink."""
 
+import os
 import re
 import resource
+import subprocess
+import sys
 
 import pytest
 from cli.harness import Ended, Kdal
@@ -79,3 +82,15 @@ class TestWhatTheyAnswer:
         ended = kdal("al-loop", "budget=5", "--help")
         assert (ended.code, ended.err) == (0, "")
         assert "sampler" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("given", "spins"),
+    [({}, "10000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "active"}, "None")],
+)
+def test_threads_spin_briefly_unless_the_user_says_otherwise(given: dict[str, str], spins: str) -> None:
+    code = "import os\nfrom kdal_cli.cli.main import main\ntry: main()\nexcept SystemExit: pass\n"
+    code += "print(os.environ.get('GOMP_SPINCOUNT'))"
+    env = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")} | given
+    ran = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == spins
