@@ -3,7 +3,7 @@
 from torch import Generator, Tensor
 
 from kdal_cli.evidence import Evidence
-from kdal_cli.samplers._select import top
+from kdal_cli.samplers._select import by_chunk, top
 from kdal_cli.types import Query
 
 
@@ -19,9 +19,9 @@ def entropy_score(logits: Tensor) -> Tensor:
 def entropy(pool: Evidence, k: int, rng: Generator) -> Query:
     """The k images whose prediction is spread widest over the classes: −Σ_c p_c log p_c. See `entropy_score`.
 
-    One pass over the logits: time N·C, memory N·C.
+    One pass over the logits: time N·C, memory N.
 
     Helps with few classes, where it agrees with the margin. Hurts with many, where small probabilities of classes that
     do not matter add up, and with large queries of near-duplicates: it looks at each image alone.
     """
-    return top(entropy_score(pool.logits), k, pool.ids, rng)
+    return top(by_chunk(entropy_score, pool.logits), k, pool.ids, rng)

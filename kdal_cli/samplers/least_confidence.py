@@ -3,7 +3,7 @@
 from torch import Generator, Tensor
 
 from kdal_cli.evidence import Evidence
-from kdal_cli.samplers._select import top
+from kdal_cli.samplers._select import by_chunk, top
 from kdal_cli.types import Query
 
 
@@ -20,9 +20,9 @@ def least_confidence_score(logits: Tensor) -> Tensor:
 def least_confidence(pool: Evidence, k: int, rng: Generator) -> Query:
     """The k images whose most likely class is least likely: 1 − max_c p_c. See `least_confidence_score`.
 
-    One pass over the logits: time N·C, memory N·C.
+    One pass over the logits: time N·C, memory N.
 
     Helps as the simplest uncertainty there is. Hurts where images are hard for good, by noise or a wrong label: these
     stay unconfident and are bought first. It looks at each image alone.
     """
-    return top(least_confidence_score(pool.logits), k, pool.ids, rng)
+    return top(by_chunk(least_confidence_score, pool.logits), k, pool.ids, rng)

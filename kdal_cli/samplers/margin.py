@@ -3,7 +3,7 @@
 from torch import Generator, Tensor
 
 from kdal_cli.evidence import Evidence
-from kdal_cli.samplers._select import top
+from kdal_cli.samplers._select import by_chunk, top
 from kdal_cli.types import Query
 
 
@@ -21,9 +21,9 @@ def margin_score(logits: Tensor) -> Tensor:
 def margin(pool: Evidence, k: int, rng: Generator) -> Query:
     """The k images whose two most likely classes are closest: −(p₁ − p₂). See `margin_score`.
 
-    One pass over the logits: time N·C, memory N·C.
+    One pass over the logits: time N·C, memory N.
 
     Helps where classes are confused in pairs, which is where one label moves a boundary. Hurts with large queries of
     many near-duplicates, all of which lie at the same boundary: it looks at each image alone.
     """
-    return top(margin_score(pool.logits), k, pool.ids, rng)
+    return top(by_chunk(margin_score, pool.logits), k, pool.ids, rng)
