@@ -4,7 +4,7 @@ Axis letters: N images, C classes, D features, B batch.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -34,8 +34,9 @@ def predict(network: Network, images: Resident, ids: Tensor, batch: int = BATCH,
 
     fold: whether to fold batch-norm first; None does so for many images.
     """
-    outputs = list(_answers(network, images, ids, batch, fold))
-    return Output(torch.cat([o.logits for o in outputs]), torch.cat([o.features for o in outputs]))
+    answers = _answers(network, images, ids, batch, fold)
+    logits, features = _one_below_the_other(((answer.logits, answer.features) for answer in answers), len(ids))
+    return Output(logits, features)
 
 
 @torch.inference_mode()
@@ -43,7 +44,24 @@ def predict_logits(
     network: Network, images: Resident, ids: Tensor, batch: int = BATCH, *, fold: bool | None = None
 ) -> Tensor:
     """The logits (N, C) alone: of a large pool, features are most of the memory."""
-    return torch.cat([output.logits for output in _answers(network, images, ids, batch, fold)])
+    (logits,) = _one_below_the_other(((a.logits,) for a in _answers(network, images, ids, batch, fold)), len(ids))
+    return logits
+
+
+def _one_below_the_other(parts: Iterable[tuple[Tensor, ...]], rows: int) -> list[Tensor]:
+    """Tables from parts of them, (n, W) each -> (rows, W).
+
+    They are written in place. Small parts that were kept until the end, between large things that are not, would leave
+    holes in the heap that nothing fits into: as much memory as all images take as floating-point numbers.
+    """
+    tables: list[Tensor] = []
+    start = 0
+    for part in parts:
+        tables = tables or [some.new_empty(rows, *some.shape[1:]) for some in part]
+        for table, some in zip(tables, part, strict=True):
+            table[start : start + len(some)] = some
+        start += len(part[0])
+    return tables
 
 
 def _answers(network: Network, images: Resident, ids: Tensor, batch: int, fold: bool | None) -> Iterator[Output]:

@@ -53,7 +53,7 @@ def test_no_chances_leave_more_than_these_says_the_linear_program(gain: list[flo
     p = chances(gain, spoiled)
     worth = (p * torch.tensor(gain, dtype=torch.float64)).sort(descending=True).values
     taken = worth[: int(spoiled)].sum() + (spoiled - int(spoiled)) * worth[int(spoiled) : int(spoiled) + 1].sum()
-    assert float(worth.sum() - taken) == pytest.approx(best_possible(gain, spoiled), abs=1e-9)
+    assert float(worth.sum() - taken) == pytest.approx(best_possible(gain, spoiled), abs=1e-7)  # the solver's tolerance
 
 
 @given(gain=gain_lists, spoiled=st.integers(0, 4), seed=st.integers(0, 99))
