@@ -52,12 +52,12 @@ class Network(nn.Module):
                 modules[path].register_forward_hook(partial(self._see, path))
 
     @contextmanager
-    def compiled(self, kind: Literal["off", "on", "graphs"]) -> Iterator[None]:
+    def compiled(self, kind: Literal["none", "default", "graphs"]) -> Iterator[None]:
         """With the body compiled for training; what looks at images in eval mode, in batches of any size, is not.
 
         Networks of one architecture share what was compiled. graphs: with CUDA graphs, on a GPU.
         """
-        if kind != "off":
+        if kind != "none":
             mode = "reduce-overhead" if kind == "graphs" else None
             self._compiled.append(torch.compile(self.body, dynamic=False, mode=mode))
         try:

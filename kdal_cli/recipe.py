@@ -40,7 +40,7 @@ class Recipe:
     milestones: tuple[Share, ...] = ()
     gamma: Share = 0.1
     precision: Precision = "auto"
-    compile: Literal["off", "on", "graphs"] = "off"
+    compile: Literal["none", "default", "graphs"] = "none"
     augment: Augment = field(default_factory=Augment)
     checks: Count = 4
     retrain: Literal["scratch", "warm", "shrink_perturb"] = "scratch"

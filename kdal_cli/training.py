@@ -138,7 +138,7 @@ class Training:
 
     def _warm_up(self) -> None:
         """Have the student compiled before the clock starts, by passes of which nothing stays."""
-        if self.job.recipe.compile == "off" or self.done == len(self.steps):
+        if self.job.recipe.compile == "none" or self.done == len(self.steps):
             return
         kept = {name: tensor.clone() for name, tensor in self.student.state_dict().items()}
         (data,) = self.feed.batches(self.feed.plan(0, 1))

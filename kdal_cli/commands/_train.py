@@ -58,8 +58,10 @@ def train(
     against = peer.network if peer is not None else teacher
     images = lab.views(recipe.augment)
     answering = answers(lab, guide, images, recipe.precision)
+    ahead = 0.0
     if isinstance(answering, CachedTeacher) and guide.manner.cache == "full":
         answering.fill_all(examples.ids.unique(), lab.watcher)
+        ahead = answering.seconds
     fitted = fit(
         student,
         images,
@@ -75,6 +77,7 @@ def train(
         keeper=keeper,
         what=what,
     )
+    fitted = replace(fitted, seconds=fitted.seconds + ahead, teacher_seconds=fitted.teacher_seconds + ahead)
     if isinstance(answering, CachedTeacher) and answering.asked:
         lab.log.figures({"teacher_kept": answering.hits / answering.asked, "teacher_rounding": answering.error})
     lab.odometer.train(student, fitted.visits)

@@ -23,7 +23,7 @@ from kdal_cli.build.bind import bind, convert, make
 from kdal_cli.build.loss import plan_loss
 from kdal_cli.build.parts import Trouble
 from kdal_cli.build.registry import names, resolve
-from kdal_cli.build.stage import GROUPS, SETTINGS
+from kdal_cli.build.settings import GROUPS, SETTINGS
 from kdal_cli.cli.help import stage_help
 from kdal_cli.cli.main import STAGES
 from kdal_cli.data._augment import Augment

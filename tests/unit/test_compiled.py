@@ -12,7 +12,7 @@ from kdal_cli.types import Examples
 
 def test_what_is_not_asked_for_is_not_compiled(make_network) -> None:
     network = make_network()
-    with network.compiled("off"):
+    with network.compiled("none"):
         assert not network._compiled
 
 
@@ -20,7 +20,7 @@ def test_outside_of_a_training_and_in_eval_mode_the_network_itself_answers(make_
     asked: list[torch.Tensor] = []
     monkeypatch.setattr(torch, "compile", lambda body, **how: lambda images: (asked.append(images), body(images))[1])
     network, pixels = make_network(), resident.whole(torch.arange(4))
-    with network.compiled("on"):
+    with network.compiled("default"):
         compiled = network.train()(pixels).logits
         assert len(asked) == 1
         assert torch.equal(network.eval()(pixels).logits, compiled)
@@ -42,9 +42,9 @@ def test_compiled_and_eager_training_agree_and_the_next_one_is_not_compiled_agai
         fit(network, resident, examples, Objective(), recipe, engine, Streams(0), notes)
         return torch.cat([tensor.detach().flatten() for tensor in network.state_dict().values()])
 
-    eager, first = learn("off"), learn("on")
+    eager, first = learn("none"), learn("default")
     graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-    again = learn("on")
+    again = learn("default")
     assert graphs == torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
     assert torch.equal(first, again)
     torch.testing.assert_close(first, eager, rtol=1e-3, atol=1e-5)

@@ -179,4 +179,4 @@ def test_memory_that_is_freed_is_used_again_without_a_fault() -> None:
         int(subprocess.run([*run, word], capture_output=True, text=True, check=True).stdout)
         for word in ("keep", "leave")
     )
-    assert with_it < 100 < without
+    assert with_it < without / 4
