@@ -75,6 +75,7 @@ HEADINGS = (
     "Classes",
     "Other figures at the end",
     "Costs",
+    "Where the time went",
     "Ranks over data sets",
     "What was bought",
     "What is behind it",
@@ -118,6 +119,17 @@ def test_a_study_of_a_teacher_and_a_sampler(tmp_path: Path) -> None:
         name = standing.entry.name + "baseline" * standing.is_baseline
         assert row[:4] == [name, "5", figure.mean(standing.entry.last), figure.mean(standing.entry.area)]
         assert row[6][2:] == (standing.gain.verdict if standing.gain else "")
+
+
+def test_where_the_time_went_is_added_up_over_rounds_and_averaged_over_seeds(tmp_path: Path) -> None:
+    head = "round,teacher_s,train_s,score_s,images_per_s,peak_mb,mfu"
+    for seed in range(2):
+        folder = run_folder(tmp_path, [0.5, 0.6], seed=seed)
+        rows = [f"{round},1.5,{2 + seed},0.25,{100 + 100 * round},50,0.31" for round in range(2)]
+        (folder / "timings.csv").write_text("\n".join([head, *rows]) + "\n")
+    named, row = Parsed(page(study(tmp_path))).table("Seconds of a run")
+    assert named == ["cell", "teacher, s", "train, s", "score, s", "images/s", "MFU", "peak MB"]
+    assert row[1:] == ["3.0", "5.0", "0.5", "150", "31.0%", "50"]
 
 
 def test_a_page_is_complete_and_nothing_in_it_acts(tmp_path: Path) -> None:
