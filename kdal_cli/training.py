@@ -50,6 +50,11 @@ class Fitted:
     best: Mapping[str, Tensor] | None
     best_accuracy: float | None
 
+    @property
+    def spent(self) -> dict[str, float]:
+        """Seconds of the teacher and of the student, as `timings.csv` tells them."""
+        return {"teacher_s": self.teacher_seconds, "train_s": self.seconds - self.teacher_seconds}
+
 
 class Peer(nn.Module):
     """A network that learns at the same time: the student's teacher and, as its objective says, its pupil.

@@ -88,13 +88,12 @@ class Lab:
         return Seer(network, self.train, self.odometer.forward, self.engine.team)
 
     def pace(self, network: Network, fitted: Fitted) -> dict[str, float]:
-        """What a training took, as `timings.csv` tells it.
+        """How fast a training was: images/s, peak memory, and MFU where the peak of the device is known.
 
-        MFU, the share of the device's peak, counts the student's operations alone; it is there where the peak is known.
+        MFU is the share of that peak, of the student's operations alone.
         """
         speed = fitted.images / fitted.seconds
-        row = {"teacher_s": fitted.teacher_seconds, "train_s": fitted.seconds - fitted.teacher_seconds}
-        row |= {"images_per_s": speed, "peak_mb": self.engine.peak_megabytes()}
+        row = {"images_per_s": speed, "peak_mb": self.engine.peak_megabytes()}
         peak = self.engine.peak_flops(fitted.precision)
         return row if peak is None else row | {"mfu": 3 * self.odometer.cost(network) * speed / peak}
 

@@ -238,7 +238,7 @@ class Loop:
         if self.teacher is not None and self.teacher.metrics:
             row["teacher_agreement"] = agreement(seen, self.teacher.test_logits)
         clock.lap("evaluate_s")
-        self.timings.add({"round": round, **lab.pace(network, fitted), **clock.seconds})
+        self.timings.add({"round": round, **clock.seconds, **lab.pace(network, fitted)})
         self.per_class.add(*_class_rows(round, seen.argmax(1).cpu(), truth, labels, classes))
         self.curve.add(row)
         lab.log.figures(row)
@@ -290,14 +290,7 @@ class Clock:
     """Where the seconds of a round go."""
 
     def __init__(self) -> None:
-        self.seconds = {
-            "teacher_s": 0.0,
-            "train_s": 0.0,
-            "score_s": 0.0,
-            "select_s": 0.0,
-            "evaluate_s": 0.0,
-            "report_s": 0.0,
-        }
+        self.seconds: dict[str, float] = dict.fromkeys(SPENT, 0.0)
         self._since = time.perf_counter()
 
     def lap(self, name: str, minus: float = 0.0) -> None:

@@ -105,7 +105,7 @@ def _train(
         lab, network, examples, make_objective, guide, recipe, validate, snapshots, address, what=link.role
     )
     timings = Table(lab.run.folder / "timings.csv")
-    timings.add({"training": len(timings), **lab.pace(network, fitted)})
+    timings.add({"training": len(timings), **fitted.spent, **lab.pace(network, fitted)})
     trained_on = {"data": lab.data.name, "labels": len(examples.labels), "validation_labels": len(lab.validation)}
     saved = [("student", role, link.blueprint, network)]
     if peer is not None and guide.peer is not None:

@@ -39,7 +39,7 @@ def train_teacher(lab: Lab, blueprint: Blueprint, recipe: Recipe, seed: int) -> 
         keeper=snapshots,
         what=f"teacher {blueprint.spec['name']}",
     )
-    Table(lab.run.folder / "timings.csv").add({"training": 0, **lab.pace(network, fitted)})
+    Table(lab.run.folder / "timings.csv").add({"training": 0, **fitted.spent, **lab.pace(network, fitted)})
     snapshots.clear()
     trained_on = {"data": lab.data.name, "labels": len(lab.ids.teacher), "validation_labels": len(lab.validation)}
     return network, lab.card("teacher", blueprint, trained_on, lab.measure_test(network))
