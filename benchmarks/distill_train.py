@@ -33,7 +33,7 @@ import torch
 from loop_peers import AUGMENT, rows_of_pixels, theirs
 from omegaconf import OmegaConf
 from torch import Tensor, nn
-from turns import Cost, Silent, cifar10, head, interleaved, measured, options, tell
+from turns import Cost, cifar10, head, interleaved, measured, options, tell
 
 from kdal_cli.answers import FILL, CachedTeacher, LiveTeacher, Table, Teacher
 from kdal_cli.build.loss import plan_loss
@@ -46,7 +46,7 @@ from kdal_cli.models.torchvision import torchvision
 from kdal_cli.network import Network, freeze
 from kdal_cli.recipe import Recipe
 from kdal_cli.streams import Streams
-from kdal_cli.types import Examples, ImageData, Shape
+from kdal_cli.types import Examples, ImageData, Shape, Unwatched
 
 LOSS = Path(__file__).parents[1] / "conf" / "loss" / "kd.yaml"
 BATCH, EPOCHS = 64, 240
@@ -148,7 +148,7 @@ class Kdal:
 
     def turn(self, turn: int) -> Cost:
         streams = Streams(0).under("turn", turn)
-        cost = measured(lambda: fit(*self.given, streams, Silent(), teacher=self.asked))
+        cost = measured(lambda: fit(*self.given, streams, Unwatched(), teacher=self.asked))
         return Cost(cost.wall, cost.cpu, sum(cost.shown.losses.values()))
 
 

@@ -10,7 +10,7 @@ from functools import partial
 
 import torch
 from torch import nn
-from turns import Silent, head, interleaved, measured, options, repeated, tell
+from turns import head, interleaved, measured, options, repeated, tell
 
 from kdal_cli.answers import CachedTeacher, LiveTeacher, Table
 from kdal_cli.data._augment import Augment, Resident
@@ -23,7 +23,7 @@ from kdal_cli.network import Network, freeze
 from kdal_cli.objective import Objective, Part
 from kdal_cli.recipe import Recipe
 from kdal_cli.streams import Streams
-from kdal_cli.types import Examples, Shape
+from kdal_cli.types import Examples, Shape, Unwatched
 
 SHAPE, IMAGES = Shape(3, 32, 32, 10), 512
 PLAIN = "labels alone"
@@ -50,7 +50,7 @@ def main() -> None:
 
     def train(objective: Objective, teacher: LiveTeacher | CachedTeacher | None) -> None:
         student = network(small_cnn(SHAPE))
-        fit(student, images, examples, objective, recipe, engine, Streams(0), Silent(), teacher=teacher)
+        fit(student, images, examples, objective, recipe, engine, Streams(0), Unwatched(), teacher=teacher)
 
     ways = {
         PLAIN: partial(train, Objective(), None),

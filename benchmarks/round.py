@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 from loop_peers import AUGMENT, Baal, DeepALplus, Distil, Side, Task
-from turns import OURS, Cost, Silent, cifar10, head, interleaved, measured, options, tell
+from turns import OURS, Cost, cifar10, head, interleaved, measured, options, tell
 
 from kdal_cli.build.parts import sampler
 from kdal_cli.data._augment import Augment, Resident
@@ -34,7 +34,7 @@ from kdal_cli.network import Network
 from kdal_cli.objective import Objective
 from kdal_cli.recipe import Recipe
 from kdal_cli.streams import Streams
-from kdal_cli.types import Examples
+from kdal_cli.types import Examples, Unwatched
 
 PEERS: Mapping[str, tuple[type, tuple[int, ...], tuple[str, ...]]] = {
     "deepALplus": (DeepALplus, (4, 0), ("entropy", "badge")),
@@ -63,7 +63,7 @@ class Kdal:
             self.network = Network(self.task.net(), data.mean, data.std)
         self.engine.place(self.network)
         examples = Examples(self.ids, data.train.labels[self.ids])
-        fit(self.network, self.images, examples, Objective(), self.recipe, self.engine, streams, Silent())
+        fit(self.network, self.images, examples, Objective(), self.recipe, self.engine, streams, Unwatched())
 
     def buy(self) -> None:
         data, all_ids = self.task.data, torch.arange(len(self.task.data.train))

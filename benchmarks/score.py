@@ -16,7 +16,7 @@ import time
 from functools import partial
 
 import torch
-from turns import OURS, Cost, Silent, head, interleaved, options, repeated, tell
+from turns import OURS, Cost, head, interleaved, options, repeated, tell
 
 from kdal_cli.build.parts import sampler
 from kdal_cli.data._augment import Augment, Resident
@@ -31,7 +31,7 @@ from kdal_cli.network import Network
 from kdal_cli.objective import Objective
 from kdal_cli.recipe import Recipe
 from kdal_cli.streams import Streams
-from kdal_cli.types import Examples, Shape
+from kdal_cli.types import Examples, Shape, Unwatched
 
 SHAPE = Shape(3, 32, 32, 10)
 BODIES = {
@@ -75,13 +75,13 @@ def measured(body: str, images: int, threads: int, batch: int, *, loop: bool) ->
 
 def picks(steps: int, count: int) -> None:
     """Print the share of picks that a bf16 pass leaves as they are, sampler by sampler."""
-    data = blobs(Silent(), train=4_000, test=10, classes=10, size=16, noise=3.0)
+    data = blobs(Unwatched(), train=4_000, test=10, classes=10, size=16, noise=3.0)
     engine, streams, images = Engine.start("cpu"), Streams(0), Resident(data.train.pixels, Augment())
     with streams.applied("weights"):
         network = Network(small_cnn(data.shape), data.mean, data.std)
     labelled = torch.arange(200)
     recipe = Recipe(steps=steps, batch=64, pool_batch=0, optimizer="adamw", lr=3e-3)
-    fit(network, images, Examples(labelled, data.train.labels[:200]), Objective(), recipe, engine, streams, Silent())
+    fit(network, images, Examples(labelled, data.train.labels[:200]), Objective(), recipe, engine, streams, Unwatched())
     pool = torch.arange(200, len(data.train))
     print("\n| sampler | picks | the same in bf16 |\n|---|---|---|")
     for name in SAMPLERS:

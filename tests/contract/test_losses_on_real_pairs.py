@@ -22,7 +22,7 @@ from kdal_cli.fit import fit
 from kdal_cli.network import Network, classifier
 from kdal_cli.recipe import Recipe
 from kdal_cli.streams import Streams
-from kdal_cli.types import Examples, Shape
+from kdal_cli.types import Examples, Shape, Unwatched
 
 CONF = Path(__file__).parents[2] / "conf"
 FILES = sorted(path.stem for path in (CONF / "loss").glob("*.yaml"))
@@ -31,14 +31,6 @@ SHAPE = Shape(3, 32, 32, 10)
 CPU = Engine(torch.device("cpu"))
 IMAGES = torch.randint(0, 256, (24, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 RECIPE = Recipe(steps=2, batch=6, pool_batch=4, lr=0.01, checks=1)
-
-
-class Silent:
-    def say(self, text: str) -> None: ...
-    def begin(self, what: str, steps: int) -> None: ...
-    def advance(self, steps: int, images: int) -> None: ...
-    def figures(self, values: dict[str, float]) -> None: ...
-    def end(self) -> None: ...
 
 
 def values(path: str) -> dict[str, Any]:
@@ -90,7 +82,7 @@ def test_a_training_is_finite_spares_the_teacher_and_leaves_a_student_that_stand
     examples = Examples(torch.arange(24), torch.arange(12) % 10)
     objective = plan(below, above, examples)
     images, live = Resident(IMAGES, Augment()), LiveTeacher(above, CPU, "fp32")
-    fitted = fit(below, images, examples, objective, RECIPE, CPU, Streams(0), Silent(), teacher=live)
+    fitted = fit(below, images, examples, objective, RECIPE, CPU, Streams(0), Unwatched(), teacher=live)
     assert all(torch.tensor(value).isfinite() for value in fitted.losses.values())
     assert all(torch.equal(tensor, before[name]) for name, tensor in above.state_dict().items())
     assert not all(torch.equal(tensor, fresh[name]) for name, tensor in below.state_dict().items())

@@ -24,7 +24,7 @@ from kdal_cli.schedules import Schedule
 from kdal_cli.snapshots import Snapshots
 from kdal_cli.streams import Streams
 from kdal_cli.training import Fitted
-from kdal_cli.types import Batch, Examples, ImageData, Output
+from kdal_cli.types import Batch, Examples, ImageData, Output, Unwatched
 
 QUICK = Recipe(steps=24, batch=8, pool_batch=4, lr=0.1, checks=3)
 Learn = Callable[..., Fitted]
@@ -94,20 +94,10 @@ def test_from_a_teacher_it_learns_classes_of_which_it_was_shown_no_label(
         Recipe(steps=200, batch=2, pool_batch=32, lr=0.02),
         engine,
         Streams(0),
-        Silent(),
+        Unwatched(),
         teacher=LiveTeacher(teacher, engine, "fp32"),
     )
     assert accuracy(student, images) >= 0.95
-
-
-class Silent:
-    """A watcher that does not watch."""
-
-    def say(self, text: str) -> None: ...
-    def begin(self, what: str, steps: int) -> None: ...
-    def advance(self, steps: int, images: int) -> None: ...
-    def figures(self, values: Mapping[str, float]) -> None: ...
-    def end(self) -> None: ...
 
 
 # It says what it does.
@@ -210,7 +200,7 @@ def test_another_address_is_another_training(images, resident, engine, make_netw
     labelled, ends = Examples(torch.arange(40), images.train.labels[:40]), []
     for round in (0, 1):
         student = make_network()
-        fit(student, resident, labelled, Objective(), QUICK, engine, Streams(7).under("fit", round), Silent())
+        fit(student, resident, labelled, Objective(), QUICK, engine, Streams(7).under("fit", round), Unwatched())
         ends.append(weights(student))
     assert not same(*ends)
 
@@ -290,7 +280,7 @@ class Follow(nn.Module):
 
 
 def test_a_resumed_training_says_how_far_it_was(tmp_path: Path, learn: Learn, make_network, notes) -> None:
-    learn(make_network(), keeper=Album(tmp_path / "s", "a", every=0.0), watcher=Silent())
+    learn(make_network(), keeper=Album(tmp_path / "s", "a", every=0.0), watcher=Unwatched())
     shutil.copy(tmp_path / "s.16", tmp_path / "s")
     fitted = learn(make_network(), keeper=Album(tmp_path / "s", "a", every=0.0))
     assert (notes.steps, len(notes.measured)) == (24, 1)
