@@ -52,11 +52,10 @@ def _pairs(network: Network, pixels: Tensor) -> list[tuple[str, str]]:
         else:
             given[id(output)] = path, output
 
-    kinds = (nn.Conv2d, nn.Linear, _BatchNorm)
     hooks = [
         module.register_forward_hook(lambda _, args, output, path=path: seen(path, args, output))
         for path, module in network.named_modules()
-        if type(module) in kinds or isinstance(module, _BatchNorm)
+        if type(module) in (nn.Conv2d, nn.Linear) or isinstance(module, _BatchNorm)
     ]
     network(pixels)
     for hook in hooks:

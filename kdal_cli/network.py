@@ -7,7 +7,7 @@ forward hooks, so no architecture is written for distillation, and its state dic
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +50,10 @@ class Network(nn.Module):
             if path not in self._tapped:
                 self._tapped.append(path)
                 modules[path].register_forward_hook(partial(self._see, path))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy is not compiled: it may be changed, as folding does."""
+        return {**super().__getstate__(), "_compiled": []}
 
     @contextmanager
     def compiled(self, kind: Literal["none", "default", "graphs"]) -> Iterator[None]:

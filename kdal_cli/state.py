@@ -55,6 +55,7 @@ class State:
 
 
 def optimizer_of(learners: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimizer of everything that learns, at its first learning rate."""
     parameters = [p for p in learners.parameters() if p.requires_grad]
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(parameters, recipe.lr, weight_decay=recipe.weight_decay, fused=True)

@@ -1,5 +1,7 @@
 """A compiled student learns what an eager one learns, and is compiled once for all of its architecture."""
 
+import copy
+
 import pytest
 import torch
 
@@ -28,6 +30,20 @@ def test_outside_of_a_training_and_in_eval_mode_the_network_itself_answers(make_
     network.train()(pixels)
     assert len(asked) == 1
     assert "_compiled" not in " ".join(network.state_dict())
+
+
+def test_a_copy_made_while_training_is_not_compiled(make_network, monkeypatch) -> None:
+    """As folding makes one when many images are validated; what was compiled may not be copied."""
+    monkeypatch.setattr(torch, "compile", lambda body, **how: Uncopied())
+    network = make_network()
+    with network.compiled("default"):
+        assert not copy.deepcopy(network)._compiled
+        assert network._compiled
+
+
+class Uncopied:
+    def __deepcopy__(self, memo: object) -> None:
+        raise AssertionError("copied")
 
 
 @pytest.mark.slow
