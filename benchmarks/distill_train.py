@@ -35,17 +35,17 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from turns import Cost, cifar10, head, interleaved, measured, options, tell
 
-from kdal_cli.answers import FILL, CachedTeacher, LiveTeacher, Table, Teacher
-from kdal_cli.build.loss import plan_loss
-from kdal_cli.data._augment import Resident
-from kdal_cli.engine import Engine
-from kdal_cli.fit import fit
+from kdal_cli.compose.loss import plan_loss
+from kdal_cli.devices.engine import Engine
+from kdal_cli.images.augment import Resident
 from kdal_cli.models.resnet import resnet
 from kdal_cli.models.small_cnn import small_cnn
 from kdal_cli.models.torchvision import torchvision
 from kdal_cli.network import Network, freeze
-from kdal_cli.recipe import Recipe
 from kdal_cli.streams import Streams
+from kdal_cli.training.answers import FILL, CachedTeacher, LiveTeacher, Table, Teacher
+from kdal_cli.training.fit import fit
+from kdal_cli.training.recipe import Recipe
 from kdal_cli.types import Examples, ImageData, Shape, Unwatched
 
 LOSS = Path(__file__).parents[1] / "conf" / "loss" / "kd.yaml"

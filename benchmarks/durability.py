@@ -15,14 +15,14 @@ from unittest.mock import patch
 
 from turns import Cost, head, interleaved, measured, options, tell
 
-import kdal_cli.checkpoint
-import kdal_cli.curve
-import kdal_cli.files
-import kdal_cli.ledger
-import kdal_cli.run
-import kdal_cli.snapshots
+import kdal_cli.labels.ledger
+import kdal_cli.records.checkpoint
+import kdal_cli.records.curve
+import kdal_cli.records.files
+import kdal_cli.records.run
+import kdal_cli.records.snapshots
 from kdal_cli.cli.main import main as kdal
-from kdal_cli.commands import _lab
+from kdal_cli.lab import lab
 
 RUN = ["kdal", "al-loop", "loss=none", "teacher=none", "budget.rounds=4", "threads=1"]
 
@@ -48,17 +48,17 @@ class Stopwatch:
 
 
 PLACES = [
-    (kdal_cli.files.os, "fsync"),
-    (kdal_cli.files, "write_bytes"),
-    (kdal_cli.curve, "write_bytes"),
-    (kdal_cli.run, "write_bytes"),
-    (kdal_cli.snapshots, "write_bytes"),
-    (kdal_cli.checkpoint, "write"),
-    (kdal_cli.ledger.Ledger, "_append"),
-    (kdal_cli.run.Log, "figures"),
-    (kdal_cli.run.Log, "say"),
-    (kdal_cli.snapshots.Snapshots, "offer"),
-    (_lab, "fingerprint"),
+    (kdal_cli.records.files.os, "fsync"),
+    (kdal_cli.records.files, "write_bytes"),
+    (kdal_cli.records.curve, "write_bytes"),
+    (kdal_cli.records.run, "write_bytes"),
+    (kdal_cli.records.snapshots, "write_bytes"),
+    (kdal_cli.records.checkpoint, "write"),
+    (kdal_cli.labels.ledger.Ledger, "_append"),
+    (kdal_cli.records.run.Log, "figures"),
+    (kdal_cli.records.run.Log, "say"),
+    (kdal_cli.records.snapshots.Snapshots, "offer"),
+    (lab, "fingerprint"),
 ]
 
 

@@ -19,7 +19,7 @@ from torchvision import transforms
 from torchvision.transforms import v2
 from turns import OURS, Cost, head, interleaved, measured, options, repeated, tell
 
-from kdal_cli.data._augment import Augment, Resident
+from kdal_cli.images.augment import Augment, Resident
 
 BATCH = 128
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)

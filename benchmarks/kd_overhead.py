@@ -12,17 +12,17 @@ import torch
 from torch import nn
 from turns import head, interleaved, measured, options, repeated, tell
 
-from kdal_cli.answers import CachedTeacher, LiveTeacher, Table
-from kdal_cli.data._augment import Augment, Resident
-from kdal_cli.engine import Engine
-from kdal_cli.fit import fit
+from kdal_cli.devices.engine import Engine
+from kdal_cli.images.augment import Augment, Resident
 from kdal_cli.losses.kd import kd
 from kdal_cli.models.resnet import resnet
 from kdal_cli.models.small_cnn import small_cnn
 from kdal_cli.network import Network, freeze
-from kdal_cli.objective import Objective, Part
-from kdal_cli.recipe import Recipe
 from kdal_cli.streams import Streams
+from kdal_cli.training.answers import CachedTeacher, LiveTeacher, Table
+from kdal_cli.training.fit import fit
+from kdal_cli.training.objective import Objective, Part
+from kdal_cli.training.recipe import Recipe
 from kdal_cli.types import Examples, Shape, Unwatched
 
 SHAPE, IMAGES = Shape(3, 32, 32, 10), 512

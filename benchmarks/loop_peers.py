@@ -33,7 +33,7 @@ from torch.utils.data import Subset
 from torchvision import transforms
 from torchvision.datasets import CIFAR10
 
-from kdal_cli.data._augment import Augment
+from kdal_cli.images.augment import Augment
 from kdal_cli.models.small_cnn import small_cnn
 from kdal_cli.types import ImageData, ImageSet
 

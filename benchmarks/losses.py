@@ -27,13 +27,13 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from kdal_cli.answers import LiveTeacher
-from kdal_cli.build.loss import plan_loss
-from kdal_cli.engine import Engine
+from kdal_cli.compose.loss import plan_loss
+from kdal_cli.devices.engine import Engine
 from kdal_cli.models.resnet import resnet
 from kdal_cli.models.simkd import simkd
 from kdal_cli.network import Network
-from kdal_cli.objective import Objective
+from kdal_cli.training.answers import LiveTeacher
+from kdal_cli.training.objective import Objective
 from kdal_cli.types import Batch, Examples, Output, Shape
 
 CONF = Path(__file__).parents[1] / "conf" / "loss"

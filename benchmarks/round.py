@@ -24,16 +24,16 @@ import torch
 from loop_peers import AUGMENT, Baal, DeepALplus, Distil, Side, Task
 from turns import OURS, Cost, cifar10, head, interleaved, measured, options, tell
 
-from kdal_cli.build.parts import sampler
-from kdal_cli.data._augment import Augment, Resident
-from kdal_cli.engine import Engine
-from kdal_cli.evidence import Evidence
-from kdal_cli.fit import fit
-from kdal_cli.infer import Seer, predict
+from kdal_cli.compose.parts import sampler
+from kdal_cli.devices.engine import Engine
+from kdal_cli.images.augment import Augment, Resident
+from kdal_cli.inference.evidence import Evidence
+from kdal_cli.inference.predict import Seer, predict
 from kdal_cli.network import Network
-from kdal_cli.objective import Objective
-from kdal_cli.recipe import Recipe
 from kdal_cli.streams import Streams
+from kdal_cli.training.fit import fit
+from kdal_cli.training.objective import Objective
+from kdal_cli.training.recipe import Recipe
 from kdal_cli.types import Examples, Unwatched
 
 PEERS: Mapping[str, tuple[type, tuple[int, ...], tuple[str, ...]]] = {

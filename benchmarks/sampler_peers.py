@@ -20,8 +20,8 @@ from numpy.random import RandomState
 from torch import Generator, Tensor
 from torch.utils.data import Subset
 
-from kdal_cli.evidence import Evidence
-from kdal_cli.samplers._select import shuffled
+from kdal_cli.inference.evidence import Evidence
+from kdal_cli.inference.ranking import shuffled
 
 Peer = Callable[[Evidence, int], Any]
 """Rows of the pool that it chooses, k of them."""

@@ -42,9 +42,9 @@ from omegaconf import OmegaConf
 from sampler_peers import Peer, peers
 from torch import Generator, Tensor
 
-from kdal_cli.build.parts import sampler
-from kdal_cli.engine import Engine
-from kdal_cli.evidence import Evidence
+from kdal_cli.compose.parts import sampler
+from kdal_cli.devices.engine import Engine
+from kdal_cli.inference.evidence import Evidence
 
 ROOT = Path(__file__).parents[1]
 CONF, RESULTS = ROOT / "conf" / "sampler", ROOT / "benchmarks" / "results" / "samplers.csv"

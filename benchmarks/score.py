@@ -18,19 +18,19 @@ from functools import partial
 import torch
 from turns import OURS, Cost, head, interleaved, options, repeated, tell
 
-from kdal_cli.build.parts import sampler
-from kdal_cli.data._augment import Augment, Resident
+from kdal_cli.compose.parts import sampler
 from kdal_cli.data.blobs import blobs
-from kdal_cli.engine import Engine
-from kdal_cli.evidence import Evidence
-from kdal_cli.fit import fit
-from kdal_cli.infer import BATCH, Seer, predict
+from kdal_cli.devices.engine import Engine
+from kdal_cli.images.augment import Augment, Resident
+from kdal_cli.inference.evidence import Evidence
+from kdal_cli.inference.predict import BATCH, Seer, predict
 from kdal_cli.models.resnet import resnet
 from kdal_cli.models.small_cnn import small_cnn
 from kdal_cli.network import Network
-from kdal_cli.objective import Objective
-from kdal_cli.recipe import Recipe
 from kdal_cli.streams import Streams
+from kdal_cli.training.fit import fit
+from kdal_cli.training.objective import Objective
+from kdal_cli.training.recipe import Recipe
 from kdal_cli.types import Examples, Shape, Unwatched
 
 SHAPE = Shape(3, 32, 32, 10)

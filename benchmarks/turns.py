@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from kdal_cli.data.cifar10 import SOURCE
-from kdal_cli.engine import Engine, cpu_has_bf16
+from kdal_cli.devices.engine import Engine, cpu_has_bf16
 from kdal_cli.types import ImageData, ImageSet
 
 OURS = "kdal"

@@ -18,14 +18,14 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 import kdal_cli.losses
-from kdal_cli.answers import LiveTeacher
-from kdal_cli.build.loss import LossPlan, plan_loss
-from kdal_cli.build.registry import resolve
-from kdal_cli.engine import Engine
+from kdal_cli.compose.loss import LossPlan, plan_loss
+from kdal_cli.compose.registry import resolve
+from kdal_cli.devices.engine import Engine
 from kdal_cli.models.resnet import resnet
 from kdal_cli.models.simkd import simkd
 from kdal_cli.network import Network
-from kdal_cli.objective import Part
+from kdal_cli.training.answers import LiveTeacher
+from kdal_cli.training.objective import Part
 from kdal_cli.types import Batch, Examples, Output, Shape
 
 ROOT = Path(__file__).parents[1]

@@ -17,9 +17,9 @@ from omegaconf import OmegaConf
 from torch import Generator, Tensor
 
 import kdal_cli.samplers
-from kdal_cli.build.parts import sampler
-from kdal_cli.build.registry import resolve
-from kdal_cli.evidence import Evidence
+from kdal_cli.compose.parts import sampler
+from kdal_cli.compose.registry import resolve
+from kdal_cli.inference.evidence import Evidence
 
 ROOT = Path(__file__).parents[1]
 CONF, COSTS = ROOT / "conf" / "sampler", ROOT / "benchmarks" / "results" / "samplers.csv"

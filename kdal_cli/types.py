@@ -3,9 +3,9 @@
 Axis letters: N images, C classes, D features, H W pixels, B batch, K draws, c channels.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -40,6 +40,12 @@ class Output:
         """The same with every tensor changed."""
         maps = {name: change(m) for name, m in self.maps.items()}
         return replace(self, logits=change(self.logits), features=change(self.features), maps=maps)
+
+
+Places = Literal["stages", "middle", "last"] | Sequence[str]
+"""Where a term looks inside a network: module paths; or `stages`, all that the architecture names, the `middle` one of
+them, of four the second, or the `last`. Names are resolved to paths before the term is made, stages paired from the
+last ones backwards."""
 
 
 @dataclass(frozen=True)

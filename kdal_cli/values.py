@@ -1,7 +1,7 @@
 """Ranges of parameters, written once where a parameter is declared and checked where a value comes in from outside.
 
 A signature is a schema: `def kd(..., *, temperature: Positive = 4.0)` accepts a finite number above zero, and whoever
-binds configuration to it (`kdal_cli.build.bind`) says so when it gets another. `flat` spells nested values out.
+binds configuration to it (`kdal_cli.compose.bind`) says so when it gets another. `flat` spells nested values out.
 Standard library only.
 """
 

@@ -20,16 +20,16 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from kdal_cli.build.settings import result_of
 from kdal_cli.cli.conf import conf_folder
 from kdal_cli.cli.outcome import tell
 from kdal_cli.cli.refusals import refusal
 from kdal_cli.cli.sweep import note
 from kdal_cli.cli.words import flags_first, numeric_budget, quoted_paths, refuse_strange_files, several_seeds
+from kdal_cli.compose.settings import result_of
 from kdal_cli.errors import Stopped, UserError
-from kdal_cli.files import discard, shown, write_bytes
+from kdal_cli.records.files import discard, shown, write_bytes
+from kdal_cli.records.run import Request
 from kdal_cli.report.display import Display
-from kdal_cli.run import Request
 from kdal_cli.study.records import run_folders
 
 SWEEPS = {"-m", "--multirun"}
@@ -162,7 +162,7 @@ def _run(request: Request, config: DictConfig, folder: Path, *, resumed: bool = 
             display.say(f"run folder {shown(folder)}")
             display.say("this run is done already")
         return result.get("val_accuracy")
-    from kdal_cli.build.stage import run_stage
+    from kdal_cli.compose.stage import run_stage
 
     return run_stage(request, config, folder, resumed=resumed)
 

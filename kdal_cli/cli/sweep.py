@@ -16,7 +16,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from kdal_cli.errors import KdalError, UserError
-from kdal_cli.files import read_json, write_bytes
+from kdal_cli.records.files import read_json, write_bytes
 from kdal_cli.values import flat
 
 if TYPE_CHECKING:

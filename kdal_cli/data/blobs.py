@@ -3,8 +3,8 @@
 import torch
 from torch import Generator, Tensor
 
-from kdal_cli.data._statistics import mean_std
 from kdal_cli.errors import UserError
+from kdal_cli.images.statistics import mean_std
 from kdal_cli.streams import Streams
 from kdal_cli.types import ImageData, ImageSet, Watcher
 from kdal_cli.values import Count, Natural, NonNegative

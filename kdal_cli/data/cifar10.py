@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from kdal_cli.data._torchvision import Source, load, read_cifar
+from kdal_cli.images.torchvision import Source, load, read_cifar
 from kdal_cli.types import ImageData, Watcher
 
 SOURCE = Source(
@@ -31,5 +31,5 @@ SOURCE = Source(
 
 
 def cifar10(watcher: Watcher, *, root: str = "data", download: bool = True) -> ImageData:
-    """CIFAR-10 from `root`/cifar-10-batches-py, in torchvision's layout; see `_torchvision.load` for errors."""
+    """CIFAR-10 from `root`/cifar-10-batches-py, in torchvision's layout; see `images.torchvision.load` for errors."""
     return load("cifar10", SOURCE, watcher, root, download)

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from kdal_cli.data._torchvision import Source, load, read_cifar
+from kdal_cli.images.torchvision import Source, load, read_cifar
 from kdal_cli.types import ImageData, Watcher
 
 SOURCE = Source(
@@ -22,5 +22,5 @@ SOURCE = Source(
 
 
 def cifar100(watcher: Watcher, *, root: str = "data", download: bool = True) -> ImageData:
-    """CIFAR-100 from `root`/cifar-100-python, in torchvision's layout; see `_torchvision.load` for errors."""
+    """CIFAR-100 from `root`/cifar-100-python, in torchvision's layout; see `images.torchvision.load` for errors."""
     return load("cifar100", SOURCE, watcher, root, download)

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kdal_cli.data._statistics import mean_std
 from kdal_cli.errors import UserError
+from kdal_cli.images.statistics import mean_std
 from kdal_cli.streams import Streams
 from kdal_cli.types import ImageData, ImageSet, Watcher
 

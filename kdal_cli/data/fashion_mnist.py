@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from kdal_cli.data._torchvision import Source, load, read_idx
+from kdal_cli.images.torchvision import Source, load, read_idx
 from kdal_cli.types import ImageData, Watcher
 
 CLASSES = (
@@ -25,5 +25,5 @@ SOURCE = Source(
 
 
 def fashion_mnist(watcher: Watcher, *, root: str = "data", download: bool = True) -> ImageData:
-    """Fashion-MNIST from `root`/FashionMNIST/raw, in torchvision's layout; see `_torchvision.load` for errors."""
+    """Fashion-MNIST from `root`/FashionMNIST/raw, in torchvision's layout; see `images.torchvision.load` for errors."""
     return load("fashion_mnist", SOURCE, watcher, root, download)

@@ -6,17 +6,26 @@ from typing import Literal
 
 import torch
 
-from kdal_cli.data import _store
-from kdal_cli.data._decode import decode_all
-from kdal_cli.data._listing import Entry, Listing, enumerated, scan
-from kdal_cli.data._statistics import mean_std, say_twins, twins
-from kdal_cli.data._store import Index, Part
 from kdal_cli.errors import MachineError, UserError
+from kdal_cli.images.decode import decode_all
+from kdal_cli.images.listing import Entry, Listing, enumerated, scan
+from kdal_cli.images.statistics import mean_std, say_twins, twins
+from kdal_cli.images.store import (
+    INDEX,
+    Index,
+    Part,
+    building,
+    locked,
+    open_pixels,
+    read_index,
+    write_index,
+    write_pixels,
+)
 from kdal_cli.types import ImageData, ImageSet, Watcher
 from kdal_cli.values import Count
 
 FORM = 1
-"""Counts the ways in which `_decode.decode` has made pixels: another number, other stores."""
+"""Counts the ways in which `images.decode.decode` has made pixels: another number, other stores."""
 
 OnBroken = Literal["refuse", "skip"]
 
@@ -36,20 +45,20 @@ def image_folder(
     and times of the files stay the same. Images that cannot be read are all named and refused, or with `on_broken=skip`
     left out, named, and recorded in the store's index. mean, std: of the training images.
 
-    Raises UserError for whatever is wrong with the folder (see `_listing.scan`), MachineError where the store cannot be
+    Raises UserError for whatever is wrong with the folder (see `images.listing.scan`), MachineError where the store cannot be
     written.
     """
     listing = scan(Path(root).expanduser().resolve())
     home = Path(store).expanduser().absolute() / listing.key(size, channels, FORM)
     try:
-        with _store.locked(home.with_suffix(".lock"), watcher):
-            index = _store.read_index(home, watcher) or _decoded(listing, home, size, channels, on_broken, watcher)
-            train, test = (_store.open_pixels(home / f"{split}.npy") for split in ("train", "test"))
+        with locked(home.with_suffix(".lock"), watcher):
+            index = read_index(home, watcher) or _decoded(listing, home, size, channels, on_broken, watcher)
+            train, test = (open_pixels(home / f"{split}.npy") for split in ("train", "test"))
     except OSError as error:
         raise MachineError(f"decoded images cannot be kept, {error.strerror}", where=home.parent) from error
     _judge(index.broken, on_broken, listing.root)
     if index.broken:
-        watcher.say(f"{_told(index.broken)} left out; all are named in {home / _store.INDEX}")
+        watcher.say(f"{_told(index.broken)} left out; all are named in {home / INDEX}")
     say_twins(index.repeated, index.leaked, watcher)
     return ImageData(
         name="image_folder",
@@ -65,18 +74,18 @@ def _decoded(listing: Listing, home: Path, size: int, channels: int, on_broken: 
     """Decode everything into a new store at `home`. Nothing is left there unless all of it is sound."""
     watcher.begin("decoding images", len(listing.train) + len(listing.test))
     try:
-        with _store.building(home) as draft:
+        with building(home) as draft:
             train = _part(draft / "train.npy", listing.root, listing.train, size, channels, watcher)
             test = _part(draft / "test.npy", listing.root, listing.test, size, channels, watcher)
             _judge(train.broken | test.broken, on_broken, listing.root)
             _no_class_lost(listing, train, test)
             if scan(listing.root) != listing:
                 raise UserError("files changed while they were decoded", where=listing.root, cure="start again")
-            pixels = _store.open_pixels(draft / "train.npy")
+            pixels = open_pixels(draft / "train.npy")
             mean, std = mean_std(pixels)
-            repeated, leaked = twins(pixels, _store.open_pixels(draft / "test.npy"))
+            repeated, leaked = twins(pixels, open_pixels(draft / "test.npy"))
             index = Index(listing.classes, train, test, mean, std, repeated, leaked)
-            _store.write_index(draft, index)
+            write_index(draft, index)
         return index
     finally:
         watcher.end()
@@ -85,7 +94,7 @@ def _decoded(listing: Listing, home: Path, size: int, channels: int, on_broken: 
 def _part(path: Path, root: Path, entries: tuple[Entry, ...], size: int, channels: int, watcher: Watcher) -> Part:
     broken: dict[str, str] = {}
     with closing(decode_all(root, entries, size, channels, broken, watcher)) as images:
-        sha256 = _store.write_pixels(path, images, (channels, size, size))
+        sha256 = write_pixels(path, images, (channels, size, size))
     kept = [entry for entry in entries if entry.path not in broken]
     return Part(tuple(entry.path for entry in kept), tuple(entry.label for entry in kept), broken, sha256)
 

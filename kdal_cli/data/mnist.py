@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from kdal_cli.data._torchvision import Source, load, read_idx
+from kdal_cli.images.torchvision import Source, load, read_idx
 from kdal_cli.types import ImageData, Watcher
 
 SOURCE = Source(
@@ -21,5 +21,5 @@ SOURCE = Source(
 
 
 def mnist(watcher: Watcher, *, root: str = "data", download: bool = True) -> ImageData:
-    """MNIST from `root`/MNIST/raw, in torchvision's layout; see `_torchvision.load` for errors."""
+    """MNIST from `root`/MNIST/raw, in torchvision's layout; see `images.torchvision.load` for errors."""
     return load("mnist", SOURCE, watcher, root, download)

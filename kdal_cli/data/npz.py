@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 import torch
 
-from kdal_cli.data._statistics import mean_std, say_twins, twins
 from kdal_cli.errors import UserError
+from kdal_cli.images.statistics import mean_std, say_twins, twins
 from kdal_cli.types import ImageData, ImageSet, Watcher
 
 Layout = Literal["auto", "nchw", "nhwc"]

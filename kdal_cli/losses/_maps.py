@@ -4,17 +4,12 @@ B batch, c channels, h w pixels of a map.
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from kdal_cli.errors import UserError
-from kdal_cli.types import Output
-
-Places = Literal["stages", "middle", "last"] | Sequence[str]
-"""Module paths; or `stages`, all that the architecture names, the `middle` one of them, of four the second, or the
-`last`. Names are resolved to paths before the term is made, stages paired from the last ones backwards."""
+from kdal_cli.types import Output, Places
 
 
 def pairs(

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdal_cli.losses._maps import Places, pairs, same_size
-from kdal_cli.types import Batch, Examples, Output
+from kdal_cli.losses._maps import pairs, same_size
+from kdal_cli.types import Batch, Examples, Output, Places
 from kdal_cli.values import Positive
 
 SCALE = 3 / 1000

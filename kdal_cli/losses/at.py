@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdal_cli.losses._maps import Places, pairs, same_size
-from kdal_cli.types import Batch, Output
+from kdal_cli.losses._maps import pairs, same_size
+from kdal_cli.types import Batch, Output, Places
 from kdal_cli.values import Within
 
 Power = Annotated[float, Within(1)]

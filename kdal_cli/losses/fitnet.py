@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from kdal_cli.losses._maps import Places, pairs, same_size
-from kdal_cli.types import Batch, Examples, Output
+from kdal_cli.losses._maps import pairs, same_size
+from kdal_cli.types import Batch, Examples, Output, Places
 
 
 def fitnet_loss(hinted: Tensor, teacher_maps: Tensor) -> Tensor:

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdal_cli.errors import UserError
-from kdal_cli.losses._maps import Places, pairs
-from kdal_cli.types import Batch, Examples, Output
+from kdal_cli.losses._maps import pairs
+from kdal_cli.types import Batch, Examples, Output, Places
 
 
 def flow(lower: Tensor, upper: Tensor) -> Tensor:

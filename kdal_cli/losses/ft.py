@@ -6,9 +6,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from kdal_cli.losses._maps import Places, pairs, same_size
+from kdal_cli.losses._maps import pairs, same_size
 from kdal_cli.losses._unit import unit
-from kdal_cli.types import Batch, Examples, Output
+from kdal_cli.types import Batch, Examples, Output, Places
 from kdal_cli.values import NonNegative, Positive
 
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from kdal_cli.losses._maps import Places, pairs, same_size
+from kdal_cli.losses._maps import pairs, same_size
 from kdal_cli.losses._unit import unit
-from kdal_cli.types import Batch, Output
+from kdal_cli.types import Batch, Output, Places
 
 
 def kernel(one: Tensor, two: Tensor) -> Tensor:

@@ -4,10 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdal_cli.losses._maps import Places
 from kdal_cli.losses._softmax import log_softened
 from kdal_cli.losses._targets import targets
-from kdal_cli.types import Batch, Examples, Output
+from kdal_cli.types import Batch, Examples, Output, Places
 from kdal_cli.values import Positive
 
 

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdal_cli.losses._maps import Places, pairs, pooled
-from kdal_cli.types import Batch, Examples, Output
+from kdal_cli.losses._maps import pairs, pooled
+from kdal_cli.types import Batch, Examples, Output, Places
 from kdal_cli.values import Count
 
 PYRAMID = (4, 2, 1)

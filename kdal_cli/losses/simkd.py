@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from kdal_cli.errors import UserError
-from kdal_cli.losses._maps import Places, pairs, same_size
-from kdal_cli.types import Batch, Examples, Output
+from kdal_cli.losses._maps import pairs, same_size
+from kdal_cli.types import Batch, Examples, Output, Places
 
 
 def simkd_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:

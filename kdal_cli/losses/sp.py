@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from kdal_cli.losses._maps import Places, pairs
+from kdal_cli.losses._maps import pairs
 from kdal_cli.losses._unit import unit
-from kdal_cli.types import Batch, Output
+from kdal_cli.types import Batch, Output, Places
 
 
 def similarities(maps: Tensor) -> Tensor:

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdal_cli.errors import UserError
-from kdal_cli.losses._maps import Places, pairs, pooled
-from kdal_cli.types import Batch, Examples, Output
+from kdal_cli.losses._maps import pairs, pooled
+from kdal_cli.types import Batch, Examples, Output, Places
 from kdal_cli.values import Positive
 
 SMALLEST_VARIANCE = 1e-5

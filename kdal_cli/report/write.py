@@ -4,7 +4,7 @@ import csv
 import io
 from pathlib import Path
 
-from kdal_cli.files import write_bytes
+from kdal_cli.records.files import write_bytes
 from kdal_cli.report.display import Display
 from kdal_cli.report.page import page
 from kdal_cli.report.study_plots import critical_difference, curves

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-from kdal_cli.evidence import Evidence
-from kdal_cli.samplers._select import highest, keys
+from kdal_cli.inference.evidence import Evidence
+from kdal_cli.inference.ranking import highest, keys
 from kdal_cli.types import Query
 
 CHUNK = 1024

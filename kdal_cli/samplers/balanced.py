@@ -6,7 +6,7 @@ from collections import Counter
 import torch
 from torch import Generator, Tensor
 
-from kdal_cli.evidence import Evidence, Sampler
+from kdal_cli.inference.evidence import Evidence, Sampler
 from kdal_cli.samplers._generators import fork
 from kdal_cli.samplers.margin import margin
 from kdal_cli.types import Query

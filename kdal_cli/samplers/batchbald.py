@@ -9,8 +9,8 @@ import torch
 from torch import Generator, Tensor
 from torch.special import entr
 
-from kdal_cli.evidence import Evidence
-from kdal_cli.samplers._select import top
+from kdal_cli.inference.evidence import Evidence
+from kdal_cli.inference.ranking import top
 from kdal_cli.samplers.bald import Draws, bald_score
 from kdal_cli.types import Query
 from kdal_cli.values import Count

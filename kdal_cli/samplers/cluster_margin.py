@@ -6,9 +6,9 @@ from itertools import islice
 import torch
 from torch import Generator, Tensor
 
-from kdal_cli.evidence import Evidence, Space
+from kdal_cli.inference.evidence import Evidence, Space
+from kdal_cli.inference.ranking import shuffled, top
 from kdal_cli.samplers._kmeans import in_turns, members
-from kdal_cli.samplers._select import shuffled, top
 from kdal_cli.samplers.margin import margin_score
 from kdal_cli.types import Query
 from kdal_cli.values import Count, Positive

@@ -3,9 +3,9 @@
 import torch
 from torch import Generator, Tensor
 
-from kdal_cli.evidence import Evidence, Space
+from kdal_cli.inference.evidence import Evidence, Space
+from kdal_cli.inference.ranking import highest, keys
 from kdal_cli.samplers._distance import Cloud
-from kdal_cli.samplers._select import highest, keys
 from kdal_cli.types import Query
 
 FRONT = 256

@@ -3,8 +3,8 @@
 import torch
 from torch import Generator, Tensor
 
-from kdal_cli.evidence import Evidence
-from kdal_cli.samplers._select import shuffled
+from kdal_cli.inference.evidence import Evidence
+from kdal_cli.inference.ranking import shuffled
 from kdal_cli.types import Query
 from kdal_cli.values import NonNegative
 

@@ -6,8 +6,8 @@ from itertools import chain
 import torch
 from torch import Generator, Tensor
 
-from kdal_cli.evidence import Evidence
-from kdal_cli.samplers._select import top
+from kdal_cli.inference.evidence import Evidence
+from kdal_cli.inference.ranking import top
 from kdal_cli.types import Query
 from kdal_cli.values import Count
 

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from kdal_cli.evidence import Evidence
-from kdal_cli.samplers._select import highest, shuffled
+from kdal_cli.inference.evidence import Evidence
+from kdal_cli.inference.ranking import highest, shuffled
 from kdal_cli.samplers.badge import residuals
 from kdal_cli.types import Query
 from kdal_cli.values import Count, Positive

@@ -3,9 +3,9 @@
 import torch
 from torch import Generator
 
-from kdal_cli.evidence import Evidence, Space
+from kdal_cli.inference.evidence import Evidence, Space
+from kdal_cli.inference.ranking import shuffled, top
 from kdal_cli.samplers._kmeans import cluster, nearest_to_centres
-from kdal_cli.samplers._select import shuffled, top
 from kdal_cli.samplers.margin import margin_score
 from kdal_cli.types import Query
 from kdal_cli.values import Natural

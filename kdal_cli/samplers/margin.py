@@ -2,8 +2,8 @@
 
 from torch import Generator, Tensor
 
-from kdal_cli.evidence import Evidence
-from kdal_cli.samplers._select import by_chunk, top
+from kdal_cli.inference.evidence import Evidence
+from kdal_cli.inference.ranking import by_chunk, top
 from kdal_cli.types import Query
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 import torch
 from torch import Generator, Tensor
 
-from kdal_cli.evidence import Evidence
-from kdal_cli.samplers._select import top
+from kdal_cli.inference.evidence import Evidence
+from kdal_cli.inference.ranking import top
 from kdal_cli.samplers.bald import Draws
 from kdal_cli.types import Query
 

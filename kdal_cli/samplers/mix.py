@@ -6,7 +6,7 @@ import torch
 from torch import Generator
 
 from kdal_cli.errors import UserError
-from kdal_cli.evidence import Evidence, Sampler
+from kdal_cli.inference.evidence import Evidence, Sampler
 from kdal_cli.samplers._generators import fork
 from kdal_cli.samplers.margin import margin
 from kdal_cli.samplers.random import random

@@ -2,8 +2,8 @@
 
 from torch import Generator
 
-from kdal_cli.evidence import Evidence
-from kdal_cli.samplers._select import keys
+from kdal_cli.inference.evidence import Evidence
+from kdal_cli.inference.ranking import keys
 from kdal_cli.samplers.coreset import k_center
 from kdal_cli.types import Query
 

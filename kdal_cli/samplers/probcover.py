@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from kdal_cli.evidence import Evidence, Space
+from kdal_cli.inference.evidence import Evidence, Space
+from kdal_cli.inference.ranking import shuffled
 from kdal_cli.samplers._kmeans import cluster
-from kdal_cli.samplers._select import shuffled
 from kdal_cli.types import Query
 from kdal_cli.values import Positive, Share
 

@@ -3,8 +3,8 @@
 import torch
 from torch import Generator
 
-from kdal_cli.evidence import Evidence
-from kdal_cli.samplers._select import top
+from kdal_cli.inference.evidence import Evidence
+from kdal_cli.inference.ranking import top
 from kdal_cli.types import Query
 
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from torch import Generator
 
-from kdal_cli.evidence import Evidence, Sampler
-from kdal_cli.samplers._select import shuffled
+from kdal_cli.inference.evidence import Evidence, Sampler
+from kdal_cli.inference.ranking import shuffled
 from kdal_cli.samplers.margin import margin
 from kdal_cli.types import Query
 from kdal_cli.values import Count

@@ -2,8 +2,8 @@
 
 from torch import Generator, Tensor
 
-from kdal_cli.evidence import Evidence
-from kdal_cli.samplers._select import top
+from kdal_cli.inference.evidence import Evidence
+from kdal_cli.inference.ranking import top
 from kdal_cli.samplers.least_confidence import least_confidence_score
 from kdal_cli.types import Query
 from kdal_cli.values import Share

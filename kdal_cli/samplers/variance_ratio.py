@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 from torch import Generator, Tensor
 
-from kdal_cli.evidence import Evidence
-from kdal_cli.samplers._select import top
+from kdal_cli.inference.evidence import Evidence
+from kdal_cli.inference.ranking import top
 from kdal_cli.samplers.bald import Draws
 from kdal_cli.samplers.votes import vote_shares
 from kdal_cli.types import Query

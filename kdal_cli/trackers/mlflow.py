@@ -15,8 +15,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kdal_cli.errors import UserError
-from kdal_cli.files import write_bytes
-from kdal_cli.tracking import State, flat
+from kdal_cli.records.files import write_bytes
+from kdal_cli.records.tracking import State, flat
 
 ENDED = {"done": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 
@@ -59,7 +59,7 @@ def mlflow(
 
 
 class Entry:
-    """A `kdal_cli.tracking.Tracker`: a metric is `round_3/loss`, at the step that it was measured at."""
+    """A `kdal_cli.records.tracking.Tracker`: a metric is `round_3/loss`, at the step that it was measured at."""
 
     def __init__(self, client: Any, id: str) -> None:
         self._client, self._id = client, id

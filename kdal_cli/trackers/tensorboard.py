@@ -24,7 +24,7 @@ def tensorboard(folder: Path, config: Mapping[str, Any]) -> "EventFiles":
 
 
 class EventFiles:
-    """A `kdal_cli.tracking.Tracker`; what a killed run had written stays, and is read before what follows."""
+    """A `kdal_cli.records.tracking.Tracker`; what a killed run had written stays, and is read before what follows."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

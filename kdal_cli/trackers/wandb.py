@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
 
-from kdal_cli.files import write_bytes
-from kdal_cli.tracking import State
+from kdal_cli.records.files import write_bytes
+from kdal_cli.records.tracking import State
 
 
 def wandb(
@@ -44,7 +44,7 @@ def wandb(
 
 
 class Board:
-    """A `kdal_cli.tracking.Tracker`: `round_3/loss` is drawn against `round_3/step`."""
+    """A `kdal_cli.records.tracking.Tracker`: `round_3/loss` is drawn against `round_3/step`."""
 
     def __init__(self, run: Any) -> None:
         self._run = run

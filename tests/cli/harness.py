@@ -28,7 +28,7 @@ CONSOLE_SCRIPT = Path(sys.executable).with_name("kdal")
 IMPORTED = [
     "pytest",  # multiprocessing imports its parent's main module into every child
     "kdal_cli.cli.hydra_app",
-    "kdal_cli.build.stage",
+    "kdal_cli.compose.stage",
     "kdal_cli.report.plots",
     "kdal_cli.report.write",
     "kdal_cli.study.compare",

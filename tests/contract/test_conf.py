@@ -16,19 +16,19 @@ import kdal_cli.losses
 import kdal_cli.models
 import kdal_cli.samplers
 import kdal_cli.trackers
-from kdal_cli import oracle as oracles
-from kdal_cli.budget import Budget
-from kdal_cli.build import parts
-from kdal_cli.build.bind import bind, convert, make
-from kdal_cli.build.loss import plan_loss
-from kdal_cli.build.parts import Trouble
-from kdal_cli.build.registry import names, resolve
-from kdal_cli.build.settings import GROUPS, SETTINGS
 from kdal_cli.cli.help import stage_help
 from kdal_cli.cli.main import STAGES
-from kdal_cli.data._augment import Augment
-from kdal_cli.data._split import Split
-from kdal_cli.recipe import Recipe
+from kdal_cli.compose import parts
+from kdal_cli.compose.bind import bind, convert, make
+from kdal_cli.compose.loss import plan_loss
+from kdal_cli.compose.parts import Trouble
+from kdal_cli.compose.registry import names, resolve
+from kdal_cli.compose.settings import GROUPS, SETTINGS
+from kdal_cli.images.augment import Augment
+from kdal_cli.images.split import Split
+from kdal_cli.labels import oracle as oracles
+from kdal_cli.labels.budget import Budget
+from kdal_cli.training.recipe import Recipe
 from kdal_cli.types import Shape
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -13,15 +13,15 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from kdal_cli.answers import LiveTeacher
-from kdal_cli.build import parts
-from kdal_cli.build.loss import LossPlan, plan_loss
-from kdal_cli.data._augment import Augment, Resident
-from kdal_cli.engine import Engine
-from kdal_cli.fit import fit
+from kdal_cli.compose import parts
+from kdal_cli.compose.loss import LossPlan, plan_loss
+from kdal_cli.devices.engine import Engine
+from kdal_cli.images.augment import Augment, Resident
 from kdal_cli.network import Network, classifier
-from kdal_cli.recipe import Recipe
 from kdal_cli.streams import Streams
+from kdal_cli.training.answers import LiveTeacher
+from kdal_cli.training.fit import fit
+from kdal_cli.training.recipe import Recipe
 from kdal_cli.types import Examples, Shape, Unwatched
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -18,10 +18,10 @@ from omegaconf import OmegaConf
 from torch import Generator, Tensor
 
 import kdal_cli.samplers
-from kdal_cli.build import parts
-from kdal_cli.build.registry import names
+from kdal_cli.compose import parts
+from kdal_cli.compose.registry import names
 from kdal_cli.errors import KdalError
-from kdal_cli.evidence import SPACES, Evidence
+from kdal_cli.inference.evidence import SPACES, Evidence
 from kdal_cli.types import Query
 
 CONF = Path(__file__).parents[2] / "conf" / "sampler"

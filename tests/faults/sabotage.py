@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdal_cli.snapshots import Snapshots
+from kdal_cli.records.snapshots import Snapshots
 
 
 def snapshot_at_every_check() -> None:

@@ -1,15 +1,24 @@
-"""What most unit tests stand on: a watcher that remembers, a CPU, and images that can be learnt in a second."""
+"""What most unit tests stand on: a watcher that remembers, a CPU, images that can be learnt in a second, a lab."""
 
+import io
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
-from kdal_cli.data._augment import Augment, Resident
 from kdal_cli.data.blobs import blobs
-from kdal_cli.engine import Engine
+from kdal_cli.devices.engine import Engine
+from kdal_cli.images.augment import Augment, Resident
+from kdal_cli.images.split import Ids
+from kdal_cli.lab.lab import Blueprint, Lab
 from kdal_cli.models.mlp import mlp
 from kdal_cli.network import Network
+from kdal_cli.records.run import Run
+from kdal_cli.records.tracking import Tracking
+from kdal_cli.report.display import Display
+from kdal_cli.streams import Streams
 from kdal_cli.types import ImageData
 
 
@@ -42,6 +51,14 @@ class Notes:
 @pytest.fixture
 def notes() -> Notes:
     return Notes()
+
+
+@pytest.fixture
+def ear() -> Iterator[Notes]:
+    """A watcher that remembers, for work that ends what it begins."""
+    listener = Notes()
+    yield listener
+    assert listener.ended == len(listener.begun)
 
 
 @pytest.fixture(scope="session")
@@ -82,3 +99,27 @@ def make_network(images: ImageData) -> MakeNetwork:
             return Network(mlp(images.shape, hidden=(width,), dropout=dropout), images.mean, images.std)
 
     return make
+
+
+Bench = Callable[..., Lab]
+
+
+@pytest.fixture
+def bench(tmp_path: Path, images: ImageData, resident: Resident, engine: Engine) -> Bench:
+    """`bench("name")`: a new lab with its run in that folder, 80 images in the pool and 16 to validate."""
+
+    def make(name: str = "run", *, seed: int = 0, pool: int = 80) -> Lab:
+        (tmp_path / name).mkdir(exist_ok=True)
+        display = Display(Console(file=io.StringIO()))
+        ids = Ids(torch.arange(pool), torch.arange(80, 96), torch.arange(pool))
+        test = Resident(images.test.pixels, Augment())
+        tracking = Tracking(None, None, display.say, first=True)
+        return Lab(images, resident, test, ids, engine, Streams(seed), Run(tmp_path / name), display, tracking)
+
+    return make
+
+
+@pytest.fixture
+def student(images: ImageData) -> Blueprint:
+    """One hidden layer: 2 · (36 · 8 + 8 · 3) = 624 floating-point operations for an image."""
+    return Blueprint({"name": "mlp", "hidden": [8]}, lambda: mlp(images.shape, hidden=(8,)))

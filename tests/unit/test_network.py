@@ -5,19 +5,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdal_cli.answers import LiveTeacher
-from kdal_cli.data._augment import Resident
-from kdal_cli.engine import Engine
+from kdal_cli.devices.engine import Engine
 from kdal_cli.errors import UserError
-from kdal_cli.fit import fit
+from kdal_cli.images.augment import Resident
 from kdal_cli.losses.kd import kd
 from kdal_cli.models.mlp import mlp
 from kdal_cli.models.resnet import resnet
 from kdal_cli.models.small_cnn import small_cnn
 from kdal_cli.network import Network, classifier, freeze
-from kdal_cli.objective import Objective, Part
-from kdal_cli.recipe import Recipe
 from kdal_cli.streams import Streams
+from kdal_cli.training.answers import LiveTeacher
+from kdal_cli.training.fit import fit
+from kdal_cli.training.objective import Objective, Part
+from kdal_cli.training.recipe import Recipe
 from kdal_cli.types import Examples, ImageData, Shape
 
 SHAPE = Shape(3, 8, 8, 5)

@@ -1,49 +1,16 @@
-"""A watcher that remembers, and a folder of images to load, to change and to harm."""
+"""A folder of images to load, to change and to harm."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from kdal_cli.data import _decode
 from kdal_cli.data.image_folder import image_folder
+from kdal_cli.images import decode as decoding
 
 Pixels = Callable[..., np.ndarray]
-
-
-class Ear:
-    """Hears everything: what was said, what was begun, how many images went by, how many pieces of work are open."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.begun: list[tuple[str, int]] = []
-        self.images = self.steps = self.open = 0
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    def begin(self, what: str, steps: int) -> None:
-        self.begun.append((what, steps))
-        self.open += 1
-
-    def advance(self, steps: int, images: int) -> None:
-        self.steps += steps
-        self.images += images
-
-    def figures(self, values: Mapping[str, float]) -> None: ...
-
-    def end(self) -> None:
-        self.open -= 1
-
-
-@pytest.fixture
-def ear() -> Iterator[Ear]:
-    """An ear; what was begun must be ended when the test is."""
-    listener = Ear()
-    yield listener
-    assert listener.open == 0
 
 
 @pytest.fixture
@@ -76,7 +43,7 @@ def root(tmp_path: Path, png: Callable[..., None]) -> Path:
 
 
 @pytest.fixture
-def load(root: Path, tmp_path: Path, ear: Ear) -> Callable:
+def load(root: Path, tmp_path: Path, ear) -> Callable:
     """image_folder on that root, with what keywords are given."""
 
     def load(**keywords):
@@ -100,6 +67,6 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(entry.path)
         return original(path, entry, size, channels)
 
-    original = _decode.decode
-    monkeypatch.setattr(_decode, "decode", decode)
+    original = decoding.decode
+    monkeypatch.setattr(decoding, "decode", decode)
     return names

@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from kdal_cli.data import _store
 from kdal_cli.data import image_folder as source
 from kdal_cli.data.image_folder import image_folder
 from kdal_cli.errors import MachineError, UserError
+from kdal_cli.images import store as images_store
 
 
 def test_a_second_start_opens_the_store_and_decodes_nothing(load, decoded, stores):
@@ -126,7 +126,7 @@ def test_a_disk_that_refuses_is_a_machine_error_and_leaves_nothing(load, monkeyp
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(_store.os, "fsync", full)
+    monkeypatch.setattr(images_store.os, "fsync", full)
     with pytest.raises(MachineError, match=r"No space left on device.*data.store"):
         load()
     assert stores() == []

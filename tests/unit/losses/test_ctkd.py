@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kdal_cli.losses.ctkd import Ctkd, ctkd_loss, reversed_gradient
 from kdal_cli.losses.kd import kd_loss
-from kdal_cli.objective import Objective, Part
+from kdal_cli.training.objective import Objective, Part
 from kdal_cli.types import Batch, Examples, Output
 
 EXAMPLES = Examples(torch.arange(5), torch.arange(0))

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from kdal_cli.build.loss import plan_loss
+from kdal_cli.compose.loss import plan_loss
 from kdal_cli.losses.dkd import dkd, dkd_loss, others, others_loss, target_loss
 from kdal_cli.losses.kd import kd_loss
-from kdal_cli.schedules import at
+from kdal_cli.training.schedules import at
 from kdal_cli.types import Batch, Output, Shape
 
 every_label = pytest.mark.parametrize("label", range(4))

@@ -11,7 +11,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from kdal_cli.build.loss import plan_loss
+from kdal_cli.compose.loss import plan_loss
 from kdal_cli.losses.fitnet import Fitnet, fitnet_loss
 from kdal_cli.types import Batch, Examples, Output, Shape
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kdal_cli.losses.label_embedding import LabelEmbedding
-from kdal_cli.objective import Objective, Part
+from kdal_cli.training.objective import Objective, Part
 from kdal_cli.types import Batch, Examples, Output
 
 EXAMPLES = Examples(torch.arange(5), torch.arange(0))

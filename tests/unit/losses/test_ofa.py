@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from kdal_cli.losses.ofa import Ofa, enhanced, ofa_loss
 from kdal_cli.losses.soft_ce import soft_ce_loss
-from kdal_cli.objective import Objective, Part
+from kdal_cli.training.objective import Objective, Part
 from kdal_cli.types import Batch, Examples, Output
 
 EXAMPLES = Examples(torch.arange(5), torch.arange(0))

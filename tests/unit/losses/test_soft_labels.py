@@ -16,7 +16,7 @@ from kdal_cli.losses._softmax import kl, log_softened
 from kdal_cli.losses.hard_label import hard_label, hard_label_loss
 from kdal_cli.losses.kd import kd, kd_loss
 from kdal_cli.losses.soft_ce import soft_ce, soft_ce_loss
-from kdal_cli.objective import Weighting
+from kdal_cli.training.objective import Weighting
 from kdal_cli.types import Batch, Output
 
 TEACHER = [5.0, 1.0, 0.5, -2.0]

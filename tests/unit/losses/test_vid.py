@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kdal_cli.errors import UserError
 from kdal_cli.losses.vid import Vid
-from kdal_cli.objective import Objective, Part
+from kdal_cli.training.objective import Objective, Part
 from kdal_cli.types import Batch, Examples, Output
 
 EXAMPLES = Examples(torch.arange(2), torch.arange(0))

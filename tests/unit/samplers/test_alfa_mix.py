@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Generator, Tensor
 
-from kdal_cli.evidence import Evidence
-from kdal_cli.samplers._select import shuffled
+from kdal_cli.inference.evidence import Evidence
+from kdal_cli.inference.ranking import shuffled
 from kdal_cli.samplers.alfa_mix import alfa_mix, anchors, ascent, flipping_epsilon, last_layer
 from kdal_cli.samplers.dropquery import one_of_each_cluster
 from kdal_cli.types import Query

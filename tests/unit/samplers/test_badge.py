@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from torch import Generator, Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from kdal_cli.inference.ranking import shuffled
 from kdal_cli.samplers import badge as module
-from kdal_cli.samplers._select import shuffled
 from kdal_cli.samplers.badge import Gradients, badge, kmeans_plus_plus, residuals
 
 both_ways = pytest.mark.parametrize("sequential", [False, True])

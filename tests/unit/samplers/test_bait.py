@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from torch import Generator, Tensor
 
 from kdal_cli.errors import UserError
-from kdal_cli.evidence import Evidence
+from kdal_cli.inference.evidence import Evidence
+from kdal_cli.inference.ranking import shuffled
 from kdal_cli.samplers import _fisher as module
 from kdal_cli.samplers import bait as sampler_module
 from kdal_cli.samplers._fisher import Design, Fisher, curvature, information
-from kdal_cli.samplers._select import shuffled
 from kdal_cli.samplers.bait import bait, greedy
 from kdal_cli.types import Query
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Generator, Tensor
 from torch.special import entr
 
-from kdal_cli.evidence import Evidence
+from kdal_cli.inference.evidence import Evidence
 from kdal_cli.samplers import batchbald as module
 from kdal_cli.samplers.bald import bald_score
 from kdal_cli.samplers.batchbald import Answers, batchbald, greedy

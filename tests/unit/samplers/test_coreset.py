@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Generator, Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kdal_cli.evidence import Evidence
+from kdal_cli.inference.evidence import Evidence
 from kdal_cli.samplers import _distance
 from kdal_cli.samplers import coreset as module
 from kdal_cli.samplers._distance import Cloud

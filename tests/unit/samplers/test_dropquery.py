@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Generator, Tensor
 
-from kdal_cli.evidence import Evidence
+from kdal_cli.inference.evidence import Evidence
+from kdal_cli.inference.ranking import shuffled
 from kdal_cli.samplers import dropquery as module
-from kdal_cli.samplers._select import shuffled
 from kdal_cli.samplers.dropquery import dropped, dropquery, flips, one_of_each_cluster
 
 

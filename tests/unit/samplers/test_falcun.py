@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Generator, Tensor
 
-from kdal_cli.evidence import Evidence
+from kdal_cli.inference.evidence import Evidence
 from kdal_cli.samplers.falcun import falcun, relevance, uncertainty
 from kdal_cli.samplers.margin import margin_score
 from kdal_cli.types import Query

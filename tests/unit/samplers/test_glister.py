@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Generator, Tensor
 
-from kdal_cli.evidence import Evidence
+from kdal_cli.inference.evidence import Evidence
 from kdal_cli.samplers.glister import errors, glister, moved
 from kdal_cli.types import Query
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Generator, Tensor
 
-from kdal_cli.build import parts
+from kdal_cli.compose import parts
 from kdal_cli.errors import UserError
 from kdal_cli.samplers._generators import fork
 from kdal_cli.samplers.badge import badge

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from kdal_cli.evidence import Evidence
+from kdal_cli.inference.evidence import Evidence
 from kdal_cli.samplers.coreset import coreset
 from kdal_cli.samplers.pcoreset import pcoreset
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from kdal_cli.evidence import Evidence
+from kdal_cli.inference.evidence import Evidence
 from kdal_cli.samplers.bald import bald_score
 from kdal_cli.samplers.power_bald import Variant, log_weights, power_bald
 from kdal_cli.types import Query

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Generator, Tensor
 
-from kdal_cli.evidence import Evidence
+from kdal_cli.inference.evidence import Evidence
 from kdal_cli.samplers import probcover as module
 from kdal_cli.samplers.probcover import Balls, cover, probcover, pure_radius
 from kdal_cli.types import Query

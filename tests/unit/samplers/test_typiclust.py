@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Generator, Tensor
 
-from kdal_cli.evidence import Evidence
+from kdal_cli.inference.evidence import Evidence
 from kdal_cli.samplers import typiclust as module
 from kdal_cli.samplers.typiclust import typicality, typiclust
 from kdal_cli.types import Query

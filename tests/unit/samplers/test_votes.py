@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from kdal_cli.evidence import Evidence
+from kdal_cli.inference.evidence import Evidence
 from kdal_cli.samplers.votes import vote_entropy_score, vote_shares, votes
 
 ballots = st.tuples(st.integers(1, 9), st.integers(2, 5)).flatmap(

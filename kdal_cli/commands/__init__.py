@@ -1,1 +1,0 @@
-"""The stages: plain objects in, plain results out."""

@@ -1,0 +1,169 @@
+"""The configuration of a run, made into objects as a stage asks for them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+from kdal_cli.compose import parts
+from kdal_cli.compose.bind import convert, make
+from kdal_cli.compose.loss import LossPlan, plan_loss
+from kdal_cli.compose.teacher import plan_teacher
+from kdal_cli.devices.engine import Engine
+from kdal_cli.devices.precision import Precisions
+from kdal_cli.errors import UserError
+from kdal_cli.images.augment import Augment, Resident
+from kdal_cli.lab.guide import Guide, shelf
+from kdal_cli.lab.lab import Blueprint, Lab
+from kdal_cli.lab.teacher import Member, Teacher, TeacherPlan, find_teacher
+from kdal_cli.network import classifier
+from kdal_cli.records.run import Request, Run
+from kdal_cli.records.tracking import Tracking
+from kdal_cli.report.display import Display
+from kdal_cli.stages.distill import Link
+from kdal_cli.streams import Streams, undisturbed
+from kdal_cli.training.answers import Asked
+from kdal_cli.training.fit import refuse_uneven
+from kdal_cli.training.recipe import Recipe
+from kdal_cli.types import Shape
+from kdal_cli.values import Count, Natural
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The configuration of a run, made into objects as a stage asks for them."""
+
+    values: Mapping[str, Any]
+    run: Run
+    display: Display
+    request: Request
+
+    def section(self, key: str) -> dict[str, Any]:
+        """A group of the configuration. Raises UserError when it was taken out."""
+        section = self.values.get(key)
+        if not isinstance(section, dict):
+            raise UserError(f"{key} is missing", cure=f"choose an option: {key}=…")
+        return section
+
+    def setting(self, key: str, hint: Any) -> Any:
+        return convert(self.values.get(key), hint, key)
+
+    @cached_property
+    def trust(self) -> list[str]:
+        return self.setting("trust", list[str])
+
+    @cached_property
+    def lab(self) -> Lab:
+        """Data, device and randomness; the manifest is written when they are known."""
+        seed = self.setting("seed", Natural)
+        devices = self.setting("devices", Count)
+        refuse_uneven(self.recipe, devices)
+        chosen = Precisions(self.run.folder / "precision.json")
+        device, threads = self.setting("device", str), self.setting("threads", Count | None)
+        engine = Engine.start(device, threads, devices, chosen)
+        data, ids = parts.data(self.section("data"), self.trust, self.display)
+        train = Resident(data.train.pixels, self.recipe.augment, engine.device)
+        test = Resident(data.test.pixels, Augment(), engine.device)
+        lab = Lab(data, train, test, ids, engine, Streams(seed), self.run, self.display, self.tracking)
+        self.run.describe(self.values, lab.fingerprint, self.request, engine.describe())
+        return lab
+
+    def close(self) -> None:
+        """Let the processes go that helped, if there were any."""
+        if "lab" in vars(self):
+            self.lab.engine.team.close()
+
+    @cached_property
+    def tracking(self) -> Tracking:
+        """Where figures go besides the run folder; to be entered before work starts, and left when it is over."""
+        section, folder = self.section("tracker"), self.run.folder
+        begin = parts.tracker(section, self.trust)
+        make = partial(begin, folder, self.values) if begin else None
+        first = not (folder / "manifest.json").exists()
+        return Tracking(section["name"], make, self.display.say, first=first)
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        return make(Recipe, self.section("recipe"), "recipe")
+
+    @cached_property
+    def plain_student(self) -> Blueprint:
+        """The student's architecture as it was chosen."""
+        return parts.blueprint(self.section("student"), self.lab.data.shape, self.trust, "student")
+
+    @cached_property
+    def student(self) -> Blueprint:
+        """The student that is trained: the one that was chosen, or what a loss asks to be built around it."""
+        wanted, plain, plan = self.loss.student, self.plain_student, self.teacher_plan
+        if wanted is None or plain.spec["name"] == wanted:
+            return plain
+        if plan is None or plan.manner.kind != "fixed":
+            raise UserError(f"loss={wanted} needs a teacher that is ready", cure="choose one: teacher=resnet8")
+        with undisturbed():
+            features = classifier(plan.members[-1].blueprint.make()).in_features
+        section = {"name": wanted, "backbone": dict(plain.spec), "features": features}
+        return parts.blueprint(section, self.lab.data.shape, self.trust, "student")
+
+    @cached_property
+    def loss(self) -> LossPlan:
+        return plan_loss(self.section("loss"), self.trust, self.lab.data.shape)
+
+    @cached_property
+    def teacher_plan(self) -> TeacherPlan | None:
+        """The teacher that is wanted, or None with `teacher=none`."""
+
+        def draw(section: Mapping[str, Any], shape: Shape) -> Blueprint:
+            return parts.blueprint(section, shape, self.trust, "teacher.model")
+
+        return plan_teacher(self.section("teacher"), self.lab.data.shape, draw)
+
+    def guidance(self, why: str | None, asked: Asked) -> tuple[Teacher | None, Guide]:
+        """The teacher, found or trained, and how it teaches. why: who needs one; None when nobody does.
+
+        asked: what the loss reads of its answers.
+
+        Raises UserError when there is none and somebody needs one.
+        """
+        plan = self.teacher_plan
+        if why is None:
+            return None, Guide()
+        if plan is None:
+            raise UserError(f"{why} needs a teacher", where="teacher=none", cure="choose one: teacher=resnet8")
+        if plan.manner.kind == "previous":
+            return None, Guide(plan.manner, asked=asked)
+        if plan.manner.kind == "peer":
+            return None, Guide(plan.manner, peer=plan.members[0].blueprint)
+        teacher = find_teacher(plan, self.lab, self.loss.temperature or 1.0)
+        kept = shelf(self.lab, teacher.network, plan.members[0].store)
+        return teacher, Guide(plan.manner, teacher.network, asked=asked, shelf=kept)
+
+    def one_teacher(self) -> Member:
+        """The teacher that is to be trained. Raises UserError when that is none, or more than one."""
+        plan = self.teacher_plan
+        if plan is None or plan.manner.kind != "fixed":
+            kind = "none" if plan is None else plan.manner.kind
+            raise UserError("there is no teacher to train", where=f"teacher={kind}", cure="choose one: teacher=resnet8")
+        if len(plan.members) > 1:
+            raise UserError(f"{len(plan.members)} teachers", cure="train them one by one: -m teacher.seed=0,1,2")
+        return next(iter(plan.members))
+
+    def chain(self) -> list[Link]:
+        """The students to be trained one after the other: assistants, then the student, generation by generation.
+
+        Raises UserError for an assistant that is no architecture, and for a chain that a peer would have to teach.
+        """
+        assistants = self.values.get("assistants") or {}
+        if not isinstance(assistants, Mapping) or not all(isinstance(value, Mapping) for value in assistants.values()):
+            raise UserError(f"assistants={assistants}", cure="add one by +student@assistants.first=resnet14")
+        shape, trust = self.lab.data.shape, self.trust
+        links = [
+            Link(str(name), parts.blueprint(section, shape, trust, f"assistants.{name}"))
+            for name, section in assistants.items()
+        ]
+        kind = self.teacher_plan.manner.kind if self.teacher_plan is not None else "fixed"
+        first = 0 if kind == "previous" else 1
+        links += [Link(f"generation {n}", self.student) for n in range(first, self.setting("generations", Count))]
+        if kind == "peer" and links:
+            cure = "a chain needs a teacher that is ready: teacher=resnet8, or teacher=previous"
+            raise UserError("teacher=peer with generations or assistants", cure=cure)
+        return [*links, Link("student", self.student)]

@@ -1,0 +1,152 @@
+"""Sections of the configuration to the objects that they describe."""
+
+import functools
+import importlib.util
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Any, get_type_hints
+
+import torch
+from torch import nn
+
+import kdal_cli.data
+import kdal_cli.models
+import kdal_cli.samplers
+import kdal_cli.trackers
+from kdal_cli.compose.bind import bind, make
+from kdal_cli.compose.registry import names, resolve
+from kdal_cli.errors import UserError, nearest
+from kdal_cli.images.simulate import long_tail, with_duplicates
+from kdal_cli.images.split import Ids, Split, split_ids
+from kdal_cli.inference.evidence import Sampler
+from kdal_cli.lab.lab import Blueprint
+from kdal_cli.lab.seed_set import class_balanced
+from kdal_cli.labels import oracle as oracles
+from kdal_cli.labels.oracle import Oracle
+from kdal_cli.records.tracking import Tracker
+from kdal_cli.streams import Streams, undisturbed
+from kdal_cli.types import ImageData, Shape, Watcher
+from kdal_cli.values import NonNegative, Within
+
+Section = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What is made worse about a data set. imbalance: how many images the largest class of the training images has for
+    one of the smallest. duplicates: copies for each image of the pool."""
+
+    imbalance: Annotated[float, Within(1)] = 1.0
+    duplicates: NonNegative = 0.0
+
+
+def data(section: Section, trust: Sequence[str], watcher: Watcher) -> tuple[ImageData, Ids]:
+    """The images, and how they are divided."""
+    source = resolve(kdal_cli.data, section.get("name"), trust, "data")
+    own = [field.name for field in fields(Trouble)]
+    settings = bind(source, section, "data", given=1, besides=("name", "split", "augment", *own))
+    split = make(Split, section.get("split", {}), "data.split")
+    trouble = make(Trouble, {key: section[key] for key in own if key in section}, "data")
+    images: ImageData = source(watcher, **settings)
+    if len(images.classes) < 2:
+        raise UserError(f"data={images.name} has one class: {', '.join(images.classes)}", cure="two are needed")
+    streams = Streams(split.seed)
+    ids = torch.arange(len(images.train))
+    if trouble.imbalance > 1:
+        ids = long_tail(images.train.labels, trouble.imbalance, streams.at("long tail"))
+    divided = split_ids(ids, split)
+    if trouble.duplicates:
+        images, pool = with_duplicates(images, divided.pool, trouble.duplicates, streams.at("duplicates"))
+        divided = replace(divided, pool=pool, teacher=divided.teacher if split.teacher else pool)
+    return images, divided
+
+
+def blueprint(section: Section, shape: Shape, trust: Sequence[str], where: str) -> Blueprint:
+    """An architecture for images of this shape. It is built once here, so that what cannot be built is refused now.
+
+    An argument that is an nn.Module is an architecture itself, a section within the section.
+    """
+    architecture = resolve(kdal_cli.models, section.get("name"), trust, where)
+    nested = [key for key, hint in get_type_hints(architecture).items() if hint is nn.Module and key != "return"]
+    inner = {key: blueprint(section.get(key) or {}, shape, trust, f"{where}.{key}") for key in nested}
+    settings = bind(architecture, section, where, given=1, besides=("name", *nested))
+
+    def build() -> nn.Module:
+        return architecture(shape, **settings, **{key: part.make() for key, part in inner.items()})
+
+    with undisturbed():
+        body = build()
+    if not isinstance(body, nn.Module):
+        raise UserError(f"{where}.name={section['name']} makes a {type(body).__name__}", cure="an nn.Module is needed")
+    _try(body, shape, where)
+    return Blueprint(dict(section), build)
+
+
+def _try(body: nn.Module, shape: Shape, where: str) -> None:
+    """One blank image through a network: it must accept the shape and answer one logit per class."""
+    image = torch.zeros(1, shape.channels, shape.height, shape.width)
+    try:
+        with torch.inference_mode():
+            logits = body.eval()(image)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{where} cannot take images of {tuple(image.shape[1:])}: {reason}", cure="choose another"
+        ) from None
+    answered = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+    if answered != (1, shape.classes):
+        raise UserError(
+            f"{where} answers {answered} for one image", cure=f"logits of shape (1, {shape.classes}) are needed"
+        )
+
+
+def sampler(section: Section | str, trust: Sequence[str], where: str = "sampler") -> Sampler:
+    """A sampler of its settings, or of its name alone; so is an argument that is a sampler, and each of a list."""
+    section = {"name": section} if isinstance(section, str) else section
+    if not isinstance(section, Mapping):
+        cure = "the name of a sampler, or its section: {name: bald, draws: 20}"
+        raise UserError(f"{where}={json.dumps(section)}", cure=cure)
+    choose = resolve(kdal_cli.samplers, section.get("name"), trust, where)
+    hints = get_type_hints(choose)
+    inner: dict[str, Any] = {}
+    for key, hint in hints.items():
+        if key not in section:
+            continue
+        if hint == Sampler:
+            inner[key] = sampler(section[key], trust, f"{where}.{key}")
+        elif hint == Sequence[Sampler]:
+            several = section[key] if isinstance(section[key], list) else [section[key]]
+            inner[key] = [sampler(each, trust, f"{where}.{key}[{i}]") for i, each in enumerate(several)]
+    return functools.partial(choose, **bind(choose, section, where, given=3, besides=("name", *inner)), **inner)
+
+
+def seed_set(section: Section, labels: torch.Tensor, trust: Sequence[str]) -> Sampler:
+    """The sampler of round 0; `class_balanced` is the one that is shown the true labels."""
+    if section.get("name") == "class_balanced":
+        bind(class_balanced, section, "seed_set", given=1, besides=("name",))
+        return class_balanced(labels)
+    return sampler(section, trust, "seed_set")
+
+
+def oracle(section: Section, data: ImageData) -> Oracle:
+    known = {"simulated": oracles.simulated}
+    name = section.get("name")
+    if name not in known:
+        raise UserError(f"oracle.name={name}", cure=nearest(str(name), known))
+    settings = bind(known[name], section, "oracle", given=2, besides=("name",))
+    return known[name](data.train.labels, len(data.classes), **settings)
+
+
+def tracker(section: Section, trust: Sequence[str]) -> Callable[..., Tracker] | None:
+    """What begins a tracker in a run folder with a configuration; None for `tracker=none`.
+
+    Raises UserError where the package of one of ours is not installed: it has the tracker's name.
+    """
+    name = section.get("name")
+    if name is None:
+        return None
+    if name in names(kdal_cli.trackers) and importlib.util.find_spec(name) is None:
+        raise UserError(f"tracker={name} needs the package {name}", cure=f"pip install 'kdal[{name}]'")
+    begin = resolve(kdal_cli.trackers, name, trust, "tracker")
+    return functools.partial(begin, **bind(begin, section, "tracker", given=2, besides=("name",)))

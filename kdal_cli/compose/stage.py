@@ -1,0 +1,243 @@
+"""One run of a stage: configuration checked and made into objects, the stage called, its result shown and saved."""
+
+import os
+import shlex
+import signal
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from omegaconf import DictConfig
+
+from kdal_cli.compose import parts
+from kdal_cli.compose.bench import Bench
+from kdal_cli.compose.bind import convert, make
+from kdal_cli.compose.loss import LossPlan
+from kdal_cli.compose.settings import plain
+from kdal_cli.errors import InUse, Stopped, UserError
+from kdal_cli.inference.evidence import Sampler
+from kdal_cli.lab.guide import Guide, told
+from kdal_cli.lab.lab import Lab, named
+from kdal_cli.lab.pool import Scoring, rehearse_sampler
+from kdal_cli.lab.replay import Replay, chosen_by, replay
+from kdal_cli.lab.teacher import Teacher, find_teacher, publish
+from kdal_cli.lab.train import rehearse
+from kdal_cli.lab.train_teacher import train_teacher
+from kdal_cli.labels.budget import Budget, Plan
+from kdal_cli.labels.stopping import Stopping
+from kdal_cli.records import checkpoint
+from kdal_cli.records.files import discard, shown
+from kdal_cli.records.run import Request, claim
+from kdal_cli.report.display import Display
+from kdal_cli.stages import present
+from kdal_cli.stages.al_loop import Loop
+from kdal_cli.stages.distill import Link, distill
+from kdal_cli.stages.evaluate import evaluate
+from kdal_cli.training.recipe import Recipe
+from kdal_cli.values import Count
+
+
+def run_stage(request: Request, config: DictConfig, folder: Path, *, resumed: bool = False) -> float | None:
+    """Run a stage in `folder`. Returns the validation accuracy, for sweeps that search; never a test figure."""
+    fresh = not resumed and not (folder / "manifest.json").exists()
+    with Display() as display:
+        try:
+            request, values = _replaying(request, plain(config))
+            with claim(folder) as run, stoppable(request.stage, folder):
+                display.say(f"run folder {shown(folder)}")
+                run.refuse_other(values)
+                if run.result is not None:
+                    display.say("this run is done already")
+                    return run.result.get("val_accuracy")
+                bench = Bench(values, run, display, request)
+                with closing(bench), bench.tracking as tracking:
+                    result = STAGES[request.stage](bench)
+                    run.finish(result)
+                    tracking.result(result)
+                display.say(f"results in {shown(folder)}")
+                return result.get("val_accuracy")
+        except Exception as error:
+            _record(folder, error, fresh)
+            raise
+
+
+def _replaying(request: Request, values: dict[str, Any]) -> tuple[Request, dict[str, Any]]:
+    """With `replay`, the sampler that is written down is the one that chose, with the student for which it did."""
+    folder = convert(values.get("replay"), Path | None, "replay")
+    if folder is None:
+        return request, values
+    sampler = chosen_by(folder)
+    choices = {**request.choices, "sampler": f"{sampler['name']} for {sampler['for']}"}
+    return replace(request, choices=choices), {**values, "sampler": sampler}
+
+
+def _train_teacher(bench: Bench) -> dict[str, Any]:
+    plan = bench.one_teacher()
+    lab = bench.lab
+    present.headline(lab, "train-teacher", [f"{named(plan.blueprint.spec)}, {len(lab.ids.teacher):,} labels"])
+    network, card = train_teacher(lab, plan.blueprint, plan.recipe, plan.seed)
+    checkpoint.write(lab.run.checkpoints / "teacher.safetensors", network.body, card)
+    publish(plan, lab, network, card)
+    return present.teacher(lab, network, card)
+
+
+def _distill(bench: Bench) -> dict[str, Any]:
+    lab, loss, student, recipe = bench.lab, bench.loss, bench.student, bench.recipe
+    compare, labels = bench.setting("compare", bool), bench.setting("labels", Count | None)
+    chain = bench.chain()
+    labelled = min(labels or len(lab.pool), len(lab.pool))
+    if labelled == len(lab.pool) and loss.needs_only_pool:
+        raise UserError("loss.on=pool", where="every image has its label", cure="on=labelled, on=both, or labels=1000")
+    trial = rehearse(lab, chain[0].blueprint, loss, bench.teacher_plan, recipe)
+    teacher, guide = bench.guidance("this loss" if loss.needs_teacher else None, trial.asked)
+    lines = [
+        f"student {named(student.spec)}, {labelled:,} labels of {len(lab.pool):,} images",
+        *([f"chain: {' → '.join(f'{link.role} {named(link.blueprint.spec)}' for link in chain)}"] if chain[1:] else []),
+        f"loss {loss.sentence}",
+        *trial.places,
+        f"teacher: {_who(teacher, guide)}",
+        *_kept(lab, guide, loss, recipe),
+    ]
+    present.headline(lab, "distill", lines)
+    alone = Link("student alone", bench.plain_student) if compare else None
+    return present.models(lab, distill(lab, chain, teacher, guide, loss, recipe, labels, alone))
+
+
+def _al_loop(bench: Bench) -> dict[str, Any]:
+    lab, loss, student, recipe = bench.lab, bench.loss, bench.student, bench.recipe
+    budget, seed_set, sampler = _choosers(bench)
+    oracle = parts.oracle(bench.section("oracle"), lab.data)
+    scoring = make(Scoring, {key: bench.values[key] for key in ("scorer", "members")}, "")
+    stopping = make(Stopping, bench.section("stopping"), "stopping")
+    if stopping.act and not len(lab.validation):
+        raise UserError("stopping.act=true", where="data.split.validation=0", cure="keep some images to judge by")
+    plan = budget.sentence(len(lab.pool))
+    trial = rehearse(lab, student, loss, bench.teacher_plan, recipe)
+    asking = [f"scorer={scoring.scorer}"] if scoring.asks_teacher else []
+    for key, choose in (("seed_set", seed_set), ("sampler", sampler)):
+        if not isinstance(choose, Replay) and rehearse_sampler(lab, choose, student, bench.teacher_plan, scoring):
+            asking.append(f"{key}={bench.values[key]['name']}")
+    teacher, guide = bench.guidance("this loss" if loss.needs_teacher else asking[0] if asking else None, trial.asked)
+    if teacher is None and asking:
+        cure = "a teacher that is ready: teacher=resnet8"
+        raise UserError(f"{asking[0]} asks the teacher, and teacher.kind={guide.manner.kind}", cure=cure)
+    lines = [
+        f"{plan}; validation {len(lab.validation):,} counted",
+        f"student {named(student.spec)}; sampler {named(bench.values['sampler'])}{_looking(sampler, scoring)}",
+        *([] if isinstance(sampler, Replay) else _seed_set(bench.section("seed_set"))),
+        f"loss {loss.sentence}",
+        *trial.places,
+        f"teacher: {_who(teacher, guide)}",
+        *_kept(lab, guide, loss, recipe),
+    ]
+    if teacher and teacher.labels_of(lab.data.name):
+        lines.append(
+            f"mind: that teacher has read {teacher.labels_of(lab.data.name):,} labels of this data; "
+            "what the student saves, the teacher has spent (loss=none shows labels alone)"
+        )
+    present.headline(lab, "al-loop", lines)
+    price = bench.teacher_plan.manner.price if bench.teacher_plan else 0.0
+    loop = Loop(lab, student, teacher, guide, loss, sampler, seed_set, budget, oracle, recipe, scoring, stopping, price)
+    return present.curve(lab, loop.run(), teacher, plan)
+
+
+def _choosers(bench: Bench) -> tuple[Plan, Sampler, Sampler]:
+    """(budget, seed set, sampler), all three what another run bought where it is replayed."""
+    folder = bench.setting("replay", Path | None)
+    if folder is not None:
+        again = replay(folder, bench.lab)
+        return again, again, again
+    seed_set = parts.seed_set(bench.section("seed_set"), bench.lab.data.train.labels, bench.trust)
+    budget = make(Budget, bench.section("budget"), "budget")
+    return budget, seed_set, parts.sampler(bench.section("sampler"), bench.trust)
+
+
+def _looking(sampler: Sampler, scoring: Scoring) -> str:
+    if isinstance(sampler, Replay):
+        return ", replayed"
+    return f", looking: {scoring.scorer}" + f" of {scoring.members}" * (scoring.scorer in ("rounds", "seeds"))
+
+
+def _evaluate(bench: Bench) -> dict[str, Any]:
+    lab = bench.lab
+    saved = checkpoint.read(bench.setting("checkpoint", Path))
+    section = bench.values.get("student") or (saved.card and saved.card.model)
+    if section is None:
+        raise UserError(
+            "this checkpoint does not say what it is", where=saved.path, cure="name it: student=<architecture>"
+        )
+    network = lab.restore(parts.blueprint(section, lab.data.shape, bench.trust, "student"), saved)
+    teacher = find_teacher(bench.teacher_plan, lab) if bench.teacher_plan and bench.teacher_plan.members else None
+    split = bench.setting("split", Literal["test", "validation", "pool"])
+    lines = [f"{named(section)} from {saved.path}", f"teacher: {teacher.sentence if teacher else 'none'}"]
+    present.headline(lab, f"evaluate on {split}", lines)
+    return present.evaluation(lab, evaluate(lab, network, teacher, split))
+
+
+def _seed_set(section: Mapping[str, Any]) -> list[str]:
+    """A line about the labels of round 0, unless they are drawn at random."""
+    if section["name"] == "random":
+        return []
+    if section["name"] == "class_balanced":
+        return ["seed set: the same number of each class. mind: nobody knows that before paying, only an oracle does"]
+    return [f"seed set: {named(section)}"]
+
+
+def _who(teacher: Teacher | None, guide: Guide) -> str:
+    if guide.peer is not None:
+        both = "and learns from it" if guide.manner.mutual else "from labels alone"
+        return f"a peer, {named(guide.peer.spec)}, that learns beside the student {both}"
+    if guide.manner.kind == "previous":
+        return "the student before: the first one has none"
+    if teacher is None:
+        return "none"
+    return teacher.sentence + ("; it sees images without augmentation" if guide.manner.view == "clean" else "")
+
+
+def _kept(lab: Lab, guide: Guide, loss: LossPlan, recipe: Recipe) -> list[str]:
+    """A line about where the answers come from that a training asks a teacher for."""
+    if guide.teacher is None or not loss.needs_teacher:
+        return []
+    return [told(lab, guide, lab.views(recipe.augment))]
+
+
+STAGES: dict[str, Callable[[Bench], dict[str, Any]]] = {
+    "train-teacher": _train_teacher,
+    "distill": _distill,
+    "al-loop": _al_loop,
+    "evaluate": _evaluate,
+}
+
+
+@contextmanager
+def stoppable(stage: str, folder: Path) -> Iterator[None]:
+    """Signals that ask a process to end raise Stopped, with the command that goes on; finished rounds are on disk."""
+
+    def stop(number: int, frame: object) -> None:
+        go_on = f"kdal {stage} resume={shlex.quote(str(shown(folder)))}"
+        raise Stopped(f"stopped by {signal.Signals(number).name}; go on with: {go_on}", signal=number)
+
+    before = {}
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):
+        number = getattr(signal, name)
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _record(folder: Path, error: Exception, fresh: bool) -> None:
+    """Keep the traceback in `run.log`; a refused run that did nothing yet leaves no folder behind."""
+    if isinstance(error, InUse):
+        return  # the folder is another's
+    if isinstance(error, UserError) and (not fresh or discard(folder)):
+        return  # a refusal changes nothing
+    if folder.is_dir() and os.access(folder, os.W_OK):
+        with (folder / "run.log").open("a") as log:
+            log.write("".join(traceback.format_exception(error)))

@@ -1,0 +1,80 @@
+"""The `teacher` section to a plan: who teaches, one or several, and in what manner."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from kdal_cli.compose.bind import make
+from kdal_cli.errors import UserError
+from kdal_cli.lab.lab import Blueprint
+from kdal_cli.lab.teacher import Manner, Member, TeacherPlan
+from kdal_cli.records import checkpoint
+from kdal_cli.training.recipe import Recipe
+from kdal_cli.types import Shape
+from kdal_cli.values import Natural
+
+Section = Mapping[str, Any]
+Draw = Callable[[Section, Shape], Blueprint]
+"""An architecture section to a blueprint for images of a shape."""
+
+
+@dataclass(frozen=True)
+class Who:
+    """The networks of a teacher: one, or several where `seed` or `checkpoint` is a list."""
+
+    recipe: Recipe
+    model: Any = None
+    seed: Natural | tuple[Natural, ...] = 0
+    checkpoint: Path | tuple[Path, ...] | None = None
+    store: Path = Path("outputs/teachers")
+
+
+def plan_teacher(section: Section, shape: Shape, draw: Draw) -> TeacherPlan | None:
+    """Who teaches, or None with `teacher=none`. Raises UserError for what does not go together."""
+    keys = [field.name for field in fields(Manner)]
+    manner = make(Manner, {key: section[key] for key in keys if key in section}, "teacher")
+    who = make(Who, {key: value for key, value in section.items() if key not in keys}, "teacher")
+    seeds = who.seed if isinstance(who.seed, tuple) else (who.seed,)
+    paths = who.checkpoint if isinstance(who.checkpoint, tuple) else (who.checkpoint,)
+    if manner.kind == "previous":
+        return TeacherPlan(manner)
+    if who.model is None and who.checkpoint is None:
+        return None
+    if not paths:
+        raise UserError("teacher.checkpoint is missing", cure="a file or a run folder, or a list of them")
+    if not seeds or (len(seeds) > 1 and len(paths) > 1):
+        cure = "a list of seeds, or a list of checkpoints, not both"
+        raise UserError(f"teacher.seed={list(seeds)} and teacher.checkpoint={[str(p) for p in paths]}", cure=cure)
+    members = [
+        Member(_blueprint(who.model, path, manner, shape, draw), who.recipe, seed, path, who.store)
+        for seed in seeds
+        for path in paths
+    ]
+    if manner.kind == "peer" and len(members) > 1:
+        raise UserError(f"teacher.seed={list(seeds)}", where="a peer is one", cure="a single seed")
+    return TeacherPlan(replace(manner, weights=_weights(manner.weights, len(members))), tuple(members))
+
+
+def _blueprint(model: Any, path: Path | None, manner: Manner, shape: Shape, draw: Draw) -> Blueprint:
+    """The architecture that is asked for, or that a checkpoint says it has."""
+    card = checkpoint.read(path).card if path is not None and (model is None or manner.classes == "other") else None
+    if card is not None:
+        return draw(model or card.model, replace(shape, classes=len(card.classes)))
+    if model is None:
+        cure = "name its architecture: teacher=resnet56 teacher.checkpoint=…"
+        raise UserError("this checkpoint does not say what it is", where=path, cure=cure)
+    if manner.classes == "other":
+        cure = "a checkpoint of kdal, which says what its classes are"
+        raise UserError(f"teacher.classes=other with teacher.checkpoint={path}", cure=cure)
+    return draw(model, shape)
+
+
+def _weights(weights: tuple[float, ...] | None, members: int) -> tuple[float, ...] | None:
+    """Raises UserError unless there is one for each teacher, all above zero, together 1."""
+    if weights is None:
+        return None
+    if len(weights) != members or abs(sum(weights) - 1) > 1e-6 or min(weights) <= 0:
+        cure = f"accepted: {members} numbers above 0, one for each teacher, that add up to 1"
+        raise UserError(f"teacher.weights={list(weights)}", cure=cure)
+    return weights

@@ -1,0 +1,108 @@
+"""What one process sends to another: anything that can be pickled, tensors included, and images by reference.
+
+Tensors of a GPU arrive on the GPU of whoever opens the parcel. Images do not travel: both processes map the file that
+holds them, which is the one that they come from, or one in memory that is written when they are first sent.
+"""
+
+import io
+import os
+import pickle
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdal_cli.errors import UserError
+from kdal_cli.images.augment import Augment, Resident
+
+MAPS = Path("/proc/self/maps")
+
+
+class Lent:
+    """Files that other processes may read pixels from, as long as this one keeps them open."""
+
+    def __init__(self) -> None:
+        self._files: dict[tuple[int, torch.Size], tuple[Tensor, int, int]] = {}
+
+    def place(self, pixels: Tensor) -> tuple[str, int, tuple[int, ...]]:
+        """(path, offset in bytes, shape) of `pixels`, uint8."""
+        key = pixels.data_ptr(), pixels.shape
+        if key not in self._files:
+            self._files[key] = pixels, *(_behind(pixels) or _in_memory(pixels))
+        _, handle, offset = self._files[key]
+        return f"/proc/{os.getpid()}/fd/{handle}", offset, tuple(pixels.shape)
+
+    def close(self) -> None:
+        for _, handle, _ in self._files.values():
+            os.close(handle)
+        self._files.clear()
+
+
+def pack(thing: Any, lent: Lent) -> bytes:
+    """`thing` in a parcel. Raises UserError for what another process could not make again, such as a lambda."""
+
+    class Pickler(pickle.Pickler):
+        def reducer_override(self, part: Any) -> Any:
+            if isinstance(part, Resident):
+                return _images, (*lent.place(part.pixels), part.augment, part.device)
+            return NotImplemented
+
+    parcel, by_reference = io.BytesIO(), SimpleNamespace(__name__=__name__, Pickler=Pickler)
+    try:
+        torch.save(thing, parcel, pickle_module=by_reference, pickle_protocol=pickle.HIGHEST_PROTOCOL)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        cure = "define it at the top of a module, or devices=1"
+        reason = str(error).splitlines()[0]
+        raise UserError(f"what is trained cannot be sent to another process: {reason}", cure=cure) from error
+    return parcel.getvalue()
+
+
+def unpack(parcel: bytes) -> Any:
+    """What was packed, in a process of our own: a parcel can run any code."""
+    return torch.load(io.BytesIO(parcel), map_location=_here, weights_only=False)
+
+
+def _here(storage: Any, place: str) -> Any:
+    return storage.cuda() if place.startswith("cuda") else storage
+
+
+@lru_cache(maxsize=2)
+def _images(path: str, offset: int, shape: tuple[int, ...], augment: Augment, device: torch.device) -> Resident:
+    """The images of another process, made ready once and not for each parcel."""
+    return Resident(torch.from_numpy(np.memmap(path, np.uint8, "c", offset, shape)), augment, device)
+
+
+def _behind(pixels: Tensor) -> tuple[int, int] | None:
+    """(handle, offset) of the file that `pixels` are mapped from; None where it is none, or was replaced since."""
+    address = pixels.data_ptr()
+    for low, high, offset, inode, path in _mappings() if pixels.is_contiguous() else ():
+        if low <= address < high and inode:
+            with suppress(OSError):
+                handle = os.open(path, os.O_RDONLY)
+                if os.fstat(handle).st_ino == inode:
+                    return handle, offset + address - low
+                os.close(handle)
+    return None
+
+
+def _mappings() -> Iterator[tuple[int, int, int, int, str]]:
+    """(first address, last + 1, offset in the file, inode or 0, path) of everything that this process has mapped."""
+    for line in MAPS.read_text().splitlines():
+        span, _, offset, _, inode, *path = line.split(maxsplit=5)
+        low, high = (int(end, 16) for end in span.split("-"))
+        yield low, high, int(offset, 16), int(inode), "".join(path)
+
+
+def _in_memory(pixels: Tensor) -> tuple[int, int]:
+    """(handle, offset) of a new file in memory, which vanishes with the last process that has it."""
+    handle = os.memfd_create("kdal pixels")
+    with os.fdopen(os.dup(handle), "wb") as file:
+        for block in pixels.split(4096):
+            file.write(block.contiguous().numpy().data)
+    return handle, 0

@@ -1,0 +1,1 @@
+"""Pixels: decoded, stored, split, augmented."""

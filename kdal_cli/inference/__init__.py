@@ -1,0 +1,1 @@
+"""Looking at many images: predictions, and what a sampler may read of them."""

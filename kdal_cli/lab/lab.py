@@ -1,0 +1,234 @@
+"""What every stage works with: the data on the device, the run folder, the randomness, who is watching."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdal_cli.devices.engine import Engine
+from kdal_cli.errors import UserError
+from kdal_cli.images.augment import Augment, Resident
+from kdal_cli.images.split import Ids
+from kdal_cli.inference.predict import Seer, predict
+from kdal_cli.metrics.classification import measure
+from kdal_cli.metrics.cost import Odometer
+from kdal_cli.network import Network
+from kdal_cli.records.checkpoint import Card, Checkpoint
+from kdal_cli.records.run import Log, Run
+from kdal_cli.records.tracking import Tracking
+from kdal_cli.report.display import Display
+from kdal_cli.streams import Streams
+from kdal_cli.training.loop import Fitted
+from kdal_cli.training.objective import Objective
+from kdal_cli.types import Examples, ImageData, Output, Watcher
+
+MakeObjective = Callable[[Network, Network | None, Examples], Objective]
+"""An objective for a student, its teacher and the images of a training; adapters take their widths from the two."""
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """An architecture, built as often as it is needed. spec: its name and arguments, as a checkpoint records them."""
+
+    spec: Mapping[str, Any]
+    make: Callable[[], nn.Module]
+
+
+@dataclass(frozen=True)
+class Lab:
+    """The bench of a stage.
+
+    ids: of `data.train`, divided. train, test: the same images on the device.
+    """
+
+    data: ImageData
+    train: Resident
+    test: Resident
+    ids: Ids
+    engine: Engine
+    streams: Streams
+    run: Run
+    display: Display
+    tracking: Tracking
+
+    @property
+    def pool(self) -> Tensor:
+        """(N,) ids of the images whose labels may be bought."""
+        return self.ids.pool
+
+    @property
+    def validation(self) -> Tensor:
+        """(V,) ids of the images that are chosen by."""
+        return self.ids.validation
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What the images and labels are, as a hash."""
+        return fingerprint(self.data)
+
+    @cached_property
+    def watcher(self) -> Watcher:
+        return Both(self.display, self.log)
+
+    @cached_property
+    def log(self) -> Watcher:
+        return Both(Log(self.run), self.tracking)
+
+    @cached_property
+    def odometer(self) -> Odometer:
+        return Odometer(self.train.whole(self.pool[:1]))
+
+    def seer(self, network: Network) -> Seer:
+        """A network that looks at the training images, what it does being counted."""
+        return Seer(network, self.train, self.odometer.forward, self.engine.team)
+
+    def pace(self, network: Network, fitted: Fitted) -> dict[str, float]:
+        """How fast a training was: images/s, peak memory, and MFU where the peak of the device is known.
+
+        MFU is the share of that peak, of the student's operations alone.
+        """
+        speed = fitted.images / fitted.seconds
+        row = {"images_per_s": speed, "peak_mb": self.engine.peak_megabytes()}
+        peak = self.engine.peak_flops(fitted.precision)
+        return row if peak is None else row | {"mfu": 3 * self.odometer.cost(network) * speed / peak}
+
+    def views(self, augment: Augment) -> Resident:
+        """The training images under an augmentation: those that are on the device already, where it is the same."""
+        same = augment == self.train.augment
+        return self.train if same else Resident(self.data.train.pixels, augment, self.engine.device)
+
+    def network(self, blueprint: Blueprint, *address: str | int) -> Network:
+        """A new network on the device, its initial weights drawn at an address of the run's randomness."""
+        with self.streams.applied("weights", *address):
+            network = Network(blueprint.make(), self.data.mean, self.data.std)
+        self.engine.place(network)
+        return network
+
+    def restore(self, blueprint: Blueprint, saved: Checkpoint, *, other_classes: bool = False) -> Network:
+        """The network of a checkpoint on the device, behind the normalisation it was trained with.
+
+        Raises UserError when the architecture, the images or, unless they may be other, the classes are not those asked
+        for.
+        """
+        card = saved.card
+        if card is not None and card.model != blueprint.spec:
+            cure = "ask for the architecture it has"
+            raise UserError(
+                f"checkpoint is {named(card.model)}, not {named(blueprint.spec)}", where=saved.path, cure=cure
+            )
+        if card is not None:
+            self._refuse_strange(card, saved.path, other_classes)
+        with self.streams.applied("weights", "discarded"):
+            body = blueprint.make()
+        saved.load_into(body)
+        network = Network(body, *((card.mean, card.std) if card else (self.data.mean, self.data.std)))
+        self.engine.place(network)
+        return network
+
+    def objective(
+        self,
+        make: MakeObjective,
+        student: Network,
+        teacher: Network | None,
+        examples: Examples,
+        *address: str | int,
+    ) -> Objective:
+        """What `student` minimises, on the device; adapters are drawn at an address, as weights are."""
+        with self.streams.applied("adapters", *address):
+            objective = make(student, teacher, examples)
+        self.engine.place(objective)
+        return objective
+
+    def card(
+        self, role: str, blueprint: Blueprint, trained_on: Mapping[str, Any], metrics: Mapping[str, float]
+    ) -> Card:
+        """What the checkpoint of a network that was trained here says of itself."""
+        data = self.data
+        spec, trained, scores = dict(blueprint.spec), dict(trained_on), dict(metrics)
+        return Card(role, spec, data.shape, data.classes, data.mean, data.std, data.name, trained, scores)
+
+    def test_output(self, network: Network) -> Output:
+        """Logits and features of every test image, in order."""
+        return predict(network, self.test, torch.arange(len(self.data.test)))
+
+    def measure_test(self, network: Network) -> dict[str, float]:
+        """Accuracy, NLL, ECE, macro precision, recall and F1 on the test set: measured, and never acted upon."""
+        return measure(self.test_output(network).logits, self.data.test.labels, len(self.data.classes))
+
+    def accuracy(self, ids: Tensor, labels: Tensor) -> Callable[[Network], float] | None:
+        """A function that measures accuracy on images of `data.train`, or None when there are none to measure on."""
+        if not len(ids):
+            return None
+        truth = labels.to(self.engine.device)
+        return lambda network: float((predict(network, self.train, ids).logits.argmax(1) == truth).float().mean())
+
+    def _refuse_strange(self, card: Card, path: object, other_classes: bool) -> None:
+        """Raise UserError when a checkpoint was made for other classes or images than this data has."""
+        if not other_classes and card.classes != self.data.classes:
+            theirs, ours = _listed(card.classes), _listed(self.data.classes)
+            cure = f"use the data it was trained on: data={card.data}"
+            raise UserError(f"checkpoint knows {theirs}, but data={self.data.name} has {ours}", where=path, cure=cure)
+        if _sides(card) != _sides(self.data):
+            raise UserError(
+                f"checkpoint takes images of {_sides(card)}, but data={self.data.name} has {_sides(self.data)}",
+                where=path,
+                cure=f"use the data it was trained on: data={card.data}",
+            )
+
+
+class Both:
+    """Two watchers as one."""
+
+    def __init__(self, first: Watcher, second: Watcher) -> None:
+        self.first, self.second = first, second
+
+    def say(self, text: str) -> None:
+        self.first.say(text)
+        self.second.say(text)
+
+    def begin(self, what: str, steps: int) -> None:
+        self.first.begin(what, steps)
+        self.second.begin(what, steps)
+
+    def advance(self, steps: int, images: int) -> None:
+        self.first.advance(steps, images)
+        self.second.advance(steps, images)
+
+    def figures(self, values: Mapping[str, float]) -> None:
+        self.first.figures(values)
+        self.second.figures(values)
+
+    def end(self) -> None:
+        self.first.end()
+        self.second.end()
+
+
+def fingerprint(data: ImageData) -> str:
+    """SHA-256 over what the images and labels are: all of them up to a gibibyte, evenly chosen rows of a larger set."""
+    digest = hashlib.sha256(json.dumps([data.name, data.classes, data.mean, data.std]).encode())
+    for part in (data.train, data.test):
+        rows = min(len(part), max(1, 2**30 // max(1, part.pixels[0].numel())))
+        step = max(1, len(part) // rows)
+        digest.update(part.labels.numpy().tobytes())
+        for block in part.pixels[::step].split(4096):
+            digest.update(block.contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def named(spec: Mapping[str, Any]) -> str:
+    """An architecture in words: `resnet depth=56`, and one within another in brackets."""
+    rest = {key: f"({named(value)})" if isinstance(value, Mapping) else value for key, value in spec.items()}
+    return " ".join([str(spec["name"]), *(f"{key}={value}" for key, value in rest.items() if key != "name")])
+
+
+def _listed(classes: tuple[str, ...]) -> str:
+    return f"{len(classes)} classes ({', '.join(classes[:3])}{', …' if len(classes) > 3 else ''})"
+
+
+def _sides(thing: Card | ImageData) -> str:
+    return f"{thing.shape.channels}×{thing.shape.height}×{thing.shape.width}"

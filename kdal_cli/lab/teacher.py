@@ -1,0 +1,225 @@
+"""A teacher is found, not demanded: a checkpoint that is named, or the one for this exact configuration, trained once.
+
+The store holds one folder per configuration, named by a hash of everything that decides the teacher's weights. A folder
+is locked while its teacher trains, so that of two runs that start at once one trains and the other waits.
+"""
+
+import fcntl
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+
+from kdal_cli.errors import UserError
+from kdal_cli.inference.predict import predict
+from kdal_cli.lab.lab import Blueprint, Lab, named
+from kdal_cli.lab.train_teacher import train_teacher
+from kdal_cli.metrics.classification import measure
+from kdal_cli.network import Network, freeze, mean_of
+from kdal_cli.records import checkpoint
+from kdal_cli.records.checkpoint import Card, Checkpoint
+from kdal_cli.records.files import sha256
+from kdal_cli.records.run import Run
+from kdal_cli.training.recipe import Recipe
+from kdal_cli.values import NonNegative, Share
+
+FORMAT = 1
+"""Raised when the same configuration would train another teacher than before."""
+
+CHANCE = 1.5
+"""A teacher is refused as no better than chance below this many times the accuracy of guessing."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One network that teaches: that of `checkpoint`, or that of this configuration, found in `store` or trained."""
+
+    blueprint: Blueprint
+    recipe: Recipe
+    seed: int = 0
+    checkpoint: Path | None = None
+    store: Path = Path("outputs/teachers")
+
+    def key(self, lab: Lab) -> str:
+        """A hash of everything that decides the teacher's weights."""
+        data = {"data": lab.fingerprint, "pool": lab.ids.teacher.tolist(), "validation": lab.validation.tolist()}
+        return sha256(
+            {
+                "format": FORMAT,
+                "model": dict(self.blueprint.spec),
+                "recipe": vars(self.recipe),
+                "seed": self.seed,
+                **data,
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a teacher teaches, whoever it is.
+
+    kind: `fixed`, networks that are ready; `peer`, one that learns at the same time; `previous`, the student of the
+    round or generation before. average, weights: of several, see `kdal_cli.network.Mean`. view: what it looks at, the
+    `same` view as the student or the `clean` image. classes: whether its classes are the `same` as the student's.
+    min_confidence: images of the pool that it is less sure of are left out, and with `balance` each of its classes
+    is given as many images as the others (Xie et al. 2020, arXiv:1911.04252). mutual: whether a peer learns from the
+    student too. preflight: what happens when it is no better than chance. cache: whether its answers are kept: `auto`,
+    as they are given, where that can be; `full`, all of them before the student starts.
+    """
+
+    kind: Literal["fixed", "peer", "previous"] = "fixed"
+    average: Literal["logits", "probabilities"] = "logits"
+    weights: tuple[NonNegative, ...] | None = None
+    view: Literal["same", "clean"] = "same"
+    classes: Literal["same", "other"] = "same"
+    min_confidence: Share = 0.0
+    balance: bool = False
+    mutual: bool = True
+    price: NonNegative = 0.0
+    preflight: Literal["warn", "fail", "off"] = "warn"
+    cache: Literal["auto", "full", "off"] = "auto"
+
+
+@dataclass(frozen=True)
+class TeacherPlan:
+    """Who teaches, and how. members: the networks, several to be averaged; of a peer, the one to be trained."""
+
+    manner: Manner
+    members: tuple[Member, ...] = ()
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A frozen network, its architecture in words, the card of each member that has one, and what was measured of it.
+
+    metrics: on the test set; empty when its classes are others. test_logits: (N, C), kept because every round compares
+    a student with them. checks: what the preflight found on the validation images.
+    """
+
+    network: Network
+    name: str
+    cards: Sequence[Card]
+    metrics: Mapping[str, float]
+    test_logits: Tensor
+    checks: Mapping[str, float]
+
+    def labels_of(self, data: str) -> int:
+        """How many labels of this data the teacher itself was trained on, as far as its cards tell."""
+        trained = [card.trained_on for card in self.cards]
+        return max((t.get("labels", 0) for t in trained if t.get("data") == data), default=0)
+
+    @property
+    def sentence(self) -> str:
+        """`resnet depth=8, trained on 1,277 labels of digits, test accuracy 97.50%, ECE 0.012, entropy 0.08 nats`."""
+        told = {
+            f"{t['labels']:,} labels of {t['data']}" for t in (card.trained_on for card in self.cards) if "labels" in t
+        }
+        trained = " and ".join(sorted(told)) or "labels that it does not tell"
+        scored = f"test accuracy {self.metrics['accuracy']:.2%}" if self.metrics else "classes of its own"
+        checks = f", ECE {self.checks['ece']:.3f}" if "ece" in self.checks else ""
+        entropy = f", entropy {self.checks['entropy']:.2f} nats" if "entropy" in self.checks else ""
+        return f"{self.name}, trained on {trained}, {scored}{checks}{entropy}"
+
+
+def find_teacher(plan: TeacherPlan, lab: Lab, temperature: float = 1.0) -> Teacher:
+    """Load the teacher, training it first when nobody has. Raises UserError when it cannot teach this data.
+
+    temperature: of the loss, at which probabilities of several are averaged.
+    """
+    manner, found = plan.manner, [_find(member, lab, plan.manner) for member in plan.members]
+    networks = [network for network, _ in found]
+    cards = [saved.card for _, saved in found if saved.card]
+    name = " + ".join(dict.fromkeys(named(member.blueprint.spec) for member in plan.members))
+    if len(networks) == 1:
+        network = networks[0]
+    else:
+        weights = manner.weights or (1 / len(networks),) * len(networks)
+        network = mean_of(networks, weights, manner.average, temperature)
+        lab.engine.place(freeze(network))
+        at = f" at T={temperature:g}" if manner.average == "probabilities" else ""
+        name = f"mean {manner.average}{at} of {len(networks)}: {name}"
+    logits = lab.test_output(network).logits
+    same = manner.classes == "same"
+    metrics = measure(logits, lab.data.test.labels, len(lab.data.classes)) if same else {}
+    checks = _preflight(network, lab, manner, plan.members[0].checkpoint or name)
+    return Teacher(network, name, cards, metrics, logits, checks)
+
+
+def _find(member: Member, lab: Lab, manner: Manner) -> tuple[Network, Checkpoint]:
+    saved = checkpoint.read(member.checkpoint) if member.checkpoint else _stored(member, lab)
+    network = freeze(lab.restore(member.blueprint, saved, other_classes=manner.classes == "other"))
+    return network, saved
+
+
+def publish(plan: Member, lab: Lab, network: Network, card: Card) -> None:
+    """Put a teacher that was trained for this configuration into the store, unless one is there."""
+    folder = plan.store / plan.key(lab)[:16]
+    with _locked(folder):
+        if not (folder / "teacher.safetensors").exists():
+            checkpoint.write(folder / "teacher.safetensors", network.body, card)
+
+
+def _stored(plan: Member, lab: Lab) -> Checkpoint:
+    """The teacher of this configuration, trained where nobody has, or where what is kept is damaged."""
+    folder = plan.store / plan.key(lab)[:16]
+    path = folder / "teacher.safetensors"
+    with _locked(folder):
+        try:
+            if path.exists():
+                return checkpoint.read(path)
+            lab.display.say(f"no teacher for this configuration yet: training one in {folder}")
+        except UserError as damage:
+            lab.display.say(f"{damage}; training it again")
+        network, card = train_teacher(replace(lab, run=Run(folder)), plan.blueprint, plan.recipe, plan.seed)
+        checkpoint.write(path, network.body, card)
+    return checkpoint.read(path)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("a")
+    except OSError as error:
+        cure = "choose another teacher.store"
+        raise UserError(f"cannot keep a teacher here: {error.strerror}", where=folder, cure=cure) from None
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _preflight(network: Network, lab: Lab, manner: Manner, where: object) -> dict[str, float]:
+    """What the teacher answers to validation images, before anything is spent on it: accuracy, ECE, entropy (nats).
+
+    Raises UserError when it yields probabilities, or, with preflight=fail, when it is no better than chance.
+    """
+    if manner.preflight == "off":
+        return {}
+    ids = lab.validation if len(lab.validation) else lab.pool[:500]
+    logits = predict(network, lab.train, ids).logits
+    if (logits >= 0).all() and ((logits.sum(1) - 1).abs() < 1e-3).all():
+        cure = "take the softmax out of the model"
+        raise UserError("teacher yields probabilities, not logits", where=where, cure=cure)
+    probs = logits.double().softmax(1)
+    checks = {"entropy": float(-(probs * logits.double().log_softmax(1)).sum(1).mean())}
+    if len(lab.validation) and manner.classes == "same":
+        measured = measure(logits, lab.data.train.labels[ids], len(lab.data.classes))
+        checks |= {key: measured[key] for key in ("accuracy", "ece")}
+        if measured["accuracy"] <= CHANCE / len(lab.data.classes):
+            text = f"the teacher is right on {measured['accuracy']:.1%} of the validation images: little beyond chance"
+            if manner.preflight == "fail":
+                raise UserError(text, where="teacher.preflight=fail", cure="train it longer, or choose another")
+            lab.watcher.say(f"WARNING: {text}")
+    return checks
+
+
+def warn_of_pupil(lab: Lab, teacher: Teacher, accuracy: float | None, who: str) -> None:
+    """Say loudly when a student that nobody taught is as good as its teacher on the validation images."""
+    if accuracy is not None and "accuracy" in teacher.checks and accuracy >= teacher.checks["accuracy"]:
+        lab.watcher.say(
+            f"WARNING: {who} is right on {accuracy:.1%} of the validation images, "
+            f"the teacher on {teacher.checks['accuracy']:.1%}: there is little to learn from it"
+        )

@@ -1,0 +1,45 @@
+"""`kdal train-teacher`: every label of the pool, or of images of its own, and no teacher above."""
+
+from dataclasses import replace
+
+from kdal_cli.lab.lab import Blueprint, Lab
+from kdal_cli.network import Network
+from kdal_cli.records.checkpoint import Card
+from kdal_cli.records.curve import Table
+from kdal_cli.records.snapshots import Snapshots
+from kdal_cli.streams import Streams
+from kdal_cli.training.fit import fit
+from kdal_cli.training.objective import Objective
+from kdal_cli.training.recipe import Recipe
+from kdal_cli.types import Examples
+
+
+def train_teacher(lab: Lab, blueprint: Blueprint, recipe: Recipe, seed: int) -> tuple[Network, Card]:
+    """Train a network on all labels of its images; the card says what it consumed and what it scores on the test set.
+
+    Its randomness hangs on a seed of its own, so that students of every seed share one teacher. A training that was
+    stopped goes on from its last snapshot in the run folder.
+    """
+    lab = replace(lab, streams=Streams(seed))
+    network = lab.network(blueprint, "teacher")
+    examples = Examples(lab.ids.teacher, lab.data.train.labels[lab.ids.teacher])
+    validate = lab.accuracy(lab.validation, lab.data.train.labels[lab.validation])
+    snapshots = Snapshots(lab.run.folder / "training.snapshot", "teacher")
+    streams = lab.streams.under("fit", "teacher")
+    fitted = fit(
+        network,
+        lab.views(recipe.augment),
+        examples,
+        Objective(),
+        recipe,
+        lab.engine,
+        streams,
+        lab.watcher,
+        validate=validate,
+        keeper=snapshots,
+        what=f"teacher {blueprint.spec['name']}",
+    )
+    Table(lab.run.folder / "timings.csv").add({"training": 0, **fitted.spent, **lab.pace(network, fitted)})
+    snapshots.clear()
+    trained_on = {"data": lab.data.name, "labels": len(lab.ids.teacher), "validation_labels": len(lab.validation)}
+    return network, lab.card("teacher", blueprint, trained_on, lab.measure_test(network))

@@ -1,0 +1,1 @@
+"""What is bought, from whom, and when to stop."""

@@ -1,0 +1,275 @@
+"""What was bought, when, from whom, for how much: the truth of a run.
+
+`ledger.jsonl` is append-only. Each line is a JSON record with a SHA-256 of itself and of the line before it, so that a
+changed line is found, by its number. A purchase is two records, each durable before the next thing happens: a `request`
+before the oracle is asked, a `receipt` before a label is used. A run that dies in between asks for the same ids again;
+a run that dies in the middle of a line finds a torn tail, which is put aside and cut. What a sampler asked the teacher
+is a record of its own, `answers`, and so is `compute`, what was computed for a round.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kdal_cli.errors import MachineError, UserError
+from kdal_cli.labels.oracle import Oracle
+
+GENESIS = "0" * 64
+
+
+@dataclass(frozen=True)
+class Purchase:
+    """One query, answered. ids, labels: (k,) int64 in the order picked. costs, scores: (k,) float64."""
+
+    round: int
+    purpose: str
+    ids: Tensor
+    labels: Tensor
+    costs: Tensor
+    scores: Tensor
+    owner: str
+    time: str
+
+
+@dataclass
+class Ledger:
+    """The purchases of a run, on disk and in memory. The purpose of a label is `train` or `validation`.
+
+    answered: (round, ids (n,), cost) of what the teacher was asked. computed: {(round, what for): floating-point
+    operations}.
+    """
+
+    path: Path
+    purchases: list[Purchase] = field(default_factory=list)
+    pending: dict[str, Any] | None = None
+    answered: list[tuple[int, Tensor, float]] = field(default_factory=list)
+    computed: dict[tuple[int, str], int] = field(default_factory=dict)
+    _last: str = GENESIS
+    _lines: int = 0
+
+    @classmethod
+    def open(cls, path: Path) -> "Ledger":
+        """Read a ledger, or start one. Raises UserError naming the line where the chain does not hold."""
+        ledger = cls(path)
+        if path.exists():
+            for line in _whole_lines(path):
+                ledger._read(line)
+        return ledger
+
+    @classmethod
+    def look(cls, path: Path) -> "Ledger":
+        """Read the ledger of another run, which may be going on: nothing is mended. Raises UserError as `open` does."""
+        ledger = cls(path)
+        data = path.read_bytes() if path.exists() else b""
+        for line in data[: data.rfind(b"\n") + 1].splitlines():
+            ledger._read(line)
+        return ledger
+
+    def bought(self, purpose: str = "train", through: int | None = None) -> tuple[Tensor, Tensor]:
+        """(ids (M,), labels (M,)) of everything bought for a purpose, up to a round, in the order bought."""
+        last = math.inf if through is None else through
+        mine = [purchase for purchase in self.purchases if purchase.purpose == purpose and purchase.round <= last]
+        empty = torch.empty(0, dtype=torch.int64)
+        return torch.cat([empty, *(p.ids for p in mine)]), torch.cat([empty, *(p.labels for p in mine)])
+
+    def cost(self) -> float:
+        """Everything paid so far, validation labels and the teacher's answers included."""
+        labels = sum(float(purchase.costs.sum()) for purchase in self.purchases)
+        return labels + sum(cost for _, _, cost in self.answered)
+
+    def teacher_ids(self, through: int | None = None) -> Tensor:
+        """(A,) ids about which a sampler has asked the teacher up to a round, each once."""
+        last = math.inf if through is None else through
+        asked = [ids for round, ids, _ in self.answered if round <= last]
+        return torch.cat([torch.empty(0, dtype=torch.int64), *asked])
+
+    def consult(self, round: int, ids: Tensor, price: float) -> int:
+        """Write down that the teacher answered about `ids` (n,), at a price for each that it had not answered yet.
+
+        Returns about how many it had not before this round: as many when a stopped run asks again.
+        """
+        new = ids[~torch.isin(ids, self.teacher_ids())].sort().values
+        if len(new):
+            self._append(kind="answers", round=round, ids=_ranges(new), cost=price * len(new))
+        return int((~torch.isin(ids, self.teacher_ids(round - 1))).sum())
+
+    def compute(self, round: int, what: str, flops: int, seconds: float) -> None:
+        """Write down what a round took to `choose` or to `train`: floating-point operations, and seconds.
+
+        Once: what a stopped run has to do again is not counted again.
+        """
+        if (round, what) not in self.computed:
+            self._append(kind="compute", round=round, what=what, flops=flops, seconds=float(f"{seconds:.3f}"))
+
+    def flops(self) -> int:
+        """All floating-point operations so far."""
+        return sum(self.computed.values())
+
+    def of_round(self, round: int, purpose: str = "train") -> Purchase | None:
+        """The purchase of a round, once it is answered."""
+        return next((p for p in self.purchases if (p.round, p.purpose) == (round, purpose)), None)
+
+    def asked(self, round: int, purpose: str = "train") -> tuple[Tensor, Tensor] | None:
+        """(ids, scores) of a request of this round that has no receipt yet: it is asked again, never decided again."""
+        if self.pending is None or (self.pending["round"], self.pending["purpose"]) != (round, purpose):
+            return None
+        ids, scores = self.pending["ids"], self.pending["scores"]
+        return torch.tensor(ids, dtype=torch.int64), torch.tensor(scores, dtype=torch.float64)
+
+    def buy(self, round: int, ids: Tensor, scores: Tensor, oracle: Oracle, purpose: str = "train") -> Purchase:
+        """Ask the oracle for `ids` (k,) and write down the answer; the only place where labels come from.
+
+        Raises MachineError when an id was bought before or comes twice, when another request waits for its answer, and
+        when an answer is not one label and one price for each id; UserError when the answer is still to come.
+        """
+        known = torch.cat([p.ids for p in self.purchases]) if self.purchases else ids[:0]
+        if len(ids.unique()) != len(ids) or torch.isin(ids, known).any():
+            raise MachineError(
+                f"round {round} asks for a label twice", where=self.path, cure="this is a fault of the sampler"
+            )
+        request = {"round": round, "purpose": purpose, "ids": ids.tolist()}
+        if self.pending is None:
+            self._append(kind="request", **request, scores=scores.double().tolist())
+        elif any(self.pending[key] != value for key, value in request.items()):
+            raise MachineError(f"round {round} asks for labels while others are still asked for", where=self.path)
+        answer = oracle(ids)
+        if answer is None:
+            raise UserError(f"the labels of round {round} have not been answered yet", where=self.path)
+        if not len(answer.labels) == len(answer.costs) == len(ids):
+            raise MachineError(f"{len(ids)} labels were asked for, {len(answer.labels)} came", where=answer.owner)
+        self._append(
+            kind="receipt",
+            round=round,
+            purpose=purpose,
+            labels=answer.labels.tolist(),
+            costs=answer.costs.tolist(),
+            owner=answer.owner,
+        )
+        return self.purchases[-1]
+
+    def view(self, classes: Sequence[str], paths: Sequence[str]) -> str:
+        """`ledger.csv`: one line a label, for people."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["round", "purpose", "id", "label", "class", "owner", "cost", "score", "time", "path"])
+        for p in self.purchases:
+            columns = (p.ids.tolist(), p.labels.tolist(), p.costs.tolist(), p.scores.tolist())
+            for id, label, cost, score in zip(*columns, strict=True):
+                path = plain_cell(paths[int(id)]) if paths else ""
+                name = plain_cell(classes[int(label)])
+                writer.writerow(
+                    [
+                        p.round,
+                        p.purpose,
+                        id,
+                        label,
+                        name,
+                        plain_cell(p.owner),
+                        f"{cost:g}",
+                        f"{score:.6g}",
+                        p.time,
+                        path,
+                    ]
+                )
+        return text.getvalue()
+
+    def _append(self, **record: Any) -> None:
+        record = {
+            "n": self._lines + 1,
+            "previous": self._last,
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            **record,
+        }
+        line = json.dumps(record | {"sha256": _digest(record)}).encode()
+        try:
+            with self.path.open("ab") as file:
+                file.write(line + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            cure = "make room, then resume the run"
+            raise MachineError(f"cannot write: {error.strerror}", where=self.path, cure=cure) from error
+        self._read(line)
+
+    def _read(self, line: bytes) -> None:
+        number = self._lines + 1
+        try:
+            record = json.loads(line)
+            whole = json.dumps(record).encode() == line and record.pop("sha256") == _digest(record)
+            if not whole or record["previous"] != self._last or record["n"] != number:
+                raise ValueError
+            self._take(record)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise UserError(
+                f"line {number} is not what was written there: the ledger was changed by hand or damaged",
+                where=self.path,
+                cure="restore the file from a copy, or start a new run",
+            ) from None
+        self._last, self._lines = hashlib.sha256(line).hexdigest(), number
+
+    def _take(self, record: dict[str, Any]) -> None:
+        if record["kind"] == "request":
+            self.pending = record
+            return
+        if record["kind"] == "answers":
+            ids = torch.cat([torch.arange(first, last + 1) for first, last in record["ids"]])
+            self.answered.append((record["round"], ids, record["cost"]))
+            return
+        if record["kind"] == "compute":
+            self.computed[record["round"], record["what"]] = record["flops"]
+            return
+        request, self.pending = self.pending, None
+        if request is None or (request["round"], request["purpose"]) != (record["round"], record["purpose"]):
+            raise ValueError
+        self.purchases.append(
+            Purchase(
+                round=record["round"],
+                purpose=record["purpose"],
+                ids=torch.tensor(request["ids"], dtype=torch.int64),
+                labels=torch.tensor(record["labels"], dtype=torch.int64),
+                costs=torch.tensor(record["costs"], dtype=torch.float64),
+                scores=torch.tensor(request["scores"], dtype=torch.float64),
+                owner=record["owner"],
+                time=record["time"],
+            )
+        )
+
+
+def _ranges(ids: Tensor) -> list[list[int]]:
+    """Sorted ids as [first, last] of each unbroken stretch: a pool is few of them."""
+    breaks = (ids.diff() != 1).nonzero().flatten()
+    firsts, lasts = torch.cat([ids[:1], ids[breaks + 1]]), torch.cat([ids[breaks], ids[-1:]])
+    return torch.stack([firsts, lasts], 1).tolist()
+
+
+def _digest(record: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record).encode()).hexdigest()
+
+
+def _whole_lines(path: Path) -> list[bytes]:
+    """The lines that were written to their end; what follows the last of them is kept aside and cut off."""
+    data = path.read_bytes()
+    whole, torn = data[: data.rfind(b"\n") + 1], data[data.rfind(b"\n") + 1 :]
+    if torn:
+        path.with_suffix(".torn").write_bytes(torn)
+        with path.open("r+b") as file:
+            file.truncate(len(whole))
+            os.fsync(file.fileno())
+    return whole.splitlines()
+
+
+def plain_cell(text: str) -> str:
+    """Text that a spreadsheet will not take for a formula, and that stays in its cell."""
+    text = text.replace("\r", "\\r")
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t") else text

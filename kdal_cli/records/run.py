@@ -1,0 +1,158 @@
+"""The folder of a run: claimed by one process, described by a manifest, never overwritten by another run."""
+
+import fcntl
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from kdal_cli.errors import InUse, UserError
+from kdal_cli.records.files import read_json, sha256, sweep, write_bytes, write_json
+
+PACKAGES = ("kdal", "torchvision", "hydra-core", "numpy", "safetensors")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for: a stage, the option chosen of each group, and the command that said so."""
+
+    stage: str
+    command: str
+    choices: Mapping[str, str | list[str]] = field(default_factory=dict)
+
+
+class Run:
+    """A run folder that this process holds."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.checkpoints = folder / "checkpoints"
+
+    def write(self, name: str, data: bytes | str) -> Path:
+        """Replace a file of the run, atomically."""
+        path = self.folder / name
+        write_bytes(path, data.encode() if isinstance(data, str) else data)
+        return path
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Write `result.json`: this file is what `done` means."""
+        write_json(self.folder / "result.json", result)
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        path = self.folder / "result.json"
+        return read_json(path) if path.exists() else None
+
+    def refuse_other(self, config: Mapping[str, Any]) -> None:
+        """Raise UserError when the run in this folder was started with another configuration."""
+        path = self.folder / "manifest.json"
+        if path.exists() and read_json(path).get("config_sha256") != sha256(config):
+            cure = "put back what it was, or take another folder"
+            raise UserError(
+                "the configuration is not the one that this run was started with", where=self.folder, cure=cure
+            )
+
+    def describe(
+        self, config: Mapping[str, Any], data_sha256: str, request: "Request", machine: Mapping[str, Any]
+    ) -> None:
+        """Write the manifest, or hold it against the one that is there.
+
+        Raises UserError when a resumed run has another configuration or other images. Another machine is allowed and
+        written down: the picks that were bought stay, the bits that follow may differ.
+        """
+        path = self.folder / "manifest.json"
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        start = {
+            "time": now,
+            "command": request.command,
+            "versions": _versions(),
+            "machine": dict(machine),
+            "git": _git(),
+        }
+        fixed = {"config_sha256": sha256(config), "data_sha256": data_sha256}
+        self.refuse_other(config)
+        about = {"stage": request.stage, "seed": config.get("seed"), "choices": dict(request.choices)}
+        manifest: dict[str, Any] = {**fixed, **about, "config": dict(config), "starts": []}
+        if path.exists():
+            manifest = {"starts": [], **read_json(path)}
+            if manifest.get("data_sha256") != data_sha256:
+                cure = "put back what it was, or start a new run"
+                raise UserError("the data was changed since this run started", where=self.folder, cure=cure)
+        manifest["starts"].append(start)
+        write_json(path, manifest)
+
+
+@contextmanager
+def claim(folder: Path) -> Iterator[Run]:
+    """Hold a run folder for this process alone. Raises InUse when another has it, UserError where none can be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise UserError(
+            f"cannot write here: {error.strerror}", where=folder, cure="choose another hydra.run.dir"
+        ) from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise InUse("another process is running in this folder", where=folder, cure="wait for it, or stop it") from None
+    try:
+        sweep(folder)
+        yield Run(folder)
+    finally:
+        os.close(handle)
+
+
+class Log:
+    """`metrics.jsonl`, every figure of a run as it was measured, and `run.log`, what was said."""
+
+    def __init__(self, run: Run) -> None:
+        self._path = run.folder / "metrics.jsonl"
+        self._what, self._step = "", 0
+        if self._path.exists():
+            whole = self._path.read_bytes()
+            os.truncate(self._path, whole.rfind(b"\n") + 1)  # a killed run may have torn its last line
+
+    def say(self, text: str) -> None:
+        with (self._path.parent / "run.log").open("a") as file:
+            file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}\n")
+
+    def begin(self, what: str, steps: int) -> None:
+        self._what, self._step = what, 0
+
+    def advance(self, steps: int, images: int) -> None:
+        self._step += steps
+
+    def figures(self, values: Mapping[str, float]) -> None:
+        with self._path.open("a") as file:
+            file.write(json.dumps({"what": self._what, "step": self._step, **values}) + "\n")
+
+    def end(self) -> None:
+        self._what, self._step = "", 0
+
+
+def _versions() -> dict[str, str]:
+    import torch
+
+    packages = {package: version(package) for package in PACKAGES}
+    return {"python": platform.python_version(), **packages, "torch": torch.__version__}
+
+
+def _git() -> dict[str, Any] | None:
+    """The commit of the working directory and whether it was changed, or None outside a repository."""
+
+    def ask(*words: str) -> str:
+        return subprocess.run(["git", *words], capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.SubprocessError):
+        return None

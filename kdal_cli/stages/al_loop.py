@@ -1,0 +1,303 @@
+"""`kdal al-loop`: buy, retrain, measure, and again."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from kdal_cli.errors import UserError
+from kdal_cli.inference.evidence import Sampler
+from kdal_cli.inference.predict import Remembering, Seer, predict
+from kdal_cli.lab.guide import Guide
+from kdal_cli.lab.lab import Blueprint, Lab, MakeObjective
+from kdal_cli.lab.picks import reasons
+from kdal_cli.lab.pool import Onlooker, Scoring
+from kdal_cli.lab.teacher import Teacher
+from kdal_cli.lab.train import train
+from kdal_cli.labels.budget import Plan
+from kdal_cli.labels.ledger import Ledger
+from kdal_cli.labels.oracle import Oracle
+from kdal_cli.labels.stopping import Stopping
+from kdal_cli.metrics.classification import agreement, confusion, measure, per_class
+from kdal_cli.network import Network, freeze
+from kdal_cli.records import checkpoint
+from kdal_cli.records.curve import Table
+from kdal_cli.records.snapshots import Snapshots
+from kdal_cli.report.contact import contact_png
+from kdal_cli.training.loop import Fitted
+from kdal_cli.training.recipe import Recipe
+from kdal_cli.types import Examples
+
+UNDERFITTED = 0.95
+"""Train accuracy below which a scorer has not learnt its own labels, so that its uncertainty says little."""
+
+SHEET = 100
+"""Images of a query that are pictured."""
+
+SPENT = ("teacher_s", "train_s", "score_s", "select_s", "evaluate_s", "report_s")
+"""What the seconds of a round are told by."""
+
+CLASS_COLUMNS = ("labels", "test_precision", "test_recall", "test_f1", "test_images")
+
+
+@dataclass
+class Loop:
+    """Active learning. Every round is a transaction: a purchase in the ledger opens it, a line of the curve closes it.
+
+    guide: who teaches each round; of kind `previous`, the student of the round before. seed_set: the sampler of round
+    0. scoring: whose answers the sampler looks at. price: of each image that the teacher is asked about.
+    """
+
+    lab: Lab
+    student: Blueprint
+    teacher: Teacher | None
+    guide: Guide
+    objective: MakeObjective
+    sampler: Sampler
+    seed_set: Sampler
+    budget: Plan
+    oracle: Oracle
+    recipe: Recipe
+    scoring: Scoring = field(default_factory=Scoring)
+    stopping: Stopping = field(default_factory=Stopping)
+    price: float = 0.0
+
+    def __post_init__(self) -> None:
+        folder = self.lab.run.folder
+        self.ledger = Ledger.open(folder / "ledger.jsonl")
+        self.right: Tensor | None = None
+        seer = Seer(self.teacher.network, self.lab.train, team=self.lab.engine.team) if self.teacher else None
+        self.asked = Remembering(seer, len(self.lab.data.train)) if seer else None
+        self.onlooker = Onlooker(self.lab, self.student, self.scoring, self.asked, self._load, self._siblings)
+        self.curve, self.timings = Table(folder / "curve.csv"), Table(folder / "timings.csv")
+        self.per_class = Table(folder / "classes.csv")
+
+    def run(self) -> Table:
+        """Do every round that is not done yet, and return the curve."""
+        lab, plan = self.lab, self.budget.plan(len(self.lab.pool))
+        if any(self.ledger.of_round(round) is None for round in range(len(self.curve))):
+            cure = "restore the file from a copy, or start a new run"
+            raise UserError("the ledger has fewer rounds than the curve", where=self.ledger.path, cure=cure)
+        if self.ledger.of_round(0, "validation") is None and len(lab.validation):
+            self.ledger.buy(0, lab.validation, torch.zeros(len(lab.validation)), self.oracle, "validation")
+        self.timings.keep(len(self.curve))
+        self.per_class.keep(len(self.curve) * len(lab.data.classes))
+        network = self._load(len(self.curve) - 1)
+        for round in range(len(self.curve), len(plan)):
+            if round and self._enough(round - 1, plan[round]):
+                break
+            lab.display.round(round, len(plan) - 1, sum(plan[: round + 1]))
+            clock = Clock()
+            self._purchase(round, plan[round], network, clock)
+            network, fitted = self._train(round, network, clock)
+            self._measure(round, network, fitted, clock)
+        return self.curve
+
+    def _enough(self, round: int, query: int) -> bool:
+        """Whether the run ends before the budget does; without `stopping.act` it only says that it could."""
+        if "val_accuracy" not in self.curve.rows[0]:
+            return False
+        labels, costs, accuracy = (self.curve.column(name) for name in ("labels", "cost", "val_accuracy"))
+        reason = self.stopping.reason(labels, costs, accuracy, query)
+        if reason:
+            advice = "stopping here" if self.stopping.act else "stopping.act=true would stop here"
+            self.lab.watcher.say(f"round {round}: {reason}; {advice}")
+        return bool(reason) and self.stopping.act
+
+    def _purchase(self, round: int, k: int, network: Network | None, clock: "Clock") -> None:
+        """Buy the labels of a round, unless a run before this one did."""
+        if self.ledger.of_round(round) is None:
+            ids, scores = self.ledger.asked(round) or self._choose(round, k, network, clock)
+            self.ledger.buy(round, ids, scores, self.oracle)
+        self.lab.run.write("ledger.csv", self.ledger.view(self.lab.data.classes, self.lab.data.train.paths))
+        self._show(round)
+        clock.lap("report_s")
+
+    def _choose(self, round: int, k: int, network: Network | None, clock: "Clock") -> tuple[Tensor, Tensor]:
+        """(ids (k,), scores (k,)) of the query of a round; why these is in `picks/`."""
+        lab, before = self.lab, self.lab.odometer.flops
+        pool = self.onlooker.look(self.ledger, round, network)
+        sampler = self.sampler if round else self.seed_set
+        clock.lap("score_s")  # of training a committee, if there is one
+        query = sampler(pool, k, lab.streams.at("sampler", round))
+        clock.lap("select_s", minus=pool.meter.seconds)
+        clock.add("score_s", pool.meter.seconds)
+        for view, (seconds, megabytes) in pool.meter.views.items():
+            lab.log.figures({"round": round, f"{view}_s": seconds, f"{view}_peak_mb": megabytes})
+        if self.teacher is not None and self.asked is not None:
+            new = self.ledger.consult(round, self.asked.asked.nonzero().flatten(), self.price)
+            lab.odometer.forward(self.teacher.network, new)
+        seconds = clock.seconds["score_s"] + clock.seconds["select_s"]
+        self.ledger.compute(round, "choose", lab.odometer.flops - before, seconds)
+        if query.candidates is not None:
+            ids = pool.ids[query.candidates].sort().values.tolist()
+            lab.run.write(f"picks/round_{round:03d}_candidates.csv", "id\n" + "".join(f"{id}\n" for id in ids))
+        trained = Seer(network, lab.train) if network is not None else None
+        teacher = Seer(self.teacher.network, lab.train) if self.teacher and self.teacher.metrics else None
+        lab.run.write(f"picks/round_{round:03d}.csv", reasons(lab.data, pool, query, trained, teacher))
+        return pool.ids[query.rows], query.scores
+
+    def _show(self, round: int) -> None:
+        """The contact sheet of a query."""
+        purchase, data = self.ledger.of_round(round), self.lab.data
+        assert purchase is not None
+        names = [data.classes[label] for label in purchase.labels[:SHEET].tolist()]
+        title = f"{data.name}: the query of round {round}"
+        told = f"{len(purchase.ids):,} images in the order chosen, with the labels bought"
+        subtitle = told if len(purchase.ids) <= SHEET else f"the first {SHEET} of {told}"
+        picture = contact_png(data.train.pixels[purchase.ids[:SHEET]], names, title=title, subtitle=subtitle)
+        self.lab.run.write(f"picks/round_{round:03d}.png", picture)
+
+    def _siblings(self, round: int, count: int) -> Iterator[Network]:
+        """Students of a finished round from other initial weights, each trained on the same labels in the same way."""
+        for n in range(count):
+            network = self.lab.network(self.student, round, "sibling", n)
+            self._fit(network, round, "sibling", n)
+            yield network
+
+    def _train(self, round: int, before: Network | None, clock: "Clock") -> tuple[Network, Fitted]:
+        """A student for the labels bought so far, saved before it is measured."""
+        lab, network, flops = self.lab, self._start(round, before), self.lab.odometer.flops
+        fitted, snapshots = self._fit(network, round)
+        if self.guide.manner.kind == "fixed":
+            self.ledger.consult(round, fitted.taught, self.price)
+        self.ledger.compute(round, "train", lab.odometer.flops - flops, fitted.seconds)
+        clock.lap("train_s", minus=fitted.teacher_seconds)
+        clock.add("teacher_s", fitted.teacher_seconds)
+        labels, validation = (len(self.ledger.bought(purpose, round)[0]) for purpose in ("train", "validation"))
+        trained_on = {"data": lab.data.name, "labels": labels, "validation_labels": validation}
+        card = lab.card("student", self.student, trained_on, {})
+        checkpoint.write(lab.run.checkpoints / f"round_{round:03d}.safetensors", network.body, card)
+        snapshots.clear()
+        return network, fitted
+
+    def _fit(self, network: Network, round: int, *address: str | int) -> tuple[Fitted, Snapshots]:
+        """Train a network, in place, on the labels bought through a round; its snapshots are the caller's to clear."""
+        lab, what = self.lab, " ".join(map(str, ("round", round, *address)))
+        ids, labels = self.ledger.bought(through=round)
+        rest = lab.pool[~torch.isin(lab.pool, ids)]
+        snapshots = Snapshots(lab.run.folder / "training.snapshot", what)
+        fitted, _ = train(
+            lab,
+            network,
+            Examples(torch.cat([ids, rest]), labels),
+            self.objective,
+            self._guide(round),
+            self.recipe,
+            lab.accuracy(*self.ledger.bought("validation")),
+            snapshots,
+            round,
+            *address,
+            what=what,
+        )
+        return fitted, snapshots
+
+    def _guide(self, round: int) -> Guide:
+        """Who teaches a round. The student of the round before is read anew: training must not change its teacher."""
+        if self.guide.manner.kind != "previous" or round == 0:
+            return self.guide
+        before = self._load(round - 1)
+        return self.guide.taught_by(freeze(before)) if before else replace(self.guide, teacher=None)
+
+    def _start(self, round: int, before: Network | None) -> Network:
+        """The weights that a round starts from, as `recipe.retrain` says."""
+        fresh = self.lab.network(self.student, round)
+        if before is None or self.recipe.retrain == "scratch":
+            return fresh
+        if self.recipe.retrain == "warm":
+            return before
+        state = before.state_dict()
+        for name, new in fresh.state_dict().items():
+            if new.is_floating_point() and "running" not in name:
+                state[name].mul_(0.5).add_(new, alpha=0.1)
+        return before
+
+    def _measure(self, round: int, network: Network, fitted: Fitted, clock: "Clock") -> None:
+        """Measure on the test set and write the line that makes the round done."""
+        lab = self.lab
+        ids, labels = self.ledger.bought()
+        seen = lab.test_output(network).logits
+        truth, classes = lab.data.test.labels, len(lab.data.classes)
+        row = {"round": round, "labels": len(ids), "cost": self.ledger.cost(), "classes_seen": len(labels.unique())}
+        row["teacher_answers"] = len(self.ledger.teacher_ids())
+        row["teacher_labels"] = self.teacher.labels_of(lab.data.name) if self.teacher else 0
+        row["flops"] = self.ledger.flops()
+        row |= {f"test_{name}": value for name, value in measure(seen, truth, classes).items()}
+        right = seen.argmax(1).cpu() == truth
+        row["forgotten"] = int((self._right(round - 1) & ~right).sum())
+        self.right = right
+        row["train_accuracy"] = float(
+            (predict(network, lab.train, ids).logits.argmax(1).cpu() == labels).float().mean()
+        )
+        validate = lab.accuracy(*self.ledger.bought("validation"))
+        if validate is not None and fitted.best is not None:
+            row["val_accuracy"] = validate(network)
+            row["test_accuracy_at_best_val"] = self._accuracy_of(fitted, network)
+        if self.teacher is not None and self.teacher.metrics:
+            row["teacher_agreement"] = agreement(seen, self.teacher.test_logits)
+        clock.lap("evaluate_s")
+        self.timings.add({"round": round, **clock.seconds, **lab.pace(network, fitted)})
+        self.per_class.add(*_class_rows(round, seen.argmax(1).cpu(), truth, labels, classes))
+        self.curve.add(row)
+        lab.log.figures(row)
+        lab.display.say(f"round {round}: {len(ids):,} labels, test accuracy {row['test_accuracy']:.2%}")
+        if row["train_accuracy"] < UNDERFITTED:
+            lab.watcher.say(
+                f"round {round}: the student fits only {row['train_accuracy']:.1%} of its own labels; "
+                "its scores say little: train longer (recipe.steps)"
+            )
+
+    def _right(self, round: int) -> Tensor:
+        """Which test images the student of a round is right on, (N,) bool; none before round 0."""
+        if self.right is None:
+            network, truth = self._load(round), self.lab.data.test.labels
+            if network is None:
+                return torch.zeros(len(truth), dtype=torch.bool)
+            self.right = self.lab.test_output(network).logits.argmax(1).cpu() == truth
+        return self.right
+
+    def _accuracy_of(self, fitted: Fitted, network: Network) -> float:
+        """Test accuracy of the weights that were best on validation; the network keeps its last ones."""
+        last = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        network.load_state_dict(fitted.best or last)
+        accuracy = self.lab.measure_test(network)["accuracy"]
+        network.load_state_dict(last)
+        return accuracy
+
+    def _load(self, round: int) -> Network | None:
+        """The student that a finished round ended with, trained again when its checkpoint is damaged; None before 0."""
+        if round < 0:
+            return None
+        path = self.lab.run.checkpoints / f"round_{round:03d}.safetensors"
+        try:
+            return self.lab.restore(self.student, checkpoint.read(path))
+        except UserError as damage:
+            self.lab.watcher.say(f"{damage}; training round {round} again")
+            return self._train(round, self._load(round - 1), Clock())[0]
+
+
+def _class_rows(round: int, answers: Tensor, truth: Tensor, bought: Tensor, classes: int) -> Iterator[dict[str, float]]:
+    """A row a class: its labels bought so far, (M,), and how good the answers about test images are, (N,), (N,)."""
+    scores, held = per_class(confusion(answers, truth, classes)), bought.bincount(minlength=classes)
+    columns = (held, scores.precision, scores.recall, scores.f1, scores.support)
+    for number, row in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
+        yield {"round": round, "class": number, **dict(zip(CLASS_COLUMNS, row, strict=True))}
+
+
+class Clock:
+    """Where the seconds of a round go."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = dict.fromkeys(SPENT, 0.0)
+        self._since = time.perf_counter()
+
+    def lap(self, name: str, minus: float = 0.0) -> None:
+        """Add the time since the last lap to `name`."""
+        now = time.perf_counter()
+        self.add(name, now - self._since - minus)
+        self._since = now
+
+    def add(self, name: str, seconds: float) -> None:
+        self.seconds[name] += seconds

@@ -1,0 +1,86 @@
+"""What a stage shows and saves when it is done: tables on the screen, files and pictures in the run folder."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from kdal_cli.lab.lab import Lab
+from kdal_cli.lab.teacher import Teacher
+from kdal_cli.metrics.classification import per_class
+from kdal_cli.network import Network
+from kdal_cli.records.checkpoint import Card
+from kdal_cli.records.curve import Table
+from kdal_cli.records.files import shown
+from kdal_cli.report import plots, tables
+from kdal_cli.stages.distill import Entry
+from kdal_cli.stages.evaluate import Evaluation, evaluate
+
+
+def headline(lab: Lab, stage: str, lines: Sequence[str]) -> None:
+    """What is about to be done, with what; all of it was checked, so this is where a tracker begins."""
+    lab.tracking.start()
+    data, engine = lab.data, lab.engine.describe()
+    sizes = f"{len(lab.pool):,} in the pool, {len(lab.validation):,} for validation, {len(data.test):,} to test"
+    device = f"{engine['name']}, {engine['threads']} threads" if engine["device"] == "cpu" else engine["name"]
+    about = [f"data {data.name}: {sizes}", *lines, f"on {device}"]
+    lab.display.stage(f"kdal {stage}", about)
+    for line in about:
+        lab.log.say(line)
+
+
+def curve(lab: Lab, curve: Table, teacher: Teacher | None, plan: str) -> dict[str, Any]:
+    """The curve of an active-learning run as a table and a picture; the last round is the result."""
+    columns = ("round", "labels", "test_accuracy", "test_f1", "test_nll", "test_ece", "val_accuracy", "forgotten")
+    rows = [{key: row[key] for key in columns if key in row} for row in curve.rows]
+    lab.display.table(tables.curve_table(rows))
+    line = teacher.metrics.get("accuracy") if teacher else None
+    picture = plots.curve_png(
+        [int(labels) for labels in curve.column("labels")],
+        curve.column("test_accuracy"),
+        teacher=line,
+        title=f"{lab.data.name}: accuracy against labels",
+        subtitle=plan,
+    )
+    lab.display.say(f"curve in {shown(lab.run.write('curve.png', picture))}")
+    last = dict(curve.rows[-1])
+    return last if line is None else last | {"teacher_accuracy": line}
+
+
+def models(lab: Lab, entries: Sequence[Entry]) -> dict[str, Any]:
+    """Teacher, student and student alone, side by side."""
+    rows = [{"model": entry.name, **entry.figures} for entry in entries]
+    lab.display.table(tables.models_table(rows))
+    result: dict[str, Any] = {entry.name.replace(" ", "_"): entry.figures for entry in entries}
+    student = next(entry.network for entry in entries if entry.name == "student")
+    return result | _validation(lab, student)
+
+
+def teacher(lab: Lab, network: Network, card: Card) -> dict[str, Any]:
+    """A new teacher: its figures, class by class."""
+    measured = evaluate(lab, network, None, "test")
+    return card.metrics | evaluation(lab, measured) | _validation(lab, network)
+
+
+def evaluation(lab: Lab, measured: Evaluation) -> dict[str, Any]:
+    """All metrics, the classes one by one, a confusion matrix and a reliability diagram."""
+    scores = per_class(measured.confusion)
+    columns = (scores.precision, scores.recall, scores.f1, scores.support)
+    lab.display.table(tables.per_class_table(lab.data.classes, scores))
+    lab.display.figures(measured.metrics)
+    lab.run.write("confusion.png", plots.confusion_png(measured.confusion, lab.data.classes))
+    lab.run.write("reliability.png", plots.reliability_png(*measured.reliability))
+    lab.run.write("per_class.csv", _per_class_csv(lab.data.classes, columns))
+    return dict(measured.metrics)
+
+
+def _per_class_csv(classes: Sequence[str], columns: Sequence[Tensor]) -> str:
+    rows = zip(classes, *(column.tolist() for column in columns), strict=True)
+    lines = ["class,precision,recall,f1,support", *(f'"{n}",{p:.6f},{r:.6f},{f:.6f},{s}' for n, p, r, f, s in rows)]
+    return "\n".join(lines) + "\n"
+
+
+def _validation(lab: Lab, network: Network) -> dict[str, float]:
+    """The figure that a search may use: accuracy on validation labels, where there are any."""
+    validate = lab.accuracy(lab.validation, lab.data.train.labels[lab.validation])
+    return {} if validate is None else {"val_accuracy": validate(network)}

@@ -1,0 +1,1 @@
+"""One training: its recipe, its batches, its objective, the loop."""

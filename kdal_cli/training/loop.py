@@ -1,0 +1,237 @@
+"""A training under way, in one process of the team: the steps, and the checks between them.
+
+Inside a chunk of steps nothing waits for the device; figures are added up there and read at the check after it.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdal_cli.devices.engine import Engine, memory_told
+from kdal_cli.devices.precision import Precision
+from kdal_cli.errors import MachineError, UserError
+from kdal_cli.images.augment import Resident
+from kdal_cli.network import Network
+from kdal_cli.streams import Streams
+from kdal_cli.training.answers import Teacher
+from kdal_cli.training.balance import gradient_norms, ratios
+from kdal_cli.training.feed import Feed
+from kdal_cli.training.objective import Objective
+from kdal_cli.training.recipe import Recipe, Stages
+from kdal_cli.training.state import Keeper, State, optimizer_of
+from kdal_cli.types import Batch, Examples, Watcher
+
+WARM_UPS = 3
+"""Passes before the clock of a compiled training: CUDA graphs are recorded in the second."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a training was: its length and speed, each weighted loss part over the last chunk, and the best check.
+
+    visits: images looked at, each as often as it was, and `images` those of them since it was resumed. taught: (n,) ids
+    of those that a frozen teacher answered about. teacher_seconds: of `seconds`, those that its answers took.
+    precision: what the student was computed in.
+    """
+
+    steps: int
+    visits: int
+    taught: Tensor
+    images: int
+    seconds: float
+    teacher_seconds: float
+    precision: Precision
+    losses: Mapping[str, float]
+    best: Mapping[str, Tensor] | None
+    best_accuracy: float | None
+
+    @property
+    def spent(self) -> dict[str, float]:
+        """Seconds of the teacher and of the student, as `timings.csv` tells them."""
+        return {"teacher_s": self.teacher_seconds, "train_s": self.seconds - self.teacher_seconds}
+
+
+class Peer(nn.Module):
+    """A network that learns at the same time: the student's teacher and, as its objective says, its pupil.
+
+    Zhang et al. 2018, arXiv:1706.00384, with one difference to the paper's algorithm: both look at the answers of the
+    same step, and each sees the other's without a gradient.
+    """
+
+    def __init__(self, network: Network, objective: Objective) -> None:
+        super().__init__()
+        self.network, self.objective = network, objective
+
+
+Validate = Callable[[Network], float]
+"""The accuracy that decides which check was best."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained, on what, by whom and how."""
+
+    student: Network
+    images: Resident
+    examples: Examples
+    objective: Objective
+    recipe: Recipe
+    engine: Engine
+    streams: Streams
+    teacher: Teacher | None
+    peer: Peer | None
+    what: str
+
+    @property
+    def pool_batch(self) -> int:
+        """Images of the pool in a step."""
+        return self.recipe.pool_batch if self.objective.needs_pool and len(self.examples.pool_ids) else 0
+
+    @property
+    def stages(self) -> Stages:
+        main = self.recipe.length(len(self.examples.labels))
+        return Stages(round(self.objective.first * main), main)
+
+
+class Training:
+    """A job under way, in one process of the team."""
+
+    def __init__(self, job: Job, begun: Mapping[str, Any] | None, watcher: Watcher) -> None:
+        self.job, self.watcher, self.steps = job, watcher, job.stages
+        self.student, self.objective, self.team = job.student, job.objective, job.engine.team
+        self.teacher = job.teacher if job.objective.needs_teacher else None
+        self.batch = job.recipe.batch + job.pool_batch
+        self.feed = Feed(job.images, job.examples, job.recipe.batch, job.pool_batch, job.streams, self.team)
+        self.learners = nn.ModuleList([job.student, job.objective, *([job.peer] if job.peer is not None else [])])
+        self.optimizer = optimizer_of(self.learners, job.recipe)
+        self.state = State(self.learners, self.optimizer)
+        self.done = self.state.load(begun)
+        self.losses: dict[str, float] = {}
+
+    def run(self, validate: Validate | None, keeper: Keeper | None) -> Fitted:
+        """Do the steps that are not done yet."""
+        job, steps, teacher = self.job, self.steps, self.teacher
+        self.team.follow(self.learners.state_dict().values())  # all are there, and start with the same weights
+        with job.student.compiled(job.recipe.compile):
+            self._warm_up()
+            self.watcher.begin(job.what, len(steps))
+            self.watcher.advance(self.done, 0)
+            started, answered = time.perf_counter(), teacher.seconds if teacher is not None else 0.0
+            for chunk, (start, stop) in enumerate(pairwise(steps.bounds(job.recipe.checks))):
+                if stop > self.done:
+                    with job.streams.applied("dropout", chunk, *self.team.address), memory_told(self.batch):
+                        balance = self._chunk(start, stop)
+                    self._check(stop, balance, validate, keeper)
+        self.watcher.end()
+        return Fitted(
+            steps=len(steps),
+            visits=len(steps) * self.batch,
+            taught=self.feed.ids(len(steps)) if teacher is not None else job.examples.ids[:0],
+            images=(len(steps) - self.done) * self.batch,
+            seconds=time.perf_counter() - started,
+            teacher_seconds=teacher.seconds - answered if teacher is not None else 0.0,
+            precision=job.recipe.precision,
+            losses=self.losses,
+            best=self.state.best,
+            best_accuracy=self.state.best_accuracy,
+        )
+
+    def _warm_up(self) -> None:
+        """Have the student compiled before the clock starts, by passes of which nothing stays."""
+        if self.job.recipe.compile == "none" or self.done == len(self.steps):
+            return
+        kept = {name: tensor.clone() for name, tensor in self.student.state_dict().items()}
+        (data,) = self.feed.batches(self.feed.plan(0, 1))
+        self.student.train()
+        with self.job.streams.applied("warm up"):
+            for _ in range(WARM_UPS):
+                with self.job.engine.autocast(self.job.recipe.precision):
+                    output = self.student(data.pixels)
+                (output.logits.float().sum() + output.features.float().sum()).backward()
+        self.optimizer.zero_grad()
+        self.student.load_state_dict(kept)
+
+    def _chunk(self, start: int, stop: int) -> dict[str, Tensor]:
+        """The steps from one check to the next; returns the gradient norms of the last one."""
+        self.learners.train()
+        if start == self.steps.first:
+            self.optimizer.state.clear()  # the main stage starts with no momentum from the first one
+        plan = self.feed.plan(start, stop)
+        if self.teacher is not None:
+            self.teacher.announce(plan.ids, plan.views)
+        sums: dict[str, Tensor] = {}
+        balance: dict[str, Tensor] = {}
+        broken = torch.full((), -1, device=self.job.engine.device)  # the first step whose loss was not finite
+        for step, data in zip(range(start, stop), self.feed.batches(plan), strict=True):
+            parts = self._parts(step, data)
+            if step == stop - 1 and self.team.rank == 0:
+                balance = gradient_norms(parts, self.student)
+            loss = torch.stack(list(parts.values())).sum()
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.team.average(_of_step(self.learners, loss, parts))
+            self.optimizer.step()
+            broken = torch.where((broken < 0) & ~loss.detach().isfinite(), step, broken)
+            for name, part in parts.items():
+                sums[name] = sums.get(name, 0.0) + part.detach()
+            self.watcher.advance(1, self.batch)
+        self.team.follow(self.learners.state_dict().values())
+        self.job.engine.finish()
+        if not _finite(self.student):
+            broken = torch.where(broken < 0, stop - 1, broken)
+        self._refuse_broken(int(broken))
+        self.losses = {name: float(total) / (stop - start) for name, total in sums.items()}
+        return balance
+
+    def _parts(self, step: int, data: Batch) -> dict[str, Tensor]:
+        """The weighted parts of the loss at a step, whose learning rate is set."""
+        job, peer = self.job, self.job.peer
+        first, progress = self.steps.at(step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = job.recipe.rate(progress, first=first)
+        answers = self.teacher(data) if self.teacher is not None else None
+        with job.engine.autocast(job.recipe.precision):
+            output = self.student(data.pixels)
+            theirs = peer.network(data.pixels) if peer is not None else None
+        parts = self.objective(output, theirs.detach() if theirs else answers, data, progress, first=first)
+        if peer is not None:
+            back = peer.objective(theirs, output.detach(), data, progress, first=first)
+            parts |= {f"peer.{name}": part for name, part in back.items()}
+        if not parts:
+            raise UserError("the loss looks at no image", where="loss.on", cure="no pool is left: loss.on=both")
+        return parts
+
+    def _check(
+        self, stop: int, balance: Mapping[str, Tensor], validate: Validate | None, keeper: Keeper | None
+    ) -> None:
+        """Measure, tell, and offer what a stop must not lose."""
+        first, progress = self.steps.at(stop - 1)
+        accuracy = {} if validate is None or first else {"val_accuracy": validate(self.student)}
+        self.state.keep_best(self.student, accuracy.get("val_accuracy"))
+        rate = self.job.recipe.rate(progress, first=first)
+        figures = {"loss": sum(self.losses.values()), **self.losses, "lr": rate, **accuracy}
+        self.watcher.figures(figures | self.objective.settings(progress) | ratios(balance))
+        self.state.offer(keeper, stop)
+
+    def _refuse_broken(self, step: int) -> None:
+        if step >= 0:
+            first, progress = self.steps.at(step)
+            rate = self.job.recipe.rate(progress, first=first)
+            told = f"the loss of {self.job.what} is not finite at step {step}, learning rate {rate:g}"
+            raise MachineError(told, cure="lower recipe.lr")
+
+
+def _of_step(learners: nn.Module, loss: Tensor, parts: Mapping[str, Tensor]) -> Iterator[Tensor]:
+    """What a step found out about its share of the batch: gradients, and how large each part of the loss is."""
+    yield from (p.grad for p in learners.parameters() if p.grad is not None)
+    yield from (value.detach() for value in (loss, *parts.values()))
+
+
+def _finite(network: nn.Module) -> bool:
+    """Whether every weight is a number: the loss of a step says nothing about the weights that it leaves."""
+    return bool(torch.stack([p.detach().isfinite().all() for p in network.parameters()]).all())

@@ -1,0 +1,65 @@
+"""What a training consists of at a check: learners, optimizer, the best weights so far."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from kdal_cli.network import Network
+from kdal_cli.training.recipe import Recipe
+
+
+class Keeper(Protocol):
+    """Who keeps the state of a training that may be stopped."""
+
+    def offer(self, state: Mapping[str, Any]) -> None: ...
+
+    def load(self) -> dict[str, Any] | None: ...
+
+
+class State:
+    """What a training consists of at a check: everything that a stop must not lose."""
+
+    def __init__(self, learners: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        self.learners, self.optimizer = learners, optimizer
+        self.best: dict[str, Tensor] | None = None
+        self.best_accuracy: float | None = None
+
+    def keep_best(self, student: Network, accuracy: float | None) -> None:
+        """Remember the weights of the highest validation accuracy, the later of equals."""
+        if accuracy is not None and (self.best_accuracy is None or accuracy >= self.best_accuracy):
+            self.best_accuracy = accuracy
+            self.best = {name: tensor.detach().clone() for name, tensor in student.state_dict().items()}
+
+    def offer(self, keeper: Keeper | None, step: int) -> None:
+        if keeper is not None:
+            keeper.offer(
+                {
+                    "step": step,
+                    "learners": self.learners.state_dict(),
+                    "optimizer": self.optimizer.state_dict(),
+                    "best": self.best,
+                    "best_accuracy": self.best_accuracy,
+                }
+            )
+
+    def load(self, state: Mapping[str, Any] | None) -> int:
+        """Go back to where a stopped training was, and return the steps it had done."""
+        if state is None:
+            return 0
+        self.learners.load_state_dict(state["learners"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.best, self.best_accuracy = state["best"], state["best_accuracy"]
+        return state["step"]
+
+
+def optimizer_of(learners: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimizer of everything that learns, at its first learning rate."""
+    parameters = [p for p in learners.parameters() if p.requires_grad]
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+    momentum, nesterov = recipe.momentum, recipe.nesterov and recipe.momentum > 0
+    return torch.optim.SGD(
+        parameters, recipe.lr, momentum=momentum, nesterov=nesterov, weight_decay=recipe.weight_decay, fused=True
+    )

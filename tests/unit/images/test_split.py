@@ -1,0 +1,73 @@
+"""Laws of the split: it divides, it is keyed by its own seed, and a smaller pool lies within a larger one."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kdal_cli.errors import UserError
+from kdal_cli.images.split import Split, split_ids
+
+
+@st.composite
+def splits(draw: st.DrawFn) -> tuple[int, Split]:
+    n = draw(st.integers(1, 300))
+    validation = draw(st.integers(0, n - 1))
+    pool = draw(st.none() | st.integers(1, n - validation))
+    left = n - validation - (pool or 1)
+    teacher = draw(st.none() | st.integers(1, left)) if left else None
+    return n, Split(validation, pool, teacher, draw(st.integers(0, 2**40)))
+
+
+@given(splits())
+def test_the_parts_are_sorted_disjoint_ids_of_the_sizes_asked_for(case: tuple[int, Split]):
+    n, split = case
+    ids, taught = split_ids(torch.arange(n), split), split.teacher or 0
+    assert len(ids.validation) == split.validation
+    assert len(ids.pool) == (n - split.validation - taught if split.pool is None else split.pool)
+    for part in (ids.pool, ids.validation, ids.teacher):
+        assert part.dtype == torch.int64
+        assert part.tolist() == sorted(set(part.tolist()))
+        assert set(part.tolist()) <= set(range(n))
+    assert set(ids.pool.tolist()).isdisjoint(ids.validation.tolist())
+    if split.teacher is None:
+        assert torch.equal(ids.teacher, ids.pool)
+    else:
+        assert len(ids.teacher) == split.teacher
+        assert set(ids.teacher.tolist()).isdisjoint([*ids.pool.tolist(), *ids.validation.tolist()])
+
+
+@given(splits())
+def test_the_same_split_gives_the_same_ids_whatever_the_global_generator(case: tuple[int, Split]):
+    n, split = case
+    state = torch.get_rng_state()
+    first = split_ids(torch.arange(n), split)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.rand(1)
+    again = split_ids(torch.arange(n), split)
+    assert all(torch.equal(part, vars(again)[name]) for name, part in vars(first).items())
+
+
+@given(splits(), st.data())
+def test_a_smaller_pool_lies_within_a_larger_one_and_validation_stays(case: tuple[int, Split], data: st.DataObject):
+    n, split = case
+    ids = split_ids(torch.arange(n), split)
+    smaller = Split(split.validation, data.draw(st.integers(1, len(ids.pool))), split.teacher, split.seed)
+    inner = split_ids(torch.arange(n), smaller)
+    assert set(inner.pool.tolist()) <= set(ids.pool.tolist())
+    assert torch.equal(inner.validation, ids.validation)
+    assert split.teacher is None or torch.equal(inner.teacher, ids.teacher)
+
+
+def test_another_seed_gives_another_split():
+    one, two = (split_ids(torch.arange(1000), Split(100, seed=seed)) for seed in (0, 1))
+    assert not torch.equal(one.validation, two.validation)
+
+
+@pytest.mark.parametrize(
+    ("n", "split"),
+    [(10, Split(10)), (10, Split(4, 7)), (10, Split(11)), (0, Split(0)), (10, Split(4, 3, 4)), (10, Split(4, None, 6))],
+)
+def test_a_split_that_does_not_fit_says_how_many_images_there_are(n: int, split: Split):
+    with pytest.raises(UserError, match=rf"there are {n} training images"):
+        split_ids(torch.arange(n), split)

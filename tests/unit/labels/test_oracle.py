@@ -1,0 +1,63 @@
+"""Who sells labels: at their price, and with the noise asked for, the same errors for whoever asks."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kdal_cli.labels.oracle import simulated
+
+MANY = torch.arange(20_000) % 5
+
+
+def test_without_noise_every_label_is_the_true_one_at_its_price() -> None:
+    answer = simulated(MANY, 5, price=0.25)(torch.tensor([9, 3, 3]))
+    assert answer.labels.tolist() == [4, 3, 3]
+    assert (answer.costs.tolist(), answer.costs.dtype, answer.owner) == ([0.25] * 3, torch.float64, "simulated")
+
+
+@pytest.mark.parametrize("noise", [0.1, 0.5])
+def test_as_many_labels_are_wrong_as_the_noise_says(noise: float) -> None:
+    """Within five standard deviations of a binomial."""
+    wrong = simulated(MANY, 5, noise=noise)(torch.arange(20_000)).labels != MANY
+    assert abs(int(wrong.sum()) - 20_000 * noise) < 5 * (20_000 * noise * (1 - noise)) ** 0.5
+
+
+def test_a_wrong_label_is_any_of_the_other_classes_alike_and_never_the_true_one() -> None:
+    truth = MANY
+    believed = simulated(truth, 5, noise=1.0)(torch.arange(20_000)).labels
+    assert (believed != truth).all()
+    for c in range(5):
+        counts = believed[truth == c].bincount(minlength=5)  # 4,000 images, 1,000 of each other class
+        assert counts[c] == 0
+        assert ((counts[torch.arange(5) != c] - 1000).abs() < 5 * (4000 * 3 / 16) ** 0.5).all()
+
+
+@given(st.integers(2, 9), st.integers(1, 60), st.floats(0, 1), st.integers(0, 2**32))
+def test_labels_are_classes_that_there_are_and_the_same_for_whoever_asks(classes, n, noise, seed) -> None:
+    labels = torch.randint(classes, (n,), generator=torch.Generator().manual_seed(seed))
+    one, other = simulated(labels, classes, noise=noise), simulated(labels, classes, noise=noise)
+    torch.manual_seed(seed)
+    before = torch.get_rng_state()
+    whole = one(torch.arange(n)).labels
+    assert torch.equal(torch.get_rng_state(), before)
+    assert ((whole >= 0) & (whole < classes)).all()
+    backwards = torch.arange(n).flip(0)
+    assert torch.equal(other(backwards).labels, whole[backwards])
+    assert [int(other(torch.tensor([id])).labels) for id in range(n)] == whole.tolist()
+
+
+def test_more_noise_keeps_the_errors_of_less() -> None:
+    less, more = (simulated(MANY, 5, noise=share)(torch.arange(20_000)).labels for share in (0.1, 0.3))
+    wrong = less != MANY
+    assert torch.equal(more[wrong], less[wrong])
+
+
+def test_neither_the_true_labels_nor_later_answers_change_with_an_answer() -> None:
+    labels = MANY.clone()
+    oracle = simulated(labels, 5, noise=0.5)
+    first = oracle(torch.arange(100)).labels
+    kept = first.clone()
+    first.zero_()
+    assert torch.equal(oracle(torch.arange(100)).labels, kept)
+    assert torch.equal(labels, MANY)

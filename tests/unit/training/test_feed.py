@@ -1,0 +1,103 @@
+"""The images of a training, addressed by step: fair, endless, and the same however they are drawn."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kdal_cli.images.augment import Resident
+from kdal_cli.streams import Streams
+from kdal_cli.training.feed import Feed, Order
+from kdal_cli.types import Examples, ImageData
+
+
+@given(size=st.integers(1, 40), batch=st.integers(1, 50), cut=st.integers(0, 12))
+@settings(deadline=None, max_examples=80)
+def test_batches_have_one_shape_and_do_not_depend_on_how_they_are_drawn(size: int, batch: int, cut: int) -> None:
+    order = Order(size, 18, Streams(0))
+    rows, views = order.draw(0, 12, batch)
+    assert rows.shape == views.shape == (12, batch)
+    parts = [order.draw(start, stop, batch) for start, stop in ((0, cut), (cut, 12)) if start < stop]
+    assert torch.equal(torch.cat([part[0] for part in parts]), rows)
+    assert torch.equal(torch.cat([part[1] for part in parts]), views)
+    alone = [order.draw(step, step + 1, batch)[0] for step in range(12)]
+    assert torch.equal(torch.cat(alone), rows)
+
+
+@given(size=st.integers(1, 40), batch=st.integers(1, 15))
+@settings(deadline=None, max_examples=50)
+def test_every_epoch_is_a_permutation(size: int, batch: int) -> None:
+    rows, views = Order(size, 5, Streams(1)).draw(0, -(-3 * size // batch), batch)
+    for epoch in range(3):
+        visited = rows.flatten()[epoch * size : (epoch + 1) * size]
+        assert sorted(visited.tolist()) == list(range(size))
+    assert 0 <= int(views.min()) <= int(views.max()) < 5
+
+
+def test_epochs_are_shuffled_anew_and_every_view_comes() -> None:
+    rows, views = Order(50, 18, Streams(2)).draw(0, 10, 50)
+    assert len({tuple(epoch) for epoch in rows.tolist()}) == 10
+    assert set(views.flatten().tolist()) == set(range(18))
+    of_one_image = views[rows == 7]
+    assert len(set(of_one_image.tolist())) > 3
+
+
+@pytest.fixture
+def feed(images: ImageData, resident: Resident) -> Feed:
+    """20 labelled images of odd ids, the pool of even ones."""
+    labelled = torch.arange(1, 41, 2)
+    pool = torch.arange(0, 96, 2)
+    return Feed(resident, Examples(torch.cat([labelled, pool]), images.train.labels[labelled]), 6, 5, Streams(3))
+
+
+def test_a_batch_is_labelled_images_with_their_labels_and_then_pool_images_without(
+    feed: Feed, images, resident
+) -> None:
+    for batch in feed.batches(feed.plan(0, 20)):
+        assert (len(batch.ids), len(batch.labels)) == (11, 6)
+        assert torch.equal(batch.labels, images.train.labels[batch.ids[:6]])
+        assert (batch.ids[:6] % 2 == 1).all()
+        assert (batch.ids[6:] % 2 == 0).all()
+        assert torch.equal(batch.pixels, resident.at(batch.ids, batch.views))
+
+
+def test_a_step_has_the_same_batch_wherever_a_chunk_begins(feed: Feed) -> None:
+    whole = list(feed.batches(feed.plan(0, 15)))
+    for step, batch in enumerate(feed.batches(feed.plan(4, 9)), start=4):
+        assert torch.equal(batch.ids, whole[step].ids)
+        assert torch.equal(batch.views, whole[step].views)
+
+
+def test_the_labelled_stream_does_not_depend_on_the_pool(images, resident, feed: Feed) -> None:
+    """So that a student with a teacher and one without see the same labelled images in the same views."""
+    alone = Feed(resident, Examples(feed.examples.labelled_ids, feed.examples.labels), 6, 0, Streams(3))
+    for one, two in zip(feed.batches(feed.plan(0, 10)), alone.batches(alone.plan(0, 10)), strict=True):
+        assert torch.equal(one.ids[:6], two.ids)
+        assert torch.equal(one.views[:6], two.views)
+
+
+def test_labelled_and_pool_images_are_shuffled_each_in_their_own_way(images, resident) -> None:
+    ids = torch.arange(20)
+    feed = Feed(resident, Examples(torch.cat([ids, ids + 40]), images.train.labels[:20]), 20, 20, Streams(3))
+    (batch,) = feed.batches(feed.plan(0, 1))
+    assert batch.ids[:20].tolist() != (batch.ids[20:] - 40).tolist()
+    assert batch.views[:20].tolist() != batch.views[20:].tolist()
+
+
+@given(
+    labelled=st.integers(1, 30),
+    pool=st.integers(0, 30),
+    batch=st.integers(1, 20),
+    pool_batch=st.integers(0, 20),
+    steps=st.integers(0, 12),
+)
+@settings(max_examples=60)
+def test_the_images_of_a_training_are_those_of_all_its_batches(
+    resident, labelled: int, pool: int, batch: int, pool_batch: int, steps: int
+) -> None:
+    """Less than an epoch, several, or none; an image of the pool may come twice in it."""
+    pool_ids = torch.cat([torch.arange(40, 40 + pool), torch.arange(40, 40 + pool // 2)])
+    examples = Examples(torch.cat([torch.arange(labelled), pool_ids]), torch.zeros(labelled, dtype=torch.int64))
+    feed = Feed(resident, examples, batch, pool_batch if pool else 0, Streams(4))
+    seen = [data.ids for data in feed.batches(feed.plan(0, steps))] if steps else []
+    assert feed.ids(steps).tolist() == sorted(set(torch.cat([torch.empty(0), *seen]).int().tolist()))

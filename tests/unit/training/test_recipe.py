@@ -1,0 +1,50 @@
+"""How a model is trained, in numbers: how long, and how fast at which step."""
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kdal_cli.errors import UserError
+from kdal_cli.training.recipe import Recipe
+
+
+@pytest.mark.parametrize("wrong", [{}, {"steps": 10, "epochs": 2.0}])
+def test_exactly_one_of_steps_and_epochs_is_asked_for(wrong: dict) -> None:
+    with pytest.raises(UserError, match=r"recipe\.steps=.* and recipe\.epochs=.*: set exactly one of the two"):
+        Recipe(**wrong)
+
+
+def test_steps_stay_equal_over_the_rounds_and_epochs_grow_with_the_labels() -> None:
+    assert [Recipe(steps=200).length(labels) for labels in (20, 1000)] == [200, 200]
+    assert [Recipe(epochs=3.0, batch=10).length(labels) for labels in (100, 200, 1)] == [30, 60, 1]
+
+
+def test_the_milestones_of_the_distillation_benchmark_divide_the_rate_by_ten() -> None:
+    """Tian et al. 2020: 240 epochs, 0.05, divided after 150, 180 and 210."""
+    recipe = Recipe(epochs=240.0, lr=0.05, schedule="step", milestones=(0.625, 0.75, 0.875), gamma=0.1)
+    rates = {epoch: recipe.rate(epoch / 240) for epoch in (0, 149, 150, 179, 180, 209, 210, 239)}
+    expected = {0: 0.05, 149: 0.05, 150: 5e-3, 179: 5e-3, 180: 5e-4, 209: 5e-4, 210: 5e-5, 239: 5e-5}
+    assert rates == pytest.approx(expected)
+
+
+def test_the_schedules_have_the_shapes_of_their_names() -> None:
+    quarter = {name: Recipe(steps=1, lr=2.0, schedule=name).rate(0.25) for name in ("constant", "linear", "cosine")}  # type: ignore[arg-type]
+    assert quarter == pytest.approx({"constant": 2.0, "linear": 1.5, "cosine": 1 + math.cos(math.pi / 4)})
+
+
+def test_the_warm_up_is_a_straight_line_to_the_full_rate_and_the_schedule_follows_it() -> None:
+    recipe = Recipe(steps=100, lr=0.4, warmup=0.2, schedule="linear")
+    assert [recipe.rate(p) for p in (0.05, 0.1, 0.2, 0.6)] == pytest.approx([0.1, 0.2, 0.4, 0.2])
+
+
+@given(
+    warmup=st.one_of(st.just(0.0), st.floats(1e-6, 1.0)),
+    schedule=st.sampled_from(["constant", "linear", "cosine", "step"]),
+    progress=st.floats(0, 1, exclude_max=True),
+)
+@settings(deadline=None, max_examples=200)
+def test_the_rate_is_never_above_the_one_in_the_recipe_nor_below_zero(warmup: float, schedule, progress: float) -> None:
+    recipe = Recipe(steps=1, lr=0.3, warmup=warmup, schedule=schedule, milestones=(0.3, 0.6))
+    assert 0 <= recipe.rate(progress) <= 0.3 * (1 + 1e-12)
