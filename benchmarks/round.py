@@ -28,7 +28,8 @@ from kdal_cli.compose.parts import sampler
 from kdal_cli.devices.engine import Engine
 from kdal_cli.images.augment import Augment, Resident
 from kdal_cli.inference.evidence import Evidence
-from kdal_cli.inference.predict import Seer, predict
+from kdal_cli.inference.predict import predict
+from kdal_cli.inference.scorers import Seer
 from kdal_cli.network import Network
 from kdal_cli.streams import Streams
 from kdal_cli.training.fit import fit

@@ -23,7 +23,8 @@ from kdal_cli.data.blobs import blobs
 from kdal_cli.devices.engine import Engine
 from kdal_cli.images.augment import Augment, Resident
 from kdal_cli.inference.evidence import Evidence
-from kdal_cli.inference.predict import BATCH, Seer, predict
+from kdal_cli.inference.predict import BATCH, predict
+from kdal_cli.inference.scorers import Seer
 from kdal_cli.models.resnet import resnet
 from kdal_cli.models.small_cnn import small_cnn
 from kdal_cli.network import Network

@@ -1,27 +1,20 @@
-"""The `loss` section to an objective: terms resolved, their arguments and schedules checked, their places found.
-
-A term is a function `(student, teacher, batch, *, …)`, or a class, made once a training as `(student, teacher,
-examples, *, …)` and then called like a function. Its signature says the rest: keyword-only arguments are its settings,
-one called `layers` asks for maps, and a `teacher` that may be None works without one.
-"""
+"""The `loss` section to an objective: its terms planned, and their places found in the student and the teacher."""
 
 import functools
-import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, get_args, get_type_hints
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
-import kdal_cli.losses
-from kdal_cli.compose.bind import bind, convert, is_schedule, make, schedule
-from kdal_cli.compose.registry import is_class, resolve
+from kdal_cli.compose.bind import convert, make
+from kdal_cli.compose.terms import TermPlan, plan_term
 from kdal_cli.errors import UserError
 from kdal_cli.network import Network, stages
 from kdal_cli.training.objective import Objective, Part, Weighting
 from kdal_cli.training.schedules import Schedule
 from kdal_cli.types import Examples, Output, Places, Shape
-from kdal_cli.values import NonNegative, Share
+from kdal_cli.values import NonNegative
 
 Section = Mapping[str, Any]
 
@@ -30,28 +23,6 @@ OURS = ("weighting", "on", "first")
 
 UNSHARED = {"form": "additive", "alpha": 1.0}
 """The weighting of a loss that has none: every weight is as it is written, and cross-entropy's is 1."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the objective is told of a term, as `Part` describes it. soft: whether w_soft multiplies the weight."""
-
-    weight: NonNegative | Schedule = 1.0
-    on: Literal["labelled", "pool", "both"] = "both"
-    soft: bool = False
-    when: Literal["first", "main", "both"] = "main"
-    standardize: bool = False
-    sample_weight: Literal["all", "right", "confidence"] = "all"
-    min_confidence: Share = 0.0
-
-
-@dataclass(frozen=True)
-class TermPlan:
-    """A term, checked. arguments do not change over the training, what is in `part.scheduled` does."""
-
-    part: Part
-    arguments: Mapping[str, Any]
-    makes: bool
 
 
 @dataclass(frozen=True)
@@ -203,7 +174,7 @@ def plan_loss(section: Section, trust: Sequence[str], shape: Shape) -> LossPlan:
     first = convert(section.get("first", 0.0), NonNegative, "loss.first")
     everywhere = {"on": section["on"]} if "on" in section else {}
     terms = {
-        name: _term(f"loss.{name}", {**everywhere, **term} if isinstance(term, Mapping) else term, soft, trust)
+        name: plan_term(f"loss.{name}", {**everywhere, **term} if isinstance(term, Mapping) else term, soft, trust)
         for name, term in section.items()
         if name not in OURS
     }
@@ -215,60 +186,11 @@ def plan_loss(section: Section, trust: Sequence[str], shape: Shape) -> LossPlan:
     return LossPlan(hard, soft, first, terms, shape)
 
 
-def _term(where: str, section: Section, soft: float, trust: Sequence[str]) -> TermPlan:
-    keys = [field.name for field in fields(Settings)]
-    if not isinstance(section, Mapping) or "name" not in section:
-        cure = f"a term is a mapping of name, {', '.join(keys)} and arguments of its own"
-        raise UserError(f"{where}={section}", cure=cure)
-    own = {key: value for key, value in section.items() if key not in ("name", *keys)}
-    settings = make(Settings, {key: section[key] for key in keys if key in section}, where)
-    term = resolve(kdal_cli.losses, section.get("name"), trust, where)
-    made = is_class(term)
-    call = getattr(term, "forward", term) if made else term
-    called = _settings_of(call) if made else {}
-    plans = {key: value for key, value in own.items() if is_schedule(value)}
-    if made and (stuck := [key for key in plans if key not in called]):
-        cure = "this is read once, before the training; schedule the weight"
-        raise UserError(f"{where}.{stuck[0]} is scheduled", cure=cure)
-    hints = get_type_hints(call, include_extras=True)
-    schedules = {key: schedule(plan, hints.get(key, float), f"{where}.{key}") for key, plan in plans.items()}
-    ends = {key: value.end for key, value in schedules.items()}
-    fixed = bind(term, _without(own | ends, called), where, given=3, besides=tuple(called))
-    if made:  # what its call takes beside the batch
-        values = bind(call, {k: v for k, v in (own | ends).items() if k in called}, where, given=4)
-        schedules |= {k: Schedule("constant", end=v) for k, v in values.items() if k not in schedules}
-    for key in ("layers", "teacher_layers", "temperature"):
-        if key in _settings_of(term):
-            fixed.setdefault(key, _settings_of(term)[key].default)
-    part = Part(
-        term,
-        _scaled(settings.weight, soft if settings.soft else 1.0),
-        settings.on,
-        schedules,
-        settings.when,
-        settings.standardize,
-        settings.sample_weight,
-        settings.min_confidence,
-    )
-    asks = type(None) not in get_args(hints.get("teacher")) or part.weighs
-    part = replace(part, asks_teacher=asks)
-    return TermPlan(part, {key: value for key, value in fixed.items() if key not in schedules}, made)
-
-
 def seen(examples: Examples, on: str) -> Examples:
     """The images of a training that a term which is `on` labelled, pool or both ever sees."""
     if on == "labelled":
         return Examples(examples.labelled_ids, examples.labels)
     return Examples(examples.pool_ids, examples.labels[:0]) if on == "pool" else examples
-
-
-def _settings_of(call: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The keyword-only arguments of a callable."""
-    return {n: p for n, p in inspect.signature(call).parameters.items() if p.kind is p.KEYWORD_ONLY}
-
-
-def _without(section: Section, keys: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in section.items() if key not in keys}
 
 
 def _active(term: TermPlan, stage: str) -> bool:
@@ -284,11 +206,3 @@ def _told(name: str, term: TermPlan) -> str:
     listed += [f"{key}={getattr(part, key)}" for key in keys if getattr(part, key) != getattr(usual, key)]
     weight = part.weight if isinstance(part.weight, Schedule) else f"{part.weight:g}"
     return f"{weight} {name}({', '.join(listed)})"
-
-
-def _scaled(weight: float | Schedule, by: float) -> float | Schedule:
-    if not by:
-        return 0.0
-    if isinstance(weight, Schedule):
-        return replace(weight, start=weight.start * by, end=weight.end * by)
-    return weight * by

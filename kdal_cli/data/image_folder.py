@@ -45,8 +45,8 @@ def image_folder(
     and times of the files stay the same. Images that cannot be read are all named and refused, or with `on_broken=skip`
     left out, named, and recorded in the store's index. mean, std: of the training images.
 
-    Raises UserError for whatever is wrong with the folder (see `images.listing.scan`), MachineError where the store cannot be
-    written.
+    Raises UserError for whatever is wrong with the folder (see `images.listing.scan`), MachineError where the store
+    cannot be written.
     """
     listing = scan(Path(root).expanduser().resolve())
     home = Path(store).expanduser().absolute() / listing.key(size, channels, FORM)

@@ -14,7 +14,8 @@ from kdal_cli.devices.engine import Engine
 from kdal_cli.errors import UserError
 from kdal_cli.images.augment import Augment, Resident
 from kdal_cli.images.split import Ids
-from kdal_cli.inference.predict import Seer, predict
+from kdal_cli.inference.predict import predict
+from kdal_cli.inference.scorers import Seer
 from kdal_cli.metrics.classification import measure
 from kdal_cli.metrics.cost import Odometer
 from kdal_cli.network import Network

@@ -9,7 +9,7 @@ import torch
 
 from kdal_cli.errors import UserError
 from kdal_cli.inference.evidence import Evidence, Meter, Sampler, Scorer
-from kdal_cli.inference.predict import Committee, Remembering, Seer
+from kdal_cli.inference.scorers import Committee, Remembering, Seer
 from kdal_cli.lab.lab import Blueprint, Lab
 from kdal_cli.lab.teacher import TeacherPlan
 from kdal_cli.lab.train import sketch

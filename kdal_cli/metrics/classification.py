@@ -4,6 +4,7 @@ Axis letters: N images, C classes. Logits (N, C) may have any float type; everyt
 A model's answer is the class with the largest logit and, among equals, the lowest class number.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,9 @@ from torch import Tensor
 
 from kdal_cli.metrics.calibration import ece
 from kdal_cli.metrics.inputs import checked, checked_labels, checked_logits, top1
+
+CLASS_COLUMNS = ("labels", "test_precision", "test_recall", "test_f1", "test_images")
+"""Of `classes.csv`, beside the round and the class."""
 
 
 @dataclass(frozen=True)
@@ -100,3 +104,11 @@ def measure(logits: Tensor, labels: Tensor, classes: int) -> dict[str, float]:
 def _share(part: Tensor, whole: Tensor) -> Tensor:
     """part / whole in float64, (C,) each, where 0 / 0 = 0."""
     return part.double() / whole.clamp(min=1)
+
+
+def class_rows(round: int, answers: Tensor, truth: Tensor, bought: Tensor, classes: int) -> Iterator[dict[str, float]]:
+    """A row a class: its labels bought so far, (M,), and how good the answers about test images are, (N,), (N,)."""
+    scores, held = per_class(confusion(answers, truth, classes)), bought.bincount(minlength=classes)
+    columns = (held, scores.precision, scores.recall, scores.f1, scores.support)
+    for number, row in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
+        yield {"round": round, "class": number, **dict(zip(CLASS_COLUMNS, row, strict=True))}

@@ -1,6 +1,5 @@
 """`kdal al-loop`: buy, retrain, measure, and again."""
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
@@ -9,7 +8,9 @@ from torch import Tensor
 
 from kdal_cli.errors import UserError
 from kdal_cli.inference.evidence import Sampler
-from kdal_cli.inference.predict import Remembering, Seer, predict
+from kdal_cli.inference.predict import predict
+from kdal_cli.inference.scorers import Remembering, Seer
+from kdal_cli.lab.clock import Clock
 from kdal_cli.lab.guide import Guide
 from kdal_cli.lab.lab import Blueprint, Lab, MakeObjective
 from kdal_cli.lab.picks import reasons
@@ -20,7 +21,7 @@ from kdal_cli.labels.budget import Plan
 from kdal_cli.labels.ledger import Ledger
 from kdal_cli.labels.oracle import Oracle
 from kdal_cli.labels.stopping import Stopping
-from kdal_cli.metrics.classification import agreement, confusion, measure, per_class
+from kdal_cli.metrics.classification import agreement, class_rows, measure
 from kdal_cli.network import Network, freeze
 from kdal_cli.records import checkpoint
 from kdal_cli.records.curve import Table
@@ -35,11 +36,6 @@ UNDERFITTED = 0.95
 
 SHEET = 100
 """Images of a query that are pictured."""
-
-SPENT = ("teacher_s", "train_s", "score_s", "select_s", "evaluate_s", "report_s")
-"""What the seconds of a round are told by."""
-
-CLASS_COLUMNS = ("labels", "test_precision", "test_recall", "test_f1", "test_images")
 
 
 @dataclass
@@ -106,7 +102,7 @@ class Loop:
             self.lab.watcher.say(f"round {round}: {reason}; {advice}")
         return bool(reason) and self.stopping.act
 
-    def _purchase(self, round: int, k: int, network: Network | None, clock: "Clock") -> None:
+    def _purchase(self, round: int, k: int, network: Network | None, clock: Clock) -> None:
         """Buy the labels of a round, unless a run before this one did."""
         if self.ledger.of_round(round) is None:
             ids, scores = self.ledger.asked(round) or self._choose(round, k, network, clock)
@@ -115,7 +111,7 @@ class Loop:
         self._show(round)
         clock.lap("report_s")
 
-    def _choose(self, round: int, k: int, network: Network | None, clock: "Clock") -> tuple[Tensor, Tensor]:
+    def _choose(self, round: int, k: int, network: Network | None, clock: Clock) -> tuple[Tensor, Tensor]:
         """(ids (k,), scores (k,)) of the query of a round; why these is in `picks/`."""
         lab, before = self.lab, self.lab.odometer.flops
         pool = self.onlooker.look(self.ledger, round, network)
@@ -157,7 +153,7 @@ class Loop:
             self._fit(network, round, "sibling", n)
             yield network
 
-    def _train(self, round: int, before: Network | None, clock: "Clock") -> tuple[Network, Fitted]:
+    def _train(self, round: int, before: Network | None, clock: Clock) -> tuple[Network, Fitted]:
         """A student for the labels bought so far, saved before it is measured."""
         lab, network, flops = self.lab, self._start(round, before), self.lab.odometer.flops
         fitted, snapshots = self._fit(network, round)
@@ -214,7 +210,7 @@ class Loop:
                 state[name].mul_(0.5).add_(new, alpha=0.1)
         return before
 
-    def _measure(self, round: int, network: Network, fitted: Fitted, clock: "Clock") -> None:
+    def _measure(self, round: int, network: Network, fitted: Fitted, clock: Clock) -> None:
         """Measure on the test set and write the line that makes the round done."""
         lab = self.lab
         ids, labels = self.ledger.bought()
@@ -239,7 +235,7 @@ class Loop:
             row["teacher_agreement"] = agreement(seen, self.teacher.test_logits)
         clock.lap("evaluate_s")
         self.timings.add({"round": round, **clock.seconds, **lab.pace(network, fitted)})
-        self.per_class.add(*_class_rows(round, seen.argmax(1).cpu(), truth, labels, classes))
+        self.per_class.add(*class_rows(round, seen.argmax(1).cpu(), truth, labels, classes))
         self.curve.add(row)
         lab.log.figures(row)
         lab.display.say(f"round {round}: {len(ids):,} labels, test accuracy {row['test_accuracy']:.2%}")
@@ -276,28 +272,3 @@ class Loop:
         except UserError as damage:
             self.lab.watcher.say(f"{damage}; training round {round} again")
             return self._train(round, self._load(round - 1), Clock())[0]
-
-
-def _class_rows(round: int, answers: Tensor, truth: Tensor, bought: Tensor, classes: int) -> Iterator[dict[str, float]]:
-    """A row a class: its labels bought so far, (M,), and how good the answers about test images are, (N,), (N,)."""
-    scores, held = per_class(confusion(answers, truth, classes)), bought.bincount(minlength=classes)
-    columns = (held, scores.precision, scores.recall, scores.f1, scores.support)
-    for number, row in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
-        yield {"round": round, "class": number, **dict(zip(CLASS_COLUMNS, row, strict=True))}
-
-
-class Clock:
-    """Where the seconds of a round go."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = dict.fromkeys(SPENT, 0.0)
-        self._since = time.perf_counter()
-
-    def lap(self, name: str, minus: float = 0.0) -> None:
-        """Add the time since the last lap to `name`."""
-        now = time.perf_counter()
-        self.add(name, now - self._since - minus)
-        self._since = now
-
-    def add(self, name: str, seconds: float) -> None:
-        self.seconds[name] += seconds

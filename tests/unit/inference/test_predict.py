@@ -12,7 +12,8 @@ from torch import Generator, Tensor, nn
 
 from kdal_cli.errors import UserError
 from kdal_cli.images.augment import Augment, Resident
-from kdal_cli.inference.predict import BATCH, Committee, Remembering, Seer, predict, predict_logits
+from kdal_cli.inference.predict import BATCH, predict, predict_logits
+from kdal_cli.inference.scorers import Committee, Remembering, Seer
 from kdal_cli.models.small_cnn import small_cnn
 from kdal_cli.models.wrn import wrn
 from kdal_cli.network import Network

@@ -20,7 +20,8 @@ from kdal_cli.devices.engine import Engine
 from kdal_cli.errors import MachineError, UserError
 from kdal_cli.images.augment import Augment, Resident
 from kdal_cli.inference.evidence import Scorer
-from kdal_cli.inference.predict import BATCH, MANY, Seer
+from kdal_cli.inference.predict import BATCH, MANY
+from kdal_cli.inference.scorers import Seer
 from kdal_cli.losses.kd import kd
 from kdal_cli.losses.vid import Vid
 from kdal_cli.network import Network
