@@ -3,8 +3,7 @@
     python benchmarks/step.py [--threads 2] [--seconds 2]
 
 The ratio is against contiguous fp32, the default of PyTorch. Configurations take turns, so that a machine that slows
-down slows all of them; medians of the turns. It is why `Engine.precision` measures where a processor has bf16, and
-nowhere else.
+down slows all of them; medians of the turns. The rule of `kdal_cli.devices.precision` sums up what it shows.
 """
 
 import argparse

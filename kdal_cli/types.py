@@ -150,8 +150,8 @@ class Watcher(Protocol):
 
     def say(self, text: str) -> None: ...
 
-    def begin(self, what: str, steps: int) -> None:
-        """A piece of work of so many steps starts."""
+    def begin(self, what: str, steps: int, *, at_most: bool = False) -> None:
+        """A piece of work of so many steps starts, or of so many at most."""
         ...
 
     def advance(self, steps: int, images: int) -> None:
@@ -170,7 +170,7 @@ class Unwatched:
 
     def say(self, text: str) -> None: ...
 
-    def begin(self, what: str, steps: int) -> None: ...
+    def begin(self, what: str, steps: int, *, at_most: bool = False) -> None: ...
 
     def advance(self, steps: int, images: int) -> None: ...
 

@@ -10,7 +10,6 @@ from kdal_cli.compose.bind import convert, make
 from kdal_cli.compose.loss import LossPlan, plan_loss
 from kdal_cli.compose.teacher import plan_teacher
 from kdal_cli.devices.engine import Engine
-from kdal_cli.devices.precision import Precisions
 from kdal_cli.errors import UserError
 from kdal_cli.images.augment import Augment, Resident
 from kdal_cli.lab.guide import Guide, shelf
@@ -58,9 +57,8 @@ class Bench:
         seed = self.setting("seed", Natural)
         devices = self.setting("devices", Count)
         refuse_uneven(self.recipe, devices)
-        chosen = Precisions(self.run.folder / "precision.json")
         device, threads = self.setting("device", str), self.setting("threads", Count | None)
-        engine = Engine.start(device, threads, devices, chosen)
+        engine = Engine.start(device, threads, devices)
         data, ids = parts.data(self.section("data"), self.trust, self.display)
         train = Resident(data.train.pixels, self.recipe.augment, engine.device)
         test = Resident(data.test.pixels, Augment(), engine.device)

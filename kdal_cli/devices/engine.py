@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from kdal_cli.devices.precision import Precision, Precisions
+from kdal_cli.devices.precision import Precision, fitting
 from kdal_cli.devices.team import Team
 from kdal_cli.errors import MachineError, UserError
 
@@ -28,22 +28,14 @@ MMAP_MAX, TRIM_THRESHOLD, TOP_PAD = -4, -1, -2
 class Engine:
     """One device. Models run channels-last on it: 1.3 to 2.5 times faster on CPUs, and the fast path of GPUs.
 
-    team: the processes that work as one with this one, each on a device of its own. precisions: what was chosen for the
-    networks of this run, and why.
+    team: the processes that work as one with this one, each on a device of its own.
     """
 
     device: torch.device
     team: Team = field(default_factory=Team)
-    precisions: Precisions = field(default_factory=Precisions)
 
     @classmethod
-    def start(
-        cls,
-        device: str = "auto",
-        threads: int | None = None,
-        devices: int = 1,
-        precisions: Precisions | None = None,
-    ) -> "Engine":
+    def start(cls, device: str = "auto", threads: int | None = None, devices: int = 1) -> "Engine":
         """Open the device, `auto` being the GPU when there is one, and make it compute the same thing twice.
 
         devices: how many processes are to work as one, on as many GPUs, or on parts of the CPU. threads: of each; as
@@ -61,22 +53,23 @@ class Engine:
             _refuse_too_many(devices, here, device)
         settle = partial(_settle, here, threads or usual)
         settle(here.index or 0)
-        return cls(here, Team(devices, here.type, settle), precisions or Precisions())
+        return cls(here, Team(devices, here.type, settle))
 
     def place(self, module: nn.Module) -> nn.Module:
         """The module on the device, its convolutions channels-last."""
         return module.to(device=self.device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def precision(self, wanted: Precision, network: nn.Module, pixels: Tensor) -> Precision:
-        """The precision to compute `network` in, on batches like `pixels` (B, c, H, W) uint8.
+        """The precision to compute `network` in, on images like `pixels` (B, c, H, W) uint8.
 
-        auto measures, where the processor has bf16; without such instructions it is emulated, many times slower.
+        auto follows the architecture where the processor has bf16; without such instructions it is emulated, many times
+        slower.
         """
         if wanted != "auto":
             return wanted
         gpu = self.device.type == "cuda"
         has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if gpu else cpu_has_bf16()
-        return self.precisions.choose(network, pixels, self.finish) if has_bf16 else "fp32"
+        return fitting(network, pixels[:1]) if has_bf16 else "fp32"
 
     def autocast(self, precision: Precision) -> AbstractContextManager:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16")

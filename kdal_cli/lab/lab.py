@@ -192,9 +192,9 @@ class Both:
         self.first.say(text)
         self.second.say(text)
 
-    def begin(self, what: str, steps: int) -> None:
-        self.first.begin(what, steps)
-        self.second.begin(what, steps)
+    def begin(self, what: str, steps: int, *, at_most: bool = False) -> None:
+        self.first.begin(what, steps, at_most=at_most)
+        self.second.begin(what, steps, at_most=at_most)
 
     def advance(self, steps: int, images: int) -> None:
         self.first.advance(steps, images)

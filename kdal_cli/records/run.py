@@ -125,7 +125,7 @@ class Log:
         with (self._path.parent / "run.log").open("a") as file:
             file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}\n")
 
-    def begin(self, what: str, steps: int) -> None:
+    def begin(self, what: str, steps: int, *, at_most: bool = False) -> None:
         self._what, self._step = what, 0
 
     def advance(self, steps: int, images: int) -> None:

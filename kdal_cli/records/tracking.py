@@ -59,7 +59,7 @@ class Tracking:
     def say(self, text: str) -> None:
         """Words stay in `run.log`."""
 
-    def begin(self, what: str, steps: int) -> None:
+    def begin(self, what: str, steps: int, *, at_most: bool = False) -> None:
         self._what, self._step = what, 0
 
     def advance(self, steps: int, images: int) -> None:

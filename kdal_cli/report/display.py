@@ -27,16 +27,22 @@ PLAIN_WIDTH = 120
 
 @dataclass
 class Work:
-    """A piece of work under way: its pace, the figures that it last gave, and its bar where there are bars."""
+    """A piece of work under way: its pace, the figures that it last gave, and its bar where there are bars.
+
+    most: steps that it takes at most, where nobody knows how many.
+    """
 
     what: str
     pace: Pace
+    most: int = 0
     latest: str = ""
     bar: TaskID | None = None
 
     @property
     def position(self) -> str:
         done, steps = self.pace.done, self.pace.steps
+        if self.most:
+            return f"{count(done)} of at most {count(self.most)}"
         return f"{count(done)}/{count(steps)}" if steps else count(done)
 
     @property
@@ -117,12 +123,13 @@ class Display:
         """One line, however long."""
         self._line(clean(text))
 
-    def begin(self, what: str, steps: int) -> None:
-        """A piece of work of so many steps starts; 0 where nobody knows how many."""
-        work = self._started(clean(what), steps)
+    def begin(self, what: str, steps: int, *, at_most: bool = False) -> None:
+        """A piece of work of so many steps starts, or of so many at most; 0 where nobody knows how many."""
+        work = self._started(clean(what), steps, at_most=at_most)
         self._works.append(work)
         if self.plain:
-            self._line(f"{work.what}: {count(steps)} steps" if steps else work.what)
+            told = f"{'at most ' * at_most}{count(steps)} steps"
+            self._line(f"{work.what}: {told}" if steps else work.what)
 
     def advance(self, steps: int, images: int) -> None:
         """So many steps and images are done. Called at every training step, so most calls only count."""
@@ -153,10 +160,10 @@ class Display:
         done = f"{count(work.pace.done)} steps in {duration(work.pace.elapsed)}"
         self._line(f"{work.what}: " + ", ".join(filter(None, (done, _speed(work.pace.mean_images_per_s), work.latest))))
 
-    def _started(self, what: str, steps: int) -> Work:
-        work = Work(what, Pace(steps, clock=self._clock))
+    def _started(self, what: str, steps: int, *, at_most: bool = False) -> Work:
+        work = Work(what, Pace(0 if at_most else steps, clock=self._clock), most=steps if at_most else 0)
         if self._bars:
-            work.bar = self._bars.add_task("", total=steps or None, work=work)
+            work.bar = self._bars.add_task("", total=work.pace.steps or None, work=work)
         return work
 
     def _show(self, work: Work) -> None:

@@ -219,6 +219,7 @@ class Loop:
         row = {"round": round, "labels": len(ids), "cost": self.ledger.cost(), "classes_seen": len(labels.unique())}
         row["teacher_answers"] = len(self.ledger.teacher_ids())
         row["teacher_labels"] = self.teacher.labels_of(lab.data.name) if self.teacher else 0
+        row["steps"] = fitted.steps
         row["flops"] = self.ledger.flops()
         row |= {f"test_{name}": value for name, value in measure(seen, truth, classes).items()}
         right = seen.argmax(1).cpu() == truth
@@ -242,7 +243,7 @@ class Loop:
         if row["train_accuracy"] < UNDERFITTED:
             lab.watcher.say(
                 f"round {round}: the student fits only {row['train_accuracy']:.1%} of its own labels; "
-                "its scores say little: train longer (recipe.steps)"
+                f"its scores say little: train longer ({self.recipe.lengthen})"
             )
 
     def _right(self, round: int) -> Tensor:

@@ -38,7 +38,7 @@ def fit(
     keeper: Keeper | None = None,
     what: str = "training",
 ) -> Fitted:
-    """Train `student` in place, for `recipe.length` steps, and return what happened.
+    """Train `student` in place, for as long as the recipe says, and return what happened.
 
     teacher, peer: whose answers the terms compare with, of which a peer is trained besides. Raises MachineError, naming
     step and learning rate, when the loss is not finite.

@@ -6,7 +6,6 @@ Inside a chunk of steps nothing waits for the device; figures are added up there
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -20,9 +19,11 @@ from kdal_cli.network import Network
 from kdal_cli.streams import Streams
 from kdal_cli.training.answers import Teacher
 from kdal_cli.training.balance import gradient_norms, ratios
+from kdal_cli.training.course import Course
 from kdal_cli.training.feed import Feed
+from kdal_cli.training.fitness import Fitness
 from kdal_cli.training.objective import Objective
-from kdal_cli.training.recipe import Recipe, Stages
+from kdal_cli.training.recipe import Recipe
 from kdal_cli.training.state import Keeper, State, optimizer_of
 from kdal_cli.types import Batch, Examples, Watcher
 
@@ -93,46 +94,46 @@ class Job:
         return self.recipe.pool_batch if self.objective.needs_pool and len(self.examples.pool_ids) else 0
 
     @property
-    def stages(self) -> Stages:
-        main = self.recipe.length(len(self.examples.labels))
-        return Stages(round(self.objective.first * main), main)
+    def course(self) -> Course:
+        return Course(self.recipe, len(self.examples.labels), self.objective.first)
 
 
 class Training:
     """A job under way, in one process of the team."""
 
     def __init__(self, job: Job, begun: Mapping[str, Any] | None, watcher: Watcher) -> None:
-        self.job, self.watcher, self.steps = job, watcher, job.stages
+        self.job, self.watcher, self.course = job, watcher, job.course
         self.student, self.objective, self.team = job.student, job.objective, job.engine.team
         self.teacher = job.teacher if job.objective.needs_teacher else None
         self.batch = job.recipe.batch + job.pool_batch
         self.feed = Feed(job.images, job.examples, job.recipe.batch, job.pool_batch, job.streams, self.team)
         self.learners = nn.ModuleList([job.student, job.objective, *([job.peer] if job.peer is not None else [])])
         self.optimizer = optimizer_of(self.learners, job.recipe)
-        self.state = State(self.learners, self.optimizer)
-        self.done = self.state.load(begun)
+        self.fitness = Fitness(job.images, job.examples, job.streams)
+        self.state = State(self.learners, self.optimizer, self.course)
+        self.begun = self.done = self.state.load(begun)
         self.losses: dict[str, float] = {}
 
     def run(self, validate: Validate | None, keeper: Keeper | None) -> Fitted:
         """Do the steps that are not done yet."""
-        job, steps, teacher = self.job, self.steps, self.teacher
+        job, teacher = self.job, self.teacher
         self.team.follow(self.learners.state_dict().values())  # all are there, and start with the same weights
         with job.student.compiled(job.recipe.compile):
             self._warm_up()
-            self.watcher.begin(job.what, len(steps))
+            self.watcher.begin(job.what, self.course.most, at_most=self.course.known is None)
             self.watcher.advance(self.done, 0)
             started, answered = time.perf_counter(), teacher.seconds if teacher is not None else 0.0
-            for chunk, (start, stop) in enumerate(pairwise(steps.bounds(job.recipe.checks))):
-                if stop > self.done:
-                    with job.streams.applied("dropout", chunk, *self.team.address), memory_told(self.batch):
-                        balance = self._chunk(start, stop)
-                    self._check(stop, balance, validate, keeper)
+            while (stop := self.course.next(self.done)) is not None:
+                with job.streams.applied("dropout", self.done, *self.team.address), memory_told(self.batch):
+                    balance = self._chunk(self.done, stop)
+                self._check(stop, balance, validate, keeper)
+                self.done = stop
         self.watcher.end()
         return Fitted(
-            steps=len(steps),
-            visits=len(steps) * self.batch,
-            taught=self.feed.ids(len(steps)) if teacher is not None else job.examples.ids[:0],
-            images=(len(steps) - self.done) * self.batch,
+            steps=self.done,
+            visits=self.done * self.batch,
+            taught=self.feed.ids(self.done) if teacher is not None else job.examples.ids[:0],
+            images=(self.done - self.begun) * self.batch,
             seconds=time.perf_counter() - started,
             teacher_seconds=teacher.seconds - answered if teacher is not None else 0.0,
             precision=job.recipe.precision,
@@ -143,7 +144,7 @@ class Training:
 
     def _warm_up(self) -> None:
         """Have the student compiled before the clock starts, by passes of which nothing stays."""
-        if self.job.recipe.compile == "none" or self.done == len(self.steps):
+        if self.job.recipe.compile == "none" or self.course.next(self.done) is None:
             return
         kept = {name: tensor.clone() for name, tensor in self.student.state_dict().items()}
         (data,) = self.feed.batches(self.feed.plan(0, 1))
@@ -159,7 +160,7 @@ class Training:
     def _chunk(self, start: int, stop: int) -> dict[str, Tensor]:
         """The steps from one check to the next; returns the gradient norms of the last one."""
         self.learners.train()
-        if start == self.steps.first:
+        if start == self.course.first:
             self.optimizer.state.clear()  # the main stage starts with no momentum from the first one
         plan = self.feed.plan(start, stop)
         if self.teacher is not None:
@@ -191,9 +192,9 @@ class Training:
     def _parts(self, step: int, data: Batch) -> dict[str, Tensor]:
         """The weighted parts of the loss at a step, whose learning rate is set."""
         job, peer = self.job, self.job.peer
-        first, progress = self.steps.at(step)
+        first, progress = self.course.at(step)
         for group in self.optimizer.param_groups:
-            group["lr"] = job.recipe.rate(progress, first=first)
+            group["lr"] = self.course.rate(step)
         answers = self.teacher(data) if self.teacher is not None else None
         with job.engine.autocast(job.recipe.precision):
             output = self.student(data.pixels)
@@ -210,18 +211,28 @@ class Training:
         self, stop: int, balance: Mapping[str, Tensor], validate: Validate | None, keeper: Keeper | None
     ) -> None:
         """Measure, tell, and offer what a stop must not lose."""
-        first, progress = self.steps.at(stop - 1)
-        accuracy = {} if validate is None or first else {"val_accuracy": validate(self.student)}
-        self.state.keep_best(self.student, accuracy.get("val_accuracy"))
-        rate = self.job.recipe.rate(progress, first=first)
-        figures = {"loss": sum(self.losses.values()), **self.losses, "lr": rate, **accuracy}
+        _, progress = self.course.at(stop - 1)
+        figures = {"loss": sum(self.losses.values()), **self.losses, "lr": self.course.rate(stop - 1)}
+        if self.course.open(stop):
+            figures["fitted"] = self._fitted()
+            self.course.tell(stop, figures["fitted"])
+        elif validate is not None and self.course.judged(stop):
+            figures["val_accuracy"] = validate(self.student)
+        self.state.keep_best(self.student, figures.get("val_accuracy"))
         self.watcher.figures(figures | self.objective.settings(progress) | ratios(balance))
         self.state.offer(keeper, stop)
 
+    def _fitted(self) -> float:
+        """The share of the labels that the student has fitted: what number 0 finds, on which all processes go on."""
+        with self.job.engine.autocast(self.job.recipe.precision):
+            share = self.fitness(self.student) if self.team.rank == 0 else 0.0
+        decided = torch.tensor([share], dtype=torch.float64, device=self.job.engine.device)
+        self.team.follow([decided])
+        return float(decided)
+
     def _refuse_broken(self, step: int) -> None:
         if step >= 0:
-            first, progress = self.steps.at(step)
-            rate = self.job.recipe.rate(progress, first=first)
+            rate = self.course.rate(step)
             told = f"the loss of {self.job.what} is not finite at step {step}, learning rate {rate:g}"
             raise MachineError(told, cure="lower recipe.lr")
 

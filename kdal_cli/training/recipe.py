@@ -14,13 +14,35 @@ WARMUP_START = 1e-3
 
 
 @dataclass(frozen=True)
+class Until:
+    """When a training ends whose length nobody sets: `decay` steps after it has fitted its labels.
+
+    fitted: the share of the labelled images that it must be right on, without augmentation; of many, 500 are asked.
+    floor, ceiling: steps that it takes at least and at most. decay: of these the last, in which the rate falls.
+    """
+
+    fitted: Share = 0.99
+    floor: Count = 200
+    ceiling: Count = 4000
+    decay: Count = 100
+
+    def __post_init__(self) -> None:
+        if not self.decay < self.floor <= self.ceiling:
+            told = f"decay={self.decay}, floor={self.floor}, ceiling={self.ceiling}"
+            raise UserError(told, where="recipe.until", cure="accepted: decay below floor, floor up to ceiling")
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How a model is trained.
 
-    steps or epochs: how long; steps stay equal over the rounds of active learning, epochs grow with the labels.
+    steps, epochs or until: how long, by one rule: so many steps, equal over the rounds of active learning; epochs,
+    which grow with the labels; or, with neither, `until` the labels are fitted.
     batch, pool_batch: images a step from the labelled set and, when there is a teacher, from the pool.
     lr follows `schedule`, after a linear warm-up over the first `warmup` of the steps; `step` multiplies it by `gamma`
-    at each of `milestones`, shares of the training. checks: how often, evenly, validation is measured.
+    at each of `milestones`, shares of the training. Of a training until the labels are fitted the rate stays constant
+    after the warm-up, a share of the floor, and `schedule` is how it falls in the decay. checks: how often, evenly,
+    validation is measured, there in the decay.
     compile: have torch compile the student first, with CUDA graphs if wanted. retrain: where a round of active learning
     starts from: new weights, the last round's, or those shrunk by half with fresh noise (Ash and Adams 2020,
     arXiv:1910.08475).
@@ -28,6 +50,7 @@ class Recipe:
 
     steps: Count | None = None
     epochs: Positive | None = None
+    until: Until = field(default_factory=Until)
     batch: Count = 64
     pool_batch: Natural = 64
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -46,43 +69,41 @@ class Recipe:
     retrain: Literal["scratch", "warm", "shrink_perturb"] = "scratch"
 
     def __post_init__(self) -> None:
-        if (self.steps is None) == (self.epochs is None):
-            raise UserError(
-                f"recipe.steps={self.steps} and recipe.epochs={self.epochs}", cure="set exactly one of the two"
-            )
+        if self.steps is not None and self.epochs is not None:
+            cure = "set one of the two, or neither to train until the labels are fitted"
+            raise UserError(f"recipe.steps={self.steps} and recipe.epochs={self.epochs}", cure=cure)
+        if self.schedule == "step" and self.steps is None and self.epochs is None:
+            cure = "its milestones are shares of a length: set recipe.steps or recipe.epochs"
+            raise UserError("recipe.schedule=step", where="the length is not known", cure=cure)
 
-    def length(self, labelled: int) -> int:
-        """Steps of a training on so many labelled images."""
-        return self.steps if self.steps is not None else max(1, round((self.epochs or 0) * labelled / self.batch))
+    def length(self, labelled: int) -> int | None:
+        """Steps of a training on so many labelled images; None where it goes on until they are fitted."""
+        if self.epochs is not None:
+            return max(1, round(self.epochs * labelled / self.batch))
+        return self.steps
+
+    @property
+    def lengthen(self) -> str:
+        """The key that makes a training longer."""
+        return next((f"recipe.{key}" for key in ("steps", "epochs") if getattr(self, key)), "recipe.until.ceiling")
 
     def rate(self, progress: float, *, first: bool = False) -> float:
-        """The learning rate at `progress`, the share that is done of the main stage or of the `first` one.
+        """The learning rate at `progress`, the share done of a main stage of known length or of the `first` one.
 
         Milestones are those of the main stage: before it, `step` stays at `lr`.
         """
         if progress < self.warmup:
-            return self.lr * max(progress / self.warmup, WARMUP_START)
+            return self.warming(progress / self.warmup)
         if self.schedule == "step":
             return self.lr if first else self.lr * self.gamma ** sum(progress >= share for share in self.milestones)
-        since = (progress - self.warmup) / (1 - self.warmup) if self.warmup < 1 else 1.0
-        return Schedule(self.schedule, start=self.lr, end=self.lr if self.schedule == "constant" else 0.0)(since)
+        return self.falling((progress - self.warmup) / (1 - self.warmup) if self.warmup < 1 else 1.0)
 
+    def warming(self, share: float) -> float:
+        """The learning rate at a share of the warm-up."""
+        return self.lr * max(share, WARMUP_START)
 
-@dataclass(frozen=True)
-class Stages:
-    """A training's steps: `first` of terms alone, then `main`. Each stage runs through all schedules by itself."""
-
-    first: int
-    main: int
-
-    def __len__(self) -> int:
-        return self.first + self.main
-
-    def at(self, step: int) -> tuple[bool, float]:
-        """(whether a step is of the first stage, the share of its stage that is done)."""
-        return (True, step / self.first) if step < self.first else (False, (step - self.first) / self.main)
-
-    def bounds(self, checks: int) -> list[int]:
-        """The steps before which everything is measured, evenly over each stage, from 0 to the end."""
-        shares = [check / checks for check in range(checks + 1)]
-        return sorted({round(self.first * s) for s in shares} | {self.first + round(self.main * s) for s in shares})
+    def falling(self, share: float) -> float:
+        """The learning rate at a share of the way from `lr` to the end of the schedule, which `step` has not."""
+        end = self.lr if self.schedule in ("constant", "step") else 0.0
+        shape = "constant" if self.schedule == "step" else self.schedule
+        return Schedule(shape, start=self.lr, end=end)(share)

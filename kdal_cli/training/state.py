@@ -1,4 +1,4 @@
-"""What a training consists of at a check: learners, optimizer, the best weights so far."""
+"""What a training consists of at a check: learners, optimizer, its course, the best weights so far."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from kdal_cli.network import Network
+from kdal_cli.training.course import Course
 from kdal_cli.training.recipe import Recipe
 
 
@@ -21,8 +22,8 @@ class Keeper(Protocol):
 class State:
     """What a training consists of at a check: everything that a stop must not lose."""
 
-    def __init__(self, learners: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        self.learners, self.optimizer = learners, optimizer
+    def __init__(self, learners: nn.Module, optimizer: torch.optim.Optimizer, course: Course) -> None:
+        self.learners, self.optimizer, self.course = learners, optimizer, course
         self.best: dict[str, Tensor] | None = None
         self.best_accuracy: float | None = None
 
@@ -37,6 +38,7 @@ class State:
             keeper.offer(
                 {
                     "step": step,
+                    "turn": self.course.turn,
                     "learners": self.learners.state_dict(),
                     "optimizer": self.optimizer.state_dict(),
                     "best": self.best,
@@ -50,6 +52,7 @@ class State:
             return 0
         self.learners.load_state_dict(state["learners"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.course.turn = state["turn"]
         self.best, self.best_accuracy = state["best"], state["best_accuracy"]
         return state["step"]
 

@@ -169,8 +169,8 @@ def test_a_convex_alpha_above_one_is_told(refused):
 
 
 def test_steps_and_epochs_exclude_each_other(refused):
-    assert "exactly one" in refused("al-loop", SMOKE, "recipe.epochs=3")
-    assert "exactly one" in refused("al-loop", SMOKE, "recipe.steps=null")
+    assert "set one of the two, or neither" in refused("al-loop", SMOKE, "recipe.epochs=3")
+    assert "decay below floor" in refused("al-loop", SMOKE, "recipe.steps=null", "recipe.until.decay=200")
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ class Notes:
     def say(self, text: str) -> None:
         self.said.append(text)
 
-    def begin(self, what: str, steps: int) -> None:
+    def begin(self, what: str, steps: int, *, at_most: bool = False) -> None:
         self.begun.append((what, steps))
 
     def advance(self, steps: int, images: int) -> None:

@@ -11,7 +11,6 @@ from torch import nn
 
 from kdal_cli.devices import engine as module
 from kdal_cli.devices.engine import Engine, memory_told
-from kdal_cli.devices.precision import Precisions
 from kdal_cli.errors import MachineError, UserError
 from kdal_cli.models.resnet import resnet
 from kdal_cli.types import Shape
@@ -77,15 +76,16 @@ def test_a_precision_that_is_named_is_taken(wanted) -> None:
     assert CPU.precision(wanted, nn.Linear(1, 1), PIXELS) == wanted
 
 
-def test_auto_is_fp32_where_bf16_is_emulated_and_nothing_is_measured(monkeypatch) -> None:
+def test_auto_is_fp32_where_bf16_is_emulated(monkeypatch) -> None:
     monkeypatch.setattr(module, "cpu_has_bf16", lambda: False)
-    monkeypatch.setattr(Precisions, "choose", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr(module, "fitting", lambda *_: "bf16")
     assert CPU.precision("auto", nn.Linear(1, 1), PIXELS) == "fp32"
 
 
-def test_auto_is_what_a_measurement_says_where_there_is_bf16(monkeypatch) -> None:
+def test_auto_follows_the_architecture_where_there_is_bf16(monkeypatch) -> None:
     monkeypatch.setattr(module, "cpu_has_bf16", lambda: True)
-    monkeypatch.setattr(Precisions, "choose", lambda *_: "bf16")
+    assert CPU.precision("auto", nn.Flatten(), PIXELS) == "fp32"
+    monkeypatch.setattr(module, "fitting", lambda _, image: "bf16" if len(image) == 1 else "fp32")
     assert CPU.precision("auto", nn.Linear(1, 1), PIXELS) == "bf16"
 
 

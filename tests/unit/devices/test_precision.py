@@ -1,66 +1,54 @@
-"""The faster precision is chosen once, written down, and read again; nothing about the network changes."""
-
-from collections.abc import Callable
+"""The precision is a matter of the architecture alone."""
 
 import pytest
 import torch
 
 from kdal_cli.devices import precision as module
-from kdal_cli.devices.precision import Precisions, measured
+from kdal_cli.devices.precision import fitting
+from kdal_cli.models.mlp import mlp
+from kdal_cli.models.mobilenet_v2 import mobilenet_v2
+from kdal_cli.models.resnet import resnet
+from kdal_cli.models.small_cnn import small_cnn
 from kdal_cli.network import Network
-from kdal_cli.records.files import read_json
+from kdal_cli.types import Shape
 
-PIXELS = torch.randint(0, 256, (8, 1, 6, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+DIGITS, CIFAR = Shape(1, 8, 8, 10), Shape(3, 32, 32, 10)
 
 
-def timed(fp32: float, bf16: float) -> Callable[..., dict[str, float]]:
-    return lambda *_: {"fp32": fp32, "bf16": bf16}
+def image(shape: Shape) -> torch.Tensor:
+    return torch.zeros(1, shape.channels, shape.height, shape.width, dtype=torch.uint8)
+
+
+def network(make, shape: Shape) -> Network:
+    return Network(make(shape), (0.5,) * shape.channels, (0.5,) * shape.channels)
 
 
 @pytest.mark.parametrize(
-    ("bf16", "chosen"), [(0.5, "bf16"), (0.83, "bf16"), (0.84, "fp32"), (1.0, "fp32"), (9, "fp32")]
+    ("make", "shape", "chosen"),
+    [
+        (small_cnn, CIFAR, "bf16"),
+        (lambda shape: resnet(shape, depth=8), CIFAR, "bf16"),
+        (mobilenet_v2, CIFAR, "fp32"),  # depthwise
+        (lambda shape: resnet(shape, depth=8), DIGITS, "fp32"),  # tiny
+        (mlp, CIFAR, "fp32"),  # tiny
+    ],
 )
-def test_bf16_must_be_faster_by_a_fifth(bf16: float, chosen: str, make_network, monkeypatch) -> None:
-    monkeypatch.setattr(module, "measured", timed(1.0, bf16))
-    assert Precisions().choose(make_network(), PIXELS, lambda: None) == chosen
+def test_plain_convolutions_are_worth_bf16_and_grouped_or_tiny_ones_are_not(make, shape: Shape, chosen: str) -> None:
+    assert fitting(network(make, shape), image(shape)) == chosen
 
 
-def test_a_choice_is_made_once_and_a_resumed_run_reads_it(make_network, monkeypatch, tmp_path) -> None:
-    path, network = tmp_path / "precision.json", make_network()
-    monkeypatch.setattr(module, "measured", timed(1.0, 0.5))
-    assert Precisions(path).choose(network, PIXELS, lambda: None) == "bf16"
-    monkeypatch.setattr(module, "measured", timed(1.0, 2.0))
-    assert Precisions(path).choose(make_network(1), PIXELS, lambda: None) == "bf16"
-    (choice,) = read_json(path).values()
-    assert choice == {"fp32": 1.0, "bf16": 0.5, "chosen": "bf16"}
+def test_what_is_worth_it_is_a_matter_of_the_operations(monkeypatch) -> None:
+    """An mlp of one hidden layer on 8 × 8 pixels: 2 · (64 · 8 + 8 · 10) operations."""
+    net = network(lambda shape: mlp(shape, hidden=(8,)), DIGITS)
+    for worth, chosen in ((1184, "bf16"), (1185, "fp32")):
+        monkeypatch.setattr(module, "WORTH", worth)
+        assert fitting(net, image(DIGITS)) == chosen
 
 
-def test_another_architecture_another_batch_and_a_frozen_network_are_choices_of_their_own(
-    make_network, monkeypatch
-) -> None:
-    monkeypatch.setattr(module, "measured", timed(1.0, 0.5))
-    choices = Precisions()
-    for network, pixels in (
-        (make_network(), PIXELS),
-        (make_network(width=8), PIXELS),
-        (make_network(), PIXELS[:4]),
-        (make_network().requires_grad_(False), PIXELS),
-    ):
-        choices.choose(network, pixels, lambda: None)
-    assert len(choices.choices) == 4
-
-
-@pytest.mark.parametrize("learns", [True, False])
-def test_measuring_changes_nothing(learns: bool, make_network) -> None:
-    network: Network = make_network(dropout=0.5).requires_grad_(learns).train()
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    state = torch.get_rng_state()
-    waited: list[None] = []
-    seconds = measured(network, PIXELS, learns, lambda: waited.append(None))
-    assert set(seconds) == {"fp32", "bf16"}
-    assert all(value > 0 for value in seconds.values())
-    assert len(waited) == 2 * 2 * (module.WARMUP + module.TURNS)
-    assert network.training
-    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
-    assert all(parameter.grad is None for parameter in network.parameters())
+def test_asking_changes_nothing_and_a_frozen_network_is_answered_the_same() -> None:
+    net = network(lambda shape: small_cnn(shape, dropout=0.5), CIFAR).train()
+    before, state = {name: tensor.clone() for name, tensor in net.state_dict().items()}, torch.get_rng_state()
+    assert fitting(net, image(CIFAR)) == fitting(net.requires_grad_(False), image(CIFAR)) == "bf16"
+    assert net.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)

@@ -18,10 +18,10 @@ from kdal_cli.images.augment import Augment, Resident
 from kdal_cli.losses.kd import kd
 from kdal_cli.network import Network
 from kdal_cli.streams import Streams
+from kdal_cli.training import answers as module
 from kdal_cli.training.answers import FILL, CachedTeacher, LiveTeacher, Table
 from kdal_cli.training.feed import Feed
 from kdal_cli.training.fit import fit
-from kdal_cli.training.loop import answers as module
 from kdal_cli.training.objective import Objective, Part
 from kdal_cli.training.recipe import Recipe
 from kdal_cli.types import Batch, Examples, ImageData

@@ -3,6 +3,7 @@
 import math
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from kdal_cli.training.answers import LiveTeacher
 from kdal_cli.training.fit import fit
 from kdal_cli.training.loop import Fitted
 from kdal_cli.training.objective import Objective, Part
-from kdal_cli.training.recipe import Recipe
+from kdal_cli.training.recipe import Recipe, Until
 from kdal_cli.training.schedules import Schedule
 from kdal_cli.types import Batch, Examples, ImageData, Output, Unwatched
 
@@ -285,6 +286,66 @@ def test_a_resumed_training_says_how_far_it_was(tmp_path: Path, learn: Learn, ma
     fitted = learn(make_network(), keeper=Album(tmp_path / "s", "a", every=0.0))
     assert (notes.steps, len(notes.measured)) == (24, 1)
     assert fitted.images == 8 * 8
+
+
+# It ends when it has learnt.
+
+
+OPEN = Recipe(until=Until(floor=30, ceiling=400, decay=10), batch=16, lr=0.1, warmup=0.1, checks=2)
+
+
+def test_with_an_open_end_it_trains_until_the_labels_are_fitted_and_ten_steps_more(
+    learn: Learn, make_network, images, notes
+) -> None:
+    student, plain = make_network(width=32), Resident(images.train.pixels, Augment())
+    fitted = learn(student, OPEN, labels=96, images=plain)
+    assert notes.begun == [("training", 400)]
+    assert 30 <= fitted.steps < 400
+    assert notes.steps == fitted.steps
+    assert fitted.visits == fitted.images == fitted.steps * 16
+    looked = [line["fitted"] for line in notes.measured if "fitted" in line]
+    assert looked[-1] >= 0.99
+    assert all(share < 0.99 for share in looked[:-1])
+    answers = predict(student, plain, torch.arange(96)).logits.argmax(1)
+    assert float((answers == images.train.labels).float().mean()) >= 0.99
+    assert notes.measured[-1]["lr"] == pytest.approx(0.1 * (1 + math.cos(0.9 * math.pi)) / 2)
+
+
+def test_what_cannot_be_fitted_ends_at_the_ceiling(learn: Learn, make_network, images) -> None:
+    nothing = Resident(torch.zeros_like(images.train.pixels), Augment())
+    recipe = replace(OPEN, until=Until(floor=30, ceiling=70, decay=10))
+    assert learn(make_network(), recipe, images=nothing).steps == 70
+
+
+def test_validation_is_measured_in_the_decay_alone(learn: Learn, make_network) -> None:
+    seen: list[None] = []
+    learn(make_network(), OPEN, validate=lambda network: 0.5 + len(seen.append(None) or seen))
+    assert len(seen) == OPEN.checks
+
+
+def test_an_open_end_resumes_to_the_same_length_and_the_same_bits_from_every_stop(
+    tmp_path: Path, learn: Learn, make_network, engine
+) -> None:
+    """With dropout, and a schedule that hangs on the progress."""
+
+    def train(name: str, seed: int) -> tuple[Network, int]:
+        student, objective = make_network(seed, dropout=0.3), Objective(0.5, {"kd": Part(kd, Schedule("linear", 1.0))})
+        teacher = LiveTeacher(make_network(9), engine, "fp32")
+        keeper = Album(tmp_path / name, "here", every=0.0)
+        recipe = replace(OPEN, optimizer="adamw", lr=0.01)
+        pool = torch.arange(40, 96)
+        fitted = learn(student, recipe, objective, labels=20, teacher=teacher, pool=pool, keeper=keeper)
+        return student, fitted.steps
+
+    whole, steps = train("whole", seed=0)
+    stops = sorted(int(path.suffix[1:]) for path in tmp_path.glob("whole.*"))
+    assert stops[-1] == steps
+    assert len(stops) > 4
+    for stop in stops:
+        shutil.copy(tmp_path / f"whole.{stop}", tmp_path / "resumed")
+        again, length = train("resumed", seed=1)
+        assert length == steps
+        assert same(weights(again), weights(whole)), f"from step {stop}"
 
 
 # It stops.

@@ -31,7 +31,7 @@ from kdal_cli.training.feed import Order
 from kdal_cli.training.fit import fit
 from kdal_cli.training.loop import Fitted, Peer
 from kdal_cli.training.objective import Objective, Part
-from kdal_cli.training.recipe import Recipe
+from kdal_cli.training.recipe import Recipe, Until
 from kdal_cli.types import Batch, Examples, Output
 
 TOLERANCE = 1e-5
@@ -110,8 +110,9 @@ def apart(one: nn.Module, two: nn.Module) -> float:
         (by_vid, RECIPE, False),
         (by_kd, RECIPE, True),
         (by_kd, replace(RECIPE, optimizer="adamw", lr=0.01), False),
+        (by_labels, replace(RECIPE, steps=None, until=Until(fitted=0.5, floor=10, ceiling=40, decay=4)), False),
     ],
-    ids=["labels", "kd", "vid", "peer", "adamw"],
+    ids=["labels", "kd", "vid", "peer", "adamw", "open end"],
 )
 def test_weights_of_student_adapters_and_peer_are_those_of_one_process(
     train: Train, engine: Engine, two: Engine, make, recipe: Recipe, mutual: bool

@@ -19,10 +19,11 @@ from kdal_cli.network import Network, freeze, mean_of
 from kdal_cli.streams import Streams
 from kdal_cli.training.answers import LiveTeacher
 from kdal_cli.training.balance import gradient_norms, ratios
+from kdal_cli.training.course import Course
 from kdal_cli.training.fit import fit
 from kdal_cli.training.loop import Peer
 from kdal_cli.training.objective import Objective, Part, sample_weights
-from kdal_cli.training.recipe import Recipe, Stages
+from kdal_cli.training.recipe import Recipe
 from kdal_cli.types import Batch, Examples, Output
 
 RECIPE = Recipe(steps=12, batch=8, pool_batch=4, lr=0.1, checks=3)
@@ -152,11 +153,10 @@ def test_a_peer_from_labels_alone_learns_the_same_whoever_the_student_is(make_ne
 
 
 def test_a_first_stage_is_added_before_the_main_one_and_each_runs_through_its_schedules() -> None:
-    stages = Stages(first=4, main=8)
-    assert len(stages) == 12
-    assert [stages.at(step) for step in (0, 3, 4, 8)] == [(True, 0.0), (True, 0.75), (False, 0.0), (False, 0.5)]
-    assert stages.bounds(2) == [0, 2, 4, 8, 12]
-    assert Stages(0, 8).bounds(4) == [0, 2, 4, 6, 8]
+    course = Course(Recipe(steps=8, checks=2), 100, first=0.5)
+    assert course.most == 12
+    assert [course.at(step) for step in (0, 3, 4, 8)] == [(True, 0.0), (True, 0.75), (False, 0.0), (False, 0.5)]
+    assert [course.next(done) for done in (0, 2, 4, 8, 12)] == [2, 4, 8, 12, None]
 
 
 class Steps(nn.Module):

@@ -1,0 +1,26 @@
+"""How well a student fits the labels that it learns from."""
+
+import torch
+
+from kdal_cli.images.augment import Resident
+from kdal_cli.metrics.cost import evaluating
+from kdal_cli.network import Network
+from kdal_cli.streams import Streams
+from kdal_cli.types import Examples
+
+ASKED, BATCH = 500, 250
+"""Labelled images that are looked at, of more than so many a random part, and those of a pass: a few steps' worth."""
+
+
+class Fitness:
+    """The share of the labelled images that a student is right on, without augmentation, batch-norm in eval."""
+
+    def __init__(self, images: Resident, examples: Examples, streams: Streams) -> None:
+        order = torch.randperm(len(examples.labels), generator=streams.at("fitness"))[:ASKED]
+        self.images, self.ids, self.labels = images, examples.labelled_ids[order], examples.labels[order]
+
+    @torch.no_grad()
+    def __call__(self, student: Network) -> float:
+        with evaluating(student):
+            answers = [student(self.images.whole(ids)).logits.argmax(1).cpu() for ids in self.ids.split(BATCH)]
+        return float((torch.cat(answers) == self.labels).float().mean())
