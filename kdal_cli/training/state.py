@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from kdal_cli.devices.optimizers import SGD, AdamW
 from kdal_cli.network import Network
 from kdal_cli.training.course import Course
 from kdal_cli.training.recipe import Recipe
@@ -61,8 +62,8 @@ def optimizer_of(learners: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """The recipe's optimizer of everything that learns, at its first learning rate."""
     parameters = [p for p in learners.parameters() if p.requires_grad]
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+        return AdamW(parameters, recipe.lr, weight_decay=recipe.weight_decay, fused=True)
     momentum, nesterov = recipe.momentum, recipe.nesterov and recipe.momentum > 0
-    return torch.optim.SGD(
+    return SGD(
         parameters, recipe.lr, momentum=momentum, nesterov=nesterov, weight_decay=recipe.weight_decay, fused=True
     )

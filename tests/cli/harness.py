@@ -39,7 +39,6 @@ IMPORTED = [
     "matplotlib.backends.backend_agg",
     "matplotlib.figure",
     "sklearn.datasets",
-    "torch._dynamo",  # torch imports it when the first optimizer is made
 ]
 
 PATIENCE = 120.0

@@ -55,6 +55,23 @@ def test_a_configuration_is_shown_without_importing_torch(installed, words: list
     assert not imported(ended) & {"torch", "numpy"}
 
 
+def without_the_compiler() -> None:
+    sys.modules["torch._dynamo"] = None  # type: ignore[assignment] # importing it is an ImportError
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["al-loop", "sampler=badge", "loss=crd", "budget.rounds=1"],
+        ["distill", "recipe.optimizer=adamw", "teacher.recipe.optimizer=sgd"],
+    ],
+    ids=" ".join,
+)
+def test_a_training_does_without_the_compiler_that_takes_seconds_to_import(kdal: Kdal, words: list[str]):
+    ended = kdal(*words, "experiment=smoke", first=without_the_compiler)
+    assert (ended.code, ended.err) == (0, "")
+
+
 class TestWhatTheyAnswer:
     def test_the_version_is_that_of_the_package(self, kdal: Kdal):
         assert re.fullmatch(r"kdal \d+\.\d+\.\d+\n", kdal("--version").out)

@@ -41,6 +41,26 @@ def test_a_transformers_fused_layers_are_counted() -> None:
     assert torch.backends.mha.get_fastpath_enabled()
 
 
+class Products(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.einsum("bi,bj->bij", x @ x.T @ x, x) @ x.unsqueeze(2)
+
+
+@pytest.mark.parametrize(
+    ("net", "example"),
+    [
+        (nn.Sequential(nn.ConvTranspose2d(3, 4, 3), nn.Conv2d(4, 6, 3, groups=2, dilation=2)), torch.zeros(2, 3, 9, 9)),
+        (nn.Transformer(16, 2, 1, 1, 32, batch_first=True).encoder, torch.zeros(2, 5, 16)),
+        (Products(), torch.zeros(2, 4)),
+    ],
+    ids=["convolutions", "attention", "products"],
+)
+def test_it_is_what_torch_counts(net: nn.Module, example: torch.Tensor) -> None:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net.train()(example)
+    assert flops(net, example) == counter.get_total_flops() > 0
+
+
 def test_the_module_is_left_as_it_was() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout())
     net[1].eval()  # a frozen batch norm in a net that trains
