@@ -105,8 +105,9 @@ class Mean(nn.Module):
         self.members = nn.ModuleList(members)
         self.average, self.temperature = average, temperature
         self.register_buffer("weights", torch.tensor(weights)[:, None, None], persistent=False)  # (K, 1, 1)
-        inner = getattr(members[-1].body, "stages", ())
-        self.stages = tuple(f"members.{len(members) - 1}.body.{path}" for path in inner) or None
+        last = f"members.{len(members) - 1}.body."
+        self.stages = tuple(last + path for path in getattr(members[-1].body, "stages", ())) or None
+        self.stem = "".join(last + path for path in stem(members[-1]))
 
     def forward(self, pixels: Tensor) -> Tensor:
         logits = torch.stack([member(pixels).logits.float() for member in self.members])  # (K, B, C)
@@ -150,6 +151,12 @@ def stages(network: Network, image: Tensor) -> tuple[str, ...]:
         for hook in hooks:
             hook.remove()
     return tuple(seen.values())
+
+
+def stem(network: Network) -> tuple[str, ...]:
+    """The module path of what enters the first stage, as the architecture itself names it, or nothing."""
+    named = getattr(network.body, "stem", "")
+    return (named,) if isinstance(named, str) and named else ()
 
 
 def has_convolutions(module: nn.Module) -> bool:

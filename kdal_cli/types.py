@@ -42,10 +42,10 @@ class Output:
         return replace(self, logits=change(self.logits), features=change(self.features), maps=maps)
 
 
-Places = Literal["stages", "middle", "last"] | Sequence[str]
-"""Where a term looks inside a network: module paths; or `stages`, all that the architecture names, the `middle` one of
-them, of four the second, or the `last`. Names are resolved to paths before the term is made, stages paired from the
-last ones backwards."""
+Places = Literal["all", "stages", "middle", "last"] | Sequence[str]
+"""Where a term looks inside a network: module paths; or `stages`, all that the architecture names, `all`, the stem
+before them as well, the `middle` one of the stages, of four the second, or the `last`. Names are resolved to paths
+before the term is made, stages paired from the last ones backwards."""
 
 
 @dataclass(frozen=True)

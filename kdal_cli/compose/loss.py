@@ -10,7 +10,7 @@ import torch
 from kdal_cli.compose.bind import convert, make
 from kdal_cli.compose.terms import TermPlan, plan_term
 from kdal_cli.errors import UserError
-from kdal_cli.network import Network, stages
+from kdal_cli.network import Network, stages, stem
 from kdal_cli.training.objective import Objective, Part, Weighting
 from kdal_cli.training.schedules import Schedule
 from kdal_cli.types import Examples, Output, Places, Shape
@@ -113,7 +113,7 @@ class LossPlan:
             paths = self._paths(name, "layers", layers, student, "student", None)
             return {**term.arguments, "layers": paths}
         if isinstance(layers, str) and theirs is None:
-            fewest = min(len(self._stages(student)), len(self._stages(teacher)))
+            fewest = min(len(self._usual(network, layers)) for network in (student, teacher))
             ours = self._paths(name, "layers", layers, student, "student", fewest)
             others = self._paths(name, "teacher_layers", layers, teacher, "teacher", fewest)
         else:
@@ -126,14 +126,15 @@ class LossPlan:
 
     def _paths(self, name: str, key: str, wanted: Places, network: Network, whose: str, count: int | None) -> list[str]:
         """Module paths of a network: those that are named, or its last `count` stages, or its last one."""
-        usual = self._stages(network)
+        usual = self._usual(network, wanted)
         if isinstance(wanted, str):
             if not usual:
                 cure = "a convolutional one; or a loss that compares logits or features"
                 raise UserError(f"loss.{name} compares maps, and this {whose} shows none", cure=cure)
             middle, last = (len(usual) - 1) // 2, len(usual) - 1
-            chosen = {"stages": slice(-(count or len(usual)), None), "last": slice(last, None)}
-            return list(usual[chosen.get(wanted, slice(middle, middle + 1))])
+            several = slice(-(count or len(usual)), None)
+            chosen = {"all": several, "stages": several, "middle": slice(middle, middle + 1), "last": slice(last, None)}
+            return list(usual[chosen[wanted]])
         modules = dict(network.body.named_modules())
         for path in wanted:
             if path not in modules or not path:
@@ -153,6 +154,10 @@ class LossPlan:
 
     def _stages(self, network: Network) -> tuple[str, ...]:
         return stages(network, self._blank(network)[:1])
+
+    def _usual(self, network: Network, wanted: Places) -> tuple[str, ...]:
+        """The stages of a network, after its stem where `all` are wanted."""
+        return (*(stem(network) if wanted == "all" else ()), *self._stages(network))
 
     def _answer(self, network: Network) -> Output:
         """What a network answers to two blank images: the widths that an adapter has to fit."""

@@ -15,7 +15,7 @@ from kdal_cli.types import Batch, Examples, Output, Places
 def flow(lower: Tensor, upper: Tensor) -> Tensor:
     """Mean over places of lower_i · upper_j, (B, m, h, w) and (B, n, h', w') -> (B, m, n).
 
-    The larger map is pooled to the smaller, by the maximum as in the paper.
+    The larger map is pooled to the smaller, by the maximum as in the paper; the CRD benchmark averages.
     """
     size = (min(lower.shape[2], upper.shape[2]), min(lower.shape[3], upper.shape[3]))
     lower, upper = (x if x.shape[2:] == size else F.adaptive_max_pool2d(x, size) for x in (lower, upper))
@@ -40,7 +40,8 @@ class Fsp(nn.Module):
     student and never ships.
 
     student, teacher: outputs of any one batch, for the channels. layers, teacher_layers: module paths in the order of
-    the network. Raises UserError for fewer than two.
+    the network, with the stem as in the CRD benchmark: three flows of three stages. Raises UserError for fewer than
+    two.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Fsp(nn.Module):
         teacher: Output,
         examples: Examples,
         *,
-        layers: Places = "stages",
+        layers: Places = "all",
         teacher_layers: Sequence[str] | None = None,
     ) -> None:
         super().__init__()

@@ -21,7 +21,8 @@ def pkt_loss(student_features: Tensor, teacher_features: Tensor) -> Tensor:
 
     Passalis and Tefas 2018, arXiv:1803.10837, with the mean and the ε of the authors' code: it is KL(p_t ‖ p_s) of an
     image over B, but for ε, which lets it fall below zero by less than ε. Unchanged when either side is rotated or
-    when any image's features are scaled; features that are all zero are at a right angle to everything.
+    when any image's features are scaled, for which the ε that the authors' code adds to their length is left out;
+    features that are all zero are at a right angle to everything, without a gradient, where the code's is not a number.
     """
     ours, theirs = neighbours(student_features), neighbours(teacher_features)
     return (theirs * ((theirs + EPS).log() - (ours + EPS).log())).mean()

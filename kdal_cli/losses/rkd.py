@@ -7,18 +7,26 @@ from torch import Tensor
 from kdal_cli.types import Batch, Output
 from kdal_cli.values import NonNegative
 
+SHORTEST = 1e-6
+"""The least distance between two images, of the authors' code: below it a root has too steep a gradient, or none."""
+
 
 def distances(features: Tensor) -> Tensor:
-    """Pairwise Euclidean distances over their mean (the diagonal left out), (B, D) -> (B, B)."""
+    """Pairwise Euclidean distances over their mean, (B, D) -> (B, B). The mean leaves out the diagonal alone.
+
+    Of two images with the same features it is `SHORTEST`, which counts in the mean and passes no gradient.
+    """
     square = (features[:, None] - features[None]).square().sum(2)  # (B, B, D) -> (B, B)
-    apart = square > 0
-    # The root has no gradient at 0: it is taken of 1 there and masked after.
-    distance = torch.where(apart, square, 1.0).sqrt() * apart
-    return distance / distance.sum().div(apart.sum().clamp(min=1)).clamp(min=1e-12)
+    distance = square.clamp(min=SHORTEST**2).sqrt() * ~torch.eye(len(square), dtype=torch.bool, device=square.device)
+    pairs = len(square) * (len(square) - 1)
+    return distance / (distance.sum() / pairs) if pairs else distance
 
 
 def angles(features: Tensor) -> Tensor:
-    """cos of the angle at b between a and c, for every triplet, (B, D) -> (B, B, B)."""
+    """cos of the angle at b between a and c, for every triplet, (B, D) -> (B, B, B).
+
+    0 with two images in one place, and without a gradient, where the authors' code divides one by 1e-12.
+    """
     edges = features[None] - features[:, None]  # (B, B, D): from b to each other image
     square = edges.square().sum(2, keepdim=True)  # (B, B, 1)
     apart = square > 0  # an edge of no length has no direction, and passes no gradient on

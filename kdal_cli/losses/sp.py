@@ -20,7 +20,8 @@ def sp_loss(student_maps: Tensor, teacher_maps: Tensor) -> Tensor:
     """‖G_t − G_s‖²_F / B² of the two similarity matrices, (B, c_s, h, w) and (B, c_t, h', w') -> ().
 
     Tung and Mori 2019, arXiv:1907.09682. Nothing is pooled: both matrices are B × B, whatever the maps are.
-    Unchanged when either side is rotated, or scaled by one number for all images.
+    Unchanged when either side is rotated, or scaled by one number for all images. An image whose map is all zero is
+    like no other and passes no gradient, where the authors' code divides one by 1e-12.
     """
     return (similarities(teacher_maps) - similarities(student_maps)).square().mean()
 

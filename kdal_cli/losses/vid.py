@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdal_cli.errors import UserError
-from kdal_cli.losses._maps import pairs, pooled
+from kdal_cli.losses._maps import pairs, same_size
 from kdal_cli.types import Batch, Examples, Output, Places
 from kdal_cli.values import Positive
 
@@ -19,8 +19,9 @@ class Vid(nn.Module):
     """Variational information distillation, ½ [(μ(F_s) − F_t)² / σ² + log σ²], mean over channels and places -> (B,).
 
     Ahn et al. 2019, arXiv:1904.05835. σ²_c = softplus(ρ_c) + 1e-5 is one variance a channel of the teacher; μ is three
-    1×1 convolutions. Both are trained with the student and never ship with it. Unlike a distance it can be negative:
-    a log-density is not bounded by zero.
+    1×1 convolutions. Both are trained with the student and never ship with it. Maps of unequal size are averaged down
+    to the smaller one before μ, as in the CRD benchmark. Unlike a distance it can be negative: a log-density is not
+    bounded by zero.
 
     student, teacher: outputs of any one batch, from which the channels are read. layers, teacher_layers: module paths,
     one pair per term of the sum; `teacher_layers` defaults to `layers`.
@@ -55,9 +56,9 @@ class Vid(nn.Module):
         total = student.logits.new_zeros(len(student.logits))  # (B,)
         maps = pairs(student, teacher, self.layers, self.teacher_layers)
         for (ours, theirs), mean, rho in zip(maps, self.means, self.rhos, strict=True):
-            ours = pooled(mean(ours), theirs.shape[2], theirs.shape[3])  # (B, c, h, w) of the teacher
+            ours, theirs = same_size(ours, theirs)  # (B, c_s, h, w), (B, c, h, w)
             variance = F.softplus(rho)[:, None, None] + SMALLEST_VARIANCE  # (c, 1, 1)
-            total = total + 0.5 * ((ours - theirs).square() / variance + variance.log()).mean((1, 2, 3))
+            total = total + 0.5 * ((mean(ours) - theirs).square() / variance + variance.log()).mean((1, 2, 3))
         return total
 
 

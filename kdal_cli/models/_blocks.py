@@ -76,7 +76,10 @@ def blocks_per_stage(family: str, depth: int, layers: int, extra: int, known: st
     return n
 
 
-def staged(net: nn.Sequential, *stages: str) -> nn.Sequential:
-    """The same net, with the module paths where distillation looks into it, from the first stage to the last."""
-    net.stages = stages  # type: ignore[assignment]
+def staged(net: nn.Sequential, *stages: str, stem: str = "") -> nn.Sequential:
+    """The same net, with the module paths where distillation looks into it, from the first stage to the last.
+
+    stem: what enters the first stage, where that is not the image itself.
+    """
+    net.stages, net.stem = stages, stem  # type: ignore[assignment]
     return net

@@ -42,7 +42,7 @@ def mobilenet_v2(shape: Shape, *, width: Positive = 0.5, expansion: Count = 6) -
         pool=GlobalAveragePool(),
         classifier=nn.Sequential(nn.Linear(last, shape.classes)),
     )
-    return staged(initialise(net, linear_std=0.01), "blocks.1", "blocks.2", "blocks.4", "blocks.6")
+    return staged(initialise(net, linear_std=0.01), "blocks.1", "blocks.2", "blocks.4", "blocks.6", stem="conv1")
 
 
 class InvertedResidual(nn.Module):

@@ -44,7 +44,7 @@ def resnet(shape: Shape, *, depth: Count, widths: tuple[Count, ...] = (16, 16, 3
             fc=nn.Linear(third, shape.classes),
         )
     )
-    return staged(net, "layer1", "layer2", "layer3")
+    return staged(net, "layer1", "layer2", "layer3", stem="relu")
 
 
 class BasicBlock(nn.Module):

@@ -37,7 +37,7 @@ def resnet_bottleneck(shape: Shape, *, depth: Literal[50, 101, 152] = 50) -> nn.
             linear=nn.Linear(2048, shape.classes),
         )
     )
-    return staged(net, "layer1", "layer2", "layer3", "layer4")
+    return staged(net, "layer1", "layer2", "layer3", "layer4", stem="relu")
 
 
 class Bottleneck(nn.Module):

@@ -39,7 +39,7 @@ def shufflenet_v1(shape: Shape, *, groups: Literal[1, 2, 3] = 3) -> nn.Module:
         pool=GlobalAveragePool(),
         linear=nn.Linear(4 * width, shape.classes),
     )
-    return staged(net, "layer1", "layer2", "layer3")
+    return staged(net, "layer1", "layer2", "layer3", stem="relu")
 
 
 class ShuffleUnit(nn.Module):

@@ -45,7 +45,7 @@ def shufflenet_v2(shape: Shape, *, size: Literal["x0_5", "x1_0", "x1_5", "x2_0"]
         pool=GlobalAveragePool(),
         linear=nn.Linear(last, shape.classes),
     )
-    return staged(net, "layer1", "layer2", "layer3")
+    return staged(net, "layer1", "layer2", "layer3", stem="relu")
 
 
 def _unit(inputs: int, outputs: int, stride: int) -> nn.Module:

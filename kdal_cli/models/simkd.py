@@ -39,6 +39,7 @@ class SimKd(nn.Module):
     """classifier(pool(projector(map of the backbone))), images (B, c, H, W) -> logits (B, C). See `simkd`."""
 
     stages: tuple[str, ...]
+    stem: str
 
     def __init__(self, backbone: nn.Module, at: str, inputs: int, features: int, middle: int, classes: int) -> None:
         super().__init__()
@@ -57,6 +58,8 @@ class SimKd(nn.Module):
         self.pool = GlobalAveragePool()
         self.classifier = nn.Linear(features, classes)
         self.stages = (*(f"backbone.{path}" for path in getattr(backbone, "stages", None) or ()), "projector")
+        stem = getattr(backbone, "stem", "")
+        self.stem = f"backbone.{stem}" if isinstance(stem, str) and stem else ""
         self._seen: list[Tensor] = []
         backbone.get_submodule(at).register_forward_hook(self._see)
 

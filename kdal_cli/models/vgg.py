@@ -47,7 +47,7 @@ def vgg(shape: Shape, *, depth: Literal[8, 11, 13, 16, 19]) -> nn.Module:
         steps["pool3"] = nn.Identity()
     steps["pool4"] = GlobalAveragePool()
     net = initialise(chain(**steps, classifier=nn.Linear(inputs, shape.classes)), linear_std=0.01)
-    return staged(net, "relu1", "relu2", "relu3", "relu4")
+    return staged(net, "relu1", "relu2", "relu3", "relu4", stem="relu0")
 
 
 def _block(inputs: int, outputs: int, count: int) -> nn.Sequential:

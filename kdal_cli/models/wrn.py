@@ -42,7 +42,7 @@ def wrn(shape: Shape, *, depth: Count, width: Count, dropout: Share = 0.0) -> nn
         fc=(fc := nn.Linear(third, shape.classes)),
     )
     nn.init.zeros_(fc.bias)
-    return staged(initialise(net), "block1", "block2", "block3")
+    return staged(initialise(net), "block1", "block2", "block3", stem="conv1")
 
 
 class PreactivationBlock(nn.Module):

@@ -24,11 +24,15 @@ def last_layer(classify: Callable[[Tensor], Tensor], like: Tensor) -> tuple[Tens
     return (classify(unit).double() - bias).T, bias[0]
 
 
-def anchors(features: Tensor, labels: Tensor) -> Tensor:
-    """The mean features of each class that has a label, (M, D), (M,) -> (A, D) in float64."""
+def anchors(features: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """The mean features of each class that has a label, (M, D), (M,) -> (A, D) in float64; none where M is 0.
+
+    Where one of the classes has none, the mean of all features comes last.
+    """
     seen, which = labels.to(features.device).unique(return_inverse=True)  # (A,), (M,)
     sums = features.new_zeros(len(seen), features.shape[1], dtype=torch.float64).index_add_(0, which, features.double())
-    return sums / which.bincount(minlength=len(seen))[:, None]
+    means = sums / which.bincount(minlength=len(seen))[:, None]
+    return torch.cat([means, features.double().mean(0, keepdim=True)]) if 0 < len(seen) < classes else means
 
 
 def ascent(logits: Tensor, label: Tensor, weight: Tensor) -> Tensor:
@@ -61,15 +65,16 @@ def flipping_epsilon(features: Tensor, weight: Tensor, bias: Tensor, centres: Te
 def alfa_mix(pool: Evidence, k: int, rng: Generator, *, epsilon: Positive = 0.2, space: Space = "features") -> Query:
     """One image of each of k clusters of those whose predicted label flips when its features z mix with an anchor's.
 
-    An anchor a is the mean of the features of a class that has labels, and the mixture (1 − α) z + α a, α one number a
-    feature, in closed form ε ‖a − z‖ g ⊘ (a − z) / (√D ‖g‖) with g = ∇_z ℓ(z, ŷ): Parvaneh et al. 2022,
-    arXiv:2203.07034. So z moves by ε ‖a − z‖ g / (√D ‖g‖) in the features in which a differs from it, and nothing is
-    divided by a − z. `epsilon` is added to ε until more than k labels flip, or ε is 1, as in the authors' code.
-    Clusters are made by k-means of directions in `space`; the image nearest to a centre stands for it. Where fewer than
-    k candidates differ, those that flip at the next larger ε follow, not random ones as in the authors' code. score: −ε
-    at which the label flips. With no labels there is no anchor, and the query is random.
+    An anchor a is the mean of the features of a class, or of all labelled images where it has no labels, as in the
+    authors' code. The mixture is (1 − α) z + α a, α one number a feature, in closed form ε ‖a − z‖ g ⊘ (a − z) / (√D
+    ‖g‖) with g = ∇_z ℓ(z, ŷ): Parvaneh et al. 2022, arXiv:2203.07034. So z moves by ε ‖a − z‖ g / (√D ‖g‖) in the
+    features in which a differs from it, and nothing is divided by a − z. `epsilon` is added to ε until more than k
+    labels flip, or ε is 1, as in the authors' code. Clusters are made by k-means of directions in `space`; the image
+    nearest to a centre stands for it. Where fewer than k candidates differ, those that flip at the next larger ε
+    follow, not random ones as in the authors' code. score: −ε at which the label flips. With no labels there is no
+    anchor, and the query is random.
 
-    Time N·A·C·D for A classes that have labels, and k-means of n candidates, n·k·D an iteration; memory N·D.
+    Time N·A·C·D for A anchors, and k-means of n candidates, n·k·D an iteration; memory N·D.
 
     Helps with few labels, for which the paper shows the largest gains, and on features of self-supervised training.
     Hurts where distance tells little: all anchors push the same way, along g, and of two images equally near to losing
@@ -78,7 +83,7 @@ def alfa_mix(pool: Evidence, k: int, rng: Generator, *, epsilon: Positive = 0.2,
     order = shuffled(pool.ids, rng)  # (N,)
     features = pool.features
     weight, bias = last_layer(pool.classify, features)
-    centres = anchors(pool.labelled_features, pool.labels)
+    centres = anchors(pool.labelled_features, pool.labels, pool.classes)
     parts = order.to(features.device).split(CHUNK)
     needed = torch.cat([flipping_epsilon(features[rows].double(), weight, bias, centres) for rows in parts]).cpu()
     level = epsilon

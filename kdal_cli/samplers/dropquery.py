@@ -61,8 +61,9 @@ def dropquery(
 
     A pass sets each of the features z to 0 with probability `rate` and asks the last layer again. Clusters are made by
     k-means of directions in `space`, and the image nearest to a centre stands for it. Gupte et al. 2024,
-    arXiv:2401.14555. Where fewer than k candidates differ, the images that flip most often follow, of equal ones any;
-    the authors' code already counts a single flip when there are fewer than 25 k. score: the share of passes that flip.
+    arXiv:2401.14555. Where fewer than k candidates differ, the images that flip most often follow, of equal ones any.
+    The authors' code already counts a single flip when there are fewer than 25 k, and fills up at random. score: the
+    share of passes that flip.
 
     Time passes·N·D·C and k-means of n candidates, n·k·D an iteration; memory N·D.
 

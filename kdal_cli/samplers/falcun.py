@@ -29,7 +29,8 @@ def falcun(pool: Evidence, k: int, rng: Generator, *, gamma: NonNegative = 10.0)
 
     u = 1 − (p₁ − p₂) is the uncertainty, d = min(u, ‖p − p_j‖₁ for every j chosen) the distance to what is chosen, in
     the space of probabilities. Gilhuber et al. 2024, ECML PKDD, "FALCUN: A Simple and Efficient Deep Active Learning
-    Strategy"; d is scaled anew at each pick from its own minimum, as in the authors' code. score: r.
+    Strategy"; d is scaled anew at each pick from its own minimum, as in the authors' code. Where every image left is as
+    good as a chosen one, d is 0 and r is u; the authors' code then draws evenly. score: r.
 
     Time k·N·C, memory N·C, no features; one draw for each image left and each pick.
 

@@ -25,13 +25,15 @@ def moved(errors: Tensor, features: Tensor, others: Tensor) -> Tensor:
     return F.linear(others, errors.T @ features, errors.sum(0))
 
 
-def held_out(pool: Evidence) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Features (V, D), logits (V, C) and labels (V,) of the images whose loss counts, or None without any label."""
+def held_out(pool: Evidence) -> tuple[Tensor, Tensor, Tensor]:
+    """Features (V, D) and logits (V, C), in float64, and labels (V,) of the images whose loss counts."""
     if len(pool.validation_ids):
-        return pool.validation_features, pool.validation_logits, pool.validation_labels
-    if len(pool.labels):
-        return pool.labelled_features, pool.labelled_logits, pool.labels
-    return None
+        seen, logits, labels = pool.validation_features, pool.validation_logits, pool.validation_labels
+    else:
+        seen = torch.cat([pool.features, pool.labelled_features])
+        logits = torch.cat([pool.logits, pool.labelled_logits])
+        labels = torch.cat([pool.logits.argmax(1), pool.labels.to(seen.device)])
+    return seen.double(), logits.double(), labels.to(seen.device)
 
 
 def glister(pool: Evidence, k: int, rng: Generator, *, lr: Positive = 0.01, refresh: Count = 1) -> Query:
@@ -40,22 +42,21 @@ def glister(pool: Evidence, k: int, rng: Generator, *, lr: Positive = 0.01, refr
     Images of the pool have the predicted label. The last layer takes a step −lr Σ ∇ℓ over all labelled images; then
     again and again the image of the largest ⟨∇ℓ_i, ∇L⟩, L the mean loss of the held-out images, is chosen and the last
     layer takes the step −lr ∇ℓ_i, which changes L: Killamsetty et al. 2021, arXiv:2012.10630, as in the authors' code
-    (DISTIL). Held out are the validation images; without any the labelled ones, and without those the pool with its
-    predictions. `refresh` images are chosen between two steps. score: ⟨∇ℓ_i, ∇L⟩, which times lr is what L falls by.
+    (DISTIL). Held out are the validation images; without any, the pool with its predictions and the labelled images,
+    N + M = V. `refresh` images are chosen between two steps. score: ⟨∇ℓ_i, ∇L⟩, which times lr is what L falls by.
 
-    Time (k/refresh)·(N + V)·C·D, memory N·(C + D); no gradient is materialised.
+    Time (k/refresh)·(N + V)·C·D, memory (N + V)·(C + D); no gradient is materialised.
 
     Helps when the held-out images are distributed as the test images and the pool is not: it asks for what lowers
-    their loss. Hurts when predictions are often wrong, whose gradients then point the wrong way, and when the held-out
-    images are the labelled ones, of which a trained model has no loss left.
+    their loss. Hurts when predictions are often wrong, whose gradients then point the wrong way, and without validation
+    images: the loss is then mostly that of the predictions, and falls by what makes the model surer of them.
     """
     order = shuffled(pool.ids, rng)  # (N,)
     features = pool.features
     there = order.to(features.device)
     z, told = features[there].double(), pool.logits[there].double()  # (N, D), (N, C)
     a = residuals(told)  # (N, C)
-    seen, logits, labels = held_out(pool) or (z, told, told.argmax(1))
-    seen, logits = seen.double(), logits.double()  # (V, D), (V, C)
+    seen, logits, labels = held_out(pool)  # (V, D), (V, C), (V,)
     known = errors(pool.labelled_logits, pool.labels)  # (M, C)
     logits = logits - lr * moved(known, pool.labelled_features.double(), seen)
     rows = torch.zeros(0, dtype=torch.int64)

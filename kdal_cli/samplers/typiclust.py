@@ -21,7 +21,7 @@ ROUNDING = 2e-6
 
 
 def typicality(points: Tensor, neighbours: int) -> Tensor:
-    """1 ÷ mean distance to the `neighbours` nearest others, or to all of fewer: (n, D) -> (n,); of one point 0."""
+    """1 ÷ mean distance to the `neighbours` nearest others, at most n/2 of them: (n, D) -> (n,); of one point 0."""
     if len(points) == 1:
         return points.new_zeros(1)
     points = points - points.mean(0)
@@ -30,7 +30,7 @@ def typicality(points: Tensor, neighbours: int) -> Tensor:
         own = size[start : start + CHUNK, None]  # (chunk, 1)
         squared = torch.addmm(size, points[start : start + CHUNK], points.T, alpha=-2) + own  # (chunk, n)
         squared.diagonal(start).fill_(torch.inf)  # no one is a neighbour of itself
-        near = squared.topk(min(neighbours, len(points) - 1), largest=False).values
+        near = squared.topk(min(neighbours, len(points) // 2), largest=False).values
         means.append(torch.where(near > ROUNDING * own, near, 0).sqrt().mean(1))
     return 1 / torch.cat(means)
 
@@ -43,15 +43,16 @@ def typiclust(
     space: Space = "features",
     clusters: Count = 500,
     neighbours: Count = 20,
-    smallest: Natural = 5,
+    smallest: Natural = 6,
     normalize: bool = True,
 ) -> Query:
     """The most typical image of each cluster, those with the fewest labels first, of these the largest, in turns.
 
     Hacohen et al. 2022, arXiv:2202.02794: min(M + k, `clusters`) clusters of pool and labelled images, by k-means, and
-    typicality = 1 ÷ mean distance to the 20 nearest of the same cluster that have no label; both on unit vectors, as in
-    the authors' code. That code squares the distance, and computes it anew after each pick; here it is the paper's, and
-    computed once. Clusters smaller than `smallest` wait until all others are used up. score: the typicality.
+    typicality = 1 ÷ mean distance to the 20 nearest, or the nearer half, of those of its cluster that have no label;
+    both on unit vectors, as in the authors' code. That code squares the distance, and computes it anew after each pick;
+    here it is the paper's, and computed once. Clusters smaller than `smallest` wait until all others are used up; the
+    authors' code drops them. score: the typicality.
 
     Costs (N + M)·K·D time for an iteration of k-means, then n²·D for each cluster of n images that is asked; memory
     (N + M)·D.

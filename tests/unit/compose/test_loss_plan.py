@@ -168,7 +168,7 @@ def test_a_buffer_may_have_any_name_in_a_first_stage_too() -> None:
         ({"weighting": {"alpha": 1.0}, "kd": {**KD, "weight": 0}}, "every weight of the loss is zero (loss)"),
         (
             {"vid": {"name": "vid", "layers": "layer1"}},
-            "loss.vid.layers=layer1: accepted: stages, middle, last or a list, each text",
+            "loss.vid.layers=layer1: accepted: all, stages, middle, last or a list, each text",
         ),
         (
             {"kd": {**KD, "temperature": {"schedule": "linear", "start": -1, "end": 2}}},

@@ -9,9 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from kdal_cli.compose.loss import plan_loss
 from kdal_cli.errors import UserError
 from kdal_cli.losses.fsp import Fsp, flow, fsp_loss
-from kdal_cli.types import Batch, Examples, Output
+from kdal_cli.models.resnet import resnet
+from kdal_cli.models.small_cnn import small_cnn
+from kdal_cli.network import Network, mean_of
+from kdal_cli.types import Batch, Examples, Output, Shape
 
 EXAMPLES = Examples(torch.arange(2), torch.arange(0))
 BATCH = Batch(torch.arange(2), torch.zeros(2), torch.zeros(2, 1, 1, 1), torch.zeros(0, dtype=torch.int64))
@@ -50,7 +54,7 @@ def test_two_channels_and_one_by_hand() -> None:
     assert flow(lower, upper).tolist() == [[[7.0], [-7.5]]]
 
 
-def test_the_larger_of_two_stages_is_pooled_by_its_maximum() -> None:
+def test_the_larger_of_two_stages_is_pooled_by_its_maximum_and_not_averaged_as_in_the_crd_benchmark() -> None:
     lower, upper = maps(2, side=4), maps(3, side=2)
     torch.testing.assert_close(flow(lower, upper), flow(highest(lower, 2), upper))
     torch.testing.assert_close(flow(upper, lower), flow(upper, highest(lower, 2)))
@@ -106,6 +110,19 @@ def test_a_narrower_student_is_adapted_map_by_map_by_a_mixture_of_channels() -> 
     torch.testing.assert_close(term(student, teacher, BATCH), expected)
 
 
+def test_it_is_three_flows_of_three_stages_for_the_stem_counts() -> None:
+    shape = Shape(3, 8, 8, 5)
+    student, teacher = (
+        Network(resnet(shape, depth=8, widths=widths), (0.5,) * 3, (0.25,) * 3)
+        for widths in ((4, 4, 8, 16), (8, 4, 8, 16))
+    )
+    objective = plan_loss({"fsp": {"name": "fsp"}}, [], shape)(
+        student, teacher, Examples(torch.arange(4), torch.arange(4))
+    )
+    assert objective.places == ["fsp: relu ~ relu, layer1 ~ layer1, layer2 ~ layer2, layer3 ~ layer3"]
+    assert [p.shape for p in objective.parameters()] == [(8, 4, 1, 1)]  # of the stem, the one map of another width
+
+
 def test_one_layer_alone_is_refused_in_a_sentence() -> None:
     output = shown(a=maps(24))
     with pytest.raises(UserError, match="between two"):
@@ -116,3 +133,15 @@ def test_the_derivative_is_that_of_finite_differences() -> None:
     teacher = [maps(25), maps(26, 3, side=1)]
     student = maps(27).requires_grad_(), maps(28, 3, side=1).requires_grad_()
     assert torch.autograd.gradcheck(lambda *s: fsp_loss(s, teacher), student)
+
+
+def test_a_teacher_that_is_a_mean_of_networks_shows_the_stem_of_its_last_and_a_student_without_one_leaves_it_out() -> (
+    None
+):
+    shape, none = Shape(3, 8, 8, 5), torch.arange(0)
+    members = [Network(resnet(shape, depth=8), (0.5,) * 3, (0.25,) * 3) for _ in range(2)]
+    teacher, plan = mean_of(members, (0.5, 0.5), "logits", 1.0), plan_loss({"fsp": {"name": "fsp"}}, [], shape)
+    for body, first in ((resnet(shape, depth=8), "relu ~ members.1.body.relu"), (small_cnn(shape), "stage1 ~ ")):
+        student = Network(body, (0.5,) * 3, (0.25,) * 3)
+        (place,) = plan(student, teacher, Examples(none, none)).places
+        assert place.startswith(f"fsp: {first}")

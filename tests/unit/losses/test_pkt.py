@@ -64,6 +64,14 @@ def test_without_the_epsilon_it_is_the_divergence_of_an_image_over_the_size_of_t
     torch.testing.assert_close(pkt_loss(student, teacher), exact.mean() / 5, rtol=1e-4, atol=0)
 
 
+def test_the_epsilon_that_the_authors_add_to_lengths_as_well_would_make_dark_images_count_for_less() -> None:
+    """Of features of 1e-6 it takes a tenth away, and the cosines with them fall."""
+    dark = torch.cat([1e-6 * features(5)[:1], features(5)[1:]])
+    lengthened = dark / (dark.norm(dim=1, keepdim=True) + 1e-7)
+    assert (lengthened @ lengthened.T)[0, 0] < 0.95
+    torch.testing.assert_close(neighbours(dark), neighbours(features(5)), rtol=1e-12, atol=1e-12)
+
+
 def test_turning_either_side_or_scaling_any_image_changes_nothing() -> None:
     student, teacher = features(7), features(8)
     turned = student @ torch.linalg.qr(features(9, 3, 3)).Q

@@ -29,9 +29,11 @@ def rotation(width: int, seed: int = 9) -> Tensor:
 
 
 def naive_distances(points: list[list[float]]) -> list[list[float]]:
-    table = [[math.dist(p, q) for q in points] for p in points]
-    apart = [d for line in table for d in line if d > 0]
-    mean = math.fsum(apart) / len(apart)
+    """Two images in one place are 1e-6 apart; the diagonal is 0 and not in the mean."""
+    table = [
+        [max(math.dist(p, q), 1e-6) if i != j else 0.0 for j, q in enumerate(points)] for i, p in enumerate(points)
+    ]
+    mean = math.fsum(d for line in table for d in line) / (len(points) * (len(points) - 1))
     return [[d / mean for d in line] for line in table]
 
 
@@ -89,6 +91,21 @@ def test_stretching_along_one_axis_does_change_it() -> None:
 def test_the_derivative_agrees_with_finite_differences() -> None:
     teacher = features(8, 4, 3)
     assert torch.autograd.gradcheck(lambda s: loss(s, teacher), features(7, 4, 3).requires_grad_())
+
+
+def test_the_mean_leaves_out_the_diagonal_alone_and_not_two_images_in_one_place() -> None:
+    """As in the authors' code: of three pairs, at 0, 3 and 3, the mean is 2."""
+    points = torch.tensor([[0.0, 0.0], [0.0, 0.0], [3.0, 0.0]], dtype=torch.float64)
+    expected = torch.tensor([[0, 0, 1.5], [0, 0, 1.5], [1.5, 1.5, 0]], dtype=torch.float64)
+    torch.testing.assert_close(distances(points), expected, rtol=1e-6, atol=1e-6)
+    assert distances(points).tolist() == [pytest.approx(line) for line in naive_distances(points.tolist())]
+
+
+def test_images_all_in_one_place_are_as_far_apart_as_images_that_are_all_as_far_apart() -> None:
+    student = torch.ones(4, 3, dtype=torch.float64).requires_grad_()
+    torch.testing.assert_close(distances(student), 1 - torch.eye(4, dtype=torch.float64))
+    loss(student, features(0, 4)).backward()
+    assert torch.equal(student.grad, torch.zeros_like(student))
 
 
 def test_an_image_that_comes_twice_leaves_value_and_gradient_finite() -> None:

@@ -20,7 +20,7 @@ from kdal_cli.models.small_cnn import small_cnn
 from kdal_cli.models.torchvision import torchvision
 from kdal_cli.models.vgg import vgg
 from kdal_cli.models.wrn import wrn
-from kdal_cli.network import Network, classifier, stages
+from kdal_cli.network import Network, classifier, stages, stem
 from kdal_cli.types import Batch, Examples, Output, Shape
 
 SHAPE = Shape(3, 8, 8, 5)
@@ -106,6 +106,7 @@ def test_the_projector_is_a_bottleneck_of_three_convolutions_and_averages_into_t
 def test_its_stages_are_the_backbones_and_then_the_projector() -> None:
     whole = student()
     assert stages(whole, PIXELS[:1]) == ("backbone.layer1", "backbone.layer2", "backbone.layer3", "projector")
+    assert stem(whole) == ("backbone.relu",)
     answer = whole(PIXELS)
     torch.testing.assert_close(answer.maps["projector"].mean((2, 3)), answer.features)
 

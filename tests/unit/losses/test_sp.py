@@ -79,6 +79,7 @@ def test_layers_add_up_and_a_pair_may_have_two_names() -> None:
 
 
 def test_an_image_that_silences_every_neuron_has_no_similarities_and_passes_no_gradient() -> None:
+    """`F.normalize`, which the authors' code calls, divides the gradient of such a row by 1e-12."""
     student = torch.cat([maps(9)[:3], torch.zeros(1, 3, 2, 2)]).requires_grad_()
     assert torch.equal(similarities(student)[3], torch.zeros(4, dtype=torch.float64))
     sp_loss(student, maps(10)).backward()

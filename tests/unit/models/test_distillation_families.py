@@ -99,6 +99,25 @@ def test_stages_are_modules_with_these_maps(make, stages: str, shapes: list[tupl
     assert [tuple(m.shape) for m in maps] == [(1, c, side, side) for c, side in shapes]
 
 
+@pytest.mark.parametrize(
+    ("make", "stem"),
+    [
+        (lambda s: resnet(s, depth=8), (16, 32)),
+        (lambda s: wrn(s, depth=10, width=1), (16, 32)),
+        (lambda s: vgg(s, depth=8), (64, 32)),
+        (lambda s: mobilenet_v2(s, width=0.5), (16, 16)),
+        (shufflenet_v1, (24, 32)),
+        (shufflenet_v2, (24, 32)),
+        (resnet_bottleneck, (64, 32)),
+    ],
+)
+def test_a_stem_is_a_module_with_this_map(make, stem: tuple[int, int]) -> None:
+    net, maps = make(CIFAR100), []
+    net.get_submodule(net.stem).register_forward_hook(lambda module, args, output: maps.append(output))
+    net.eval()(torch.zeros(1, 3, 32, 32))
+    assert [tuple(m.shape) for m in maps] == [(1, stem[0], stem[1], stem[1])]
+
+
 def test_vgg_pools_once_more_from_64_pixels_on() -> None:
     assert vgg(Shape(3, 64, 64, 10), depth=8)(torch.randn(2, 3, 64, 64)).shape == (2, 10)
     assert isinstance(vgg(Shape(3, 64, 64, 10), depth=8).get_submodule("pool3"), nn.MaxPool2d)

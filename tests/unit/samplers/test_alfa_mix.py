@@ -123,17 +123,19 @@ def test_the_last_layer_is_found_from_its_answers() -> None:
     torch.testing.assert_close(found, (weight, bias))
 
 
-def test_anchors_are_the_means_of_the_classes_that_have_labels() -> None:
-    features, labels = normal(0, 6, 3), torch.tensor([4, 1, 4, 4, 1, 9])
-    expected = torch.stack([features[labels == y].mean(0) for y in (1, 4, 9)])
-    torch.testing.assert_close(anchors(features, labels), expected)
-    assert anchors(features[:0], labels[:0]).shape == (0, 3)
+def test_anchors_are_the_means_of_the_classes_and_of_all_labelled_images_for_a_class_without_labels() -> None:
+    """As in the authors' code, which mixes with that mean once for each such class: the same, again and again."""
+    features, labels = normal(0, 6, 3), torch.tensor([2, 0, 2, 2, 0, 1])
+    means = torch.stack([features[labels == y].mean(0) for y in (0, 1, 2)])
+    torch.testing.assert_close(anchors(features, labels, 3), means)
+    torch.testing.assert_close(anchors(features, labels, 7), torch.cat([means, features.mean(0, keepdim=True)]))
+    assert anchors(features[:0], labels[:0], 7).shape == (0, 3)
 
 
 def growing(seed: int, bias_scale: float) -> tuple[tuple[Tensor, Tensor, Tensor], list[list[bool]]]:
     """A problem of 40 images and 9 labelled ones, and which labels flip at ε = 0.05, 0.1, ... 1.0."""
     features, weight, bias = problem(seed, 49)
-    centres = anchors(features[40:], torch.arange(9) % 3)
+    centres = anchors(features[40:], torch.arange(9) % 3, len(weight))
     bias = bias_scale * bias
     return (features, weight, bias), [flips(features[:40], weight, bias, centres, 0.05 * e) for e in range(1, 21)]
 
@@ -148,7 +150,7 @@ def test_epsilon_grows_until_more_than_k_labels_flip_and_no_farther_than_1(
     (features, weight, bias), flipped = growing(0, bias_scale)
     k = next((sum(each) for each in flipped if sum(each) >= k), k) if exactly else k
     candidates = torch.tensor(next((each for each in flipped if sum(each) > k), flipped[-1]))
-    centres = anchors(features[40:], torch.arange(9) % 3)
+    centres = anchors(features[40:], torch.arange(9) % 3, len(weight))
     scores = -flipping_epsilon(features[:40], weight, bias, centres)
     uniforms = Generator().manual_seed(7)
     order = shuffled(torch.arange(40), uniforms)

@@ -115,6 +115,14 @@ def test_copies_of_what_is_chosen_wait_until_something_else_is_taken() -> None:
         assert {row // 3 for row in rows} == {0, 1}
 
 
+def test_where_no_distance_is_left_the_unsure_come_first_and_not_any_as_in_the_authors_code() -> None:
+    logits = torch.tensor([[0.2, 0.0, 0.0]] * 3 + [[2.0, 0.0, 0.0]] * 3)
+    for seed in range(10):
+        rows = choose(logits, 6, 100.0, seed).rows.tolist()
+        assert {row // 3 for row in rows[:2]} == {0, 1}
+        assert [row // 3 for row in rows[2:]] == [0, 0, 1, 1]
+
+
 def test_where_no_image_is_unsure_all_are_as_likely() -> None:
     sure = torch.tensor([[1e4, 0.0, 0.0]] * 4 + [[0.0, 1e4, 0.0]] * 4)
     counts = Counter(int(choose(sure, 1, seed=seed).rows) for seed in range(400))

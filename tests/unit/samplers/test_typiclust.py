@@ -43,9 +43,10 @@ def blobs(*belongs: int) -> Tensor:
 
 
 def naive(points: list[list[float]], neighbours: int) -> list[float]:
+    """Of at most half of the points, as in the authors' code."""
     scores = []
     for i, p in enumerate(points):
-        near = sorted(math.dist(p, q) for j, q in enumerate(points) if j != i)[:neighbours]
+        near = sorted(math.dist(p, q) for j, q in enumerate(points) if j != i)[: min(neighbours, len(points) // 2)]
         scores.append(len(near) / sum(near) if near else 0.0)
     return scores
 
@@ -61,6 +62,12 @@ def test_so_it_is_in_chunks(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(module, "CHUNK", chunk)
     points = torch.randn(23, 6, generator=rng(0))
     assert typicality(points, 5).tolist() == pytest.approx(naive(points.tolist(), 5), rel=1e-4)
+
+
+def test_of_a_small_cluster_the_nearer_half_counts() -> None:
+    """At 0, 1, 3 and 9 the second has neighbours at 1 and 2, the fourth, far from all, at 6 and 8."""
+    points = torch.tensor([[0.0], [1.0], [3.0], [9.0]])
+    assert typicality(points, 20).tolist() == pytest.approx([2 / 4, 2 / 3, 2 / 5, 2 / 14])
 
 
 def test_an_image_among_copies_of_itself_is_infinitely_typical() -> None:
@@ -110,8 +117,8 @@ def test_clusters_without_labels_come_before_larger_ones_with_them(monkeypatch: 
 
 def test_small_clusters_wait_until_all_others_are_used_up(monkeypatch: pytest.MonkeyPatch) -> None:
     whichever(monkeypatch)
-    features = blobs(*[0] * 4, *[1] * 6, *[2] * 5, *[3] * 3)
-    assert asked_of(choose(features, 18, normalize=False), features) == [1, 2] * 5 + [1] + [0, 3] * 3 + [0]
+    features = blobs(*[0] * 5, *[1] * 7, *[2] * 6, *[3] * 3)
+    assert asked_of(choose(features, 21, normalize=False), features) == [1, 2] * 6 + [1] + [0, 3] * 3 + [0] * 2
     assert asked_of(choose(features, 4, normalize=False, smallest=0), features) == [1, 2, 0, 3]
 
 
@@ -119,10 +126,10 @@ def test_labelled_images_count_towards_the_size_of_a_cluster_and_not_as_neighbou
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     whichever(monkeypatch)
-    features = blobs(*[0] * 5, *[1] * 3, 1, 1)
-    query = choose(features, 8, labelled=2, normalize=False)
-    assert asked_of(query, features) == [0, 1, 0, 1, 0, 1, 0, 0]
-    assert query.scores[1::2][:3].tolist() == pytest.approx(sorted(naive(features[5:8].tolist(), 20))[::-1], rel=1e-4)
+    features = blobs(*[0] * 6, *[1] * 4, 1, 1)
+    query = choose(features, 10, labelled=2, normalize=False)
+    assert asked_of(query, features) == [0, 1] * 4 + [0, 0]
+    assert query.scores[1::2][:4].tolist() == pytest.approx(sorted(naive(features[6:10].tolist(), 20))[::-1], rel=1e-4)
 
 
 def test_within_a_cluster_typicality_goes_down(monkeypatch: pytest.MonkeyPatch) -> None:
