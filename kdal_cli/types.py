@@ -129,7 +129,8 @@ class ImageSet:
 class ImageData:
     """A data set: `train` holds the pool and the validation images, `test` is measured and never acted upon.
 
-    classes: the name of each class, in label order. mean, std: per channel, on the scale from 0 to 1.
+    classes: the name of each class, in label order. mean, std: per channel, on the scale from 0 to 1. validation: (V,)
+    ids of `train` that came as a validation set of their own, and are never in a pool; empty where there is none.
     """
 
     name: str
@@ -138,6 +139,7 @@ class ImageData:
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    validation: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
     @property
     def shape(self) -> Shape:

@@ -53,9 +53,10 @@ def data(section: Section, trust: Sequence[str], watcher: Watcher) -> tuple[Imag
         raise UserError(f"data={images.name} has one class: {', '.join(images.classes)}", cure="two are needed")
     streams = Streams(split.seed)
     ids = torch.arange(len(images.train))
+    ids = ids[~torch.isin(ids, images.validation)]
     if trouble.imbalance > 1:
-        ids = long_tail(images.train.labels, trouble.imbalance, streams.at("long tail"))
-    divided = split_ids(ids, split)
+        ids = ids[long_tail(images.train.labels[ids], trouble.imbalance, streams.at("long tail"))]
+    divided = split_ids(ids, split, images.validation)
     if trouble.duplicates:
         images, pool = with_duplicates(images, divided.pool, trouble.duplicates, streams.at("duplicates"))
         divided = replace(divided, pool=pool, teacher=divided.teacher if split.teacher else pool)

@@ -1,76 +1,136 @@
-"""A NumPy archive of images: `x_train`, `y_train`, `x_test`, `y_test`, and `classes` if you like."""
+"""A NumPy archive of images: `x_train`, `y_train`, `x_test`, `y_test`, as in Keras, or MedMNIST's names."""
 
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from kdal_cli.data._archive import Archive
+from kdal_cli.data._labels import column, labels, refuse_odd, span
 from kdal_cli.errors import UserError
-from kdal_cli.images.statistics import mean_std, say_twins, twins
+from kdal_cli.images.statistics import mean_std, refuse_alike, say_twins, twins
 from kdal_cli.types import ImageData, ImageSet, Watcher
+from kdal_cli.values import Count
 
 Layout = Literal["auto", "nchw", "nhwc"]
-NEEDED = ("x_train", "y_train", "x_test", "y_test")
-WANTED = "an .npz archive holds x_train, y_train, x_test, y_test, as numpy.savez writes them"
+WANTED = "an .npz archive holds x_train, y_train, x_test, y_test, or train_images, train_labels, …, as numpy.savez does"
+MAX_BYTES = 8 << 30
 
 
-def npz(watcher: Watcher, *, path: str, layout: Layout = "auto", classes: list[str] | None = None) -> ImageData:
+@dataclass(frozen=True)
+class Form:
+    """What an archive calls its arrays: {split: (images, labels)}. columns: labels may be (N, 1)."""
+
+    names: Mapping[str, tuple[str, str]]
+    columns: bool = False
+
+    def all(self, splits: Sequence[str]) -> list[str]:
+        return [name for split in splits for name in self.names[split]]
+
+
+def _keras(validation: str) -> Form:
+    splits = {"train": "train", "validation": validation, "test": "test"}
+    return Form({split: (f"x_{name}", f"y_{name}") for split, name in splits.items()})
+
+
+def _medmnist() -> Form:
+    splits = {"train": "train", "validation": "val", "test": "test"}
+    return Form({split: (f"{name}_images", f"{name}_labels") for split, name in splits.items()}, columns=True)
+
+
+FORMS = (_keras("val"), _keras("valid"), _keras("validation"), _medmnist())
+
+
+def npz(
+    watcher: Watcher,
+    *,
+    path: str,
+    layout: Layout = "auto",
+    classes: list[str] | None = None,
+    max_bytes: Count = MAX_BYTES,
+) -> ImageData:
     """The images of an archive, read whole; Python objects in it are never unpickled.
 
     x_train, x_test: uint8, (N, c, H, W), (N, H, W, c) or grey (N, H, W). `layout` says which of the first two; "auto"
     looks for the one axis that can be channels (1 or 3 long) and refuses to choose where both or neither can.
     y_train, y_test: (N,) integers from 0 to C - 1. The names come from `classes`, or the archive's array of that name,
-    or are the numbers. mean, std: of x_train.
+    or are the numbers. x_val, y_val are the validation set, where they are there. MedMNIST's train_images,
+    train_labels, … are read as well, with labels (N, 1). mean, std: of the training images.
 
-    Raises UserError naming the file, the array and the first row that is wrong.
+    Raises UserError naming the file, the array and the first row that is wrong; arrays of more than `max_bytes`
+    together, and those that inflate beyond measure, are refused before they are read.
     """
     file = Path(path).expanduser().absolute()
-    arrays = _read(file)
-    train, test = (_pixels(arrays[name], name, layout, file) for name in ("x_train", "x_test"))
-    if train.shape[1:] != test.shape[1:]:
-        raise UserError(f"images of x_train are {_shape(train)}, of x_test {_shape(test)}", where=file)
-    names = _names(classes, arrays, file)
-    labels, answers = (
-        _labels(arrays[f"y_{split}"], f"y_{split}", len(names), len(pixels), file)
-        for split, pixels in (("train", train), ("test", test))
-    )
-    _no_class_empty(labels, names, file)
-    say_twins(*twins(train, test), watcher)
-    return ImageData("npz", ImageSet(train, labels), ImageSet(test, answers), names, *mean_std(train))
+    archive = Archive(file, WANTED, max_bytes)
+    form, splits = _form(archive)
+    named = ["classes"] if "classes" in archive.names else []
+    arrays = archive.read([*form.all(splits), *named])
+    pixels = {split: _pixels(arrays[form.names[split][0]], form.names[split][0], layout, file) for split in splits}
+    _same_shapes(pixels, form, file)
+    known, answers = _answers(arrays, form, {split: len(images) for split, images in pixels.items()}, classes, file)
+    train, held = pixels["train"], pixels.get("validation", pixels["train"][:0])
+    same = twins(train, pixels["test"], held)
+    refuse_alike(train, same, file, "look at some of them: there is nothing in them to learn from")
+    learnt = ImageSet(train, answers["train"])
+    if len(held):
+        what = f"the {len(held):,} images of {form.names['validation'][0]} are the validation set"
+        watcher.say(f"{what}; data.split.validation is not used")
+        learnt = ImageSet(torch.cat([train, held]), torch.cat([answers["train"], answers["validation"]]))
+    say_twins(same, watcher)
+    apart = torch.arange(len(train), len(learnt))
+    return ImageData("npz", learnt, ImageSet(pixels["test"], answers["test"]), known, *mean_std(train), apart)
 
 
-def _read(file: Path) -> dict[str, np.ndarray]:
-    """The arrays of the archive, each read once and checked against the archive's CRC."""
-    if not file.is_file():
-        raise UserError("there is no such file", where=file, cure=WANTED)
-    if not zipfile.is_zipfile(file):
-        raise UserError("this is no .npz archive, or one cut short", where=file, cure=WANTED)
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            missing = [name for name in NEEDED if name not in archive]
-            if missing:
-                found = ", ".join(map(repr, archive.files)) or "nothing"
-                raise UserError(f"the archive lacks {', '.join(missing)}", where=file, cure=f"it holds {found}")
-            return {name: _array(archive, name, file) for name in (*NEEDED, "classes") if name in archive}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
-        raise UserError(f"the archive cannot be read, {error}", where=file, cure=WANTED) from error
+def _form(archive: Archive) -> tuple[Form, list[str]]:
+    """The names that an archive uses, and the splits that it has."""
+    there = set(archive.names)
+    forms = [form for form in FORMS if there.intersection(form.names["train"])] or [FORMS[0]]
+    form = max(forms, key=lambda form: len(there.intersection(form.names["validation"])))  # the first of equals
+    splits = [split for split in form.names if split != "validation" or there.intersection(form.names[split])]
+    missing = [name for name in form.all(splits) if name not in there]
+    if missing:
+        found = ", ".join(map(repr, archive.names)) or "nothing"
+        what = f"the archive lacks {', '.join(missing)}"
+        raise UserError(what, where=archive.path, cure=f"it holds {found}; {WANTED}")
+    return form, splits
 
 
-def _array(archive: np.lib.npyio.NpzFile, name: str, file: Path) -> np.ndarray:
-    try:
-        return archive[name]
-    except (ValueError, MemoryError) as error:  # Python objects, or a header that lies
-        raise UserError(f"{name} cannot be read, {error}", where=file, cure=WANTED) from error
+def _same_shapes(pixels: Mapping[str, Tensor], form: Form, file: Path) -> None:
+    train = pixels["train"]
+    for split, images in pixels.items():
+        if images.shape[1:] != train.shape[1:]:
+            first, other = form.names["train"][0], form.names[split][0]
+            raise UserError(f"images of {first} are {_shape(train)}, of {other} {_shape(images)}", where=file)
 
 
-def _pixels(x: np.ndarray, name: str, layout: Layout, file: Path) -> torch.Tensor:
+def _answers(
+    arrays: Mapping[str, np.ndarray], form: Form, images: Mapping[str, int], given: Sequence[str] | None, file: Path
+) -> tuple[tuple[str, ...], dict[str, Tensor]]:
+    """(class names, {split: labels (N,) int64}). images: of each split, how many there are."""
+    raw = {}
+    for split, count in images.items():
+        name = form.names[split][1]
+        raw[split] = column(arrays[name]) if form.columns else arrays[name]
+        refuse_odd(raw[split], name, count, file)
+    known = _names(given, arrays, raw["train"], file)
+    answers = {split: labels(y, form.names[split][1], len(known), file) for split, y in raw.items()}
+    _no_class_empty(answers["train"], known, file)
+    return known, answers
+
+
+def _pixels(x: np.ndarray, name: str, layout: Layout, file: Path) -> Tensor:
     """`x` as (N, c, H, W) uint8, contiguous."""
     if x.dtype != np.uint8:
-        raise UserError(f"{name} holds {x.dtype}", where=file, cure="pixels are uint8, from 0 to 255")
+        remedy = {
+            "f": ": (255 * x).round().astype('uint8'), if these are from 0 to 1",
+            "b": ": 255 * x.astype('uint8')",
+        }
+        cure = f"pixels are uint8, from 0 to 255{remedy.get(x.dtype.kind, '')}"
+        raise UserError(f"{name} holds {x.dtype}", where=file, cure=cure)
     if x.ndim not in (3, 4) or 0 in x.shape:
         raise UserError(f"{name} is {x.shape}", where=file, cure="images are (N,C,H,W), (N,H,W,C) or grey (N,H,W)")
     if x.ndim == 3:
@@ -91,46 +151,27 @@ def _layout(x: np.ndarray, name: str, layout: Layout, file: Path) -> str:
     return "nchw" if first else "nhwc"
 
 
-def _names(classes: Sequence[str] | None, arrays: Mapping[str, np.ndarray], file: Path) -> tuple[str, ...]:
-    """The class names, from the first place that has them."""
-    if classes is None and "classes" in arrays:
+def _names(given: Sequence[str] | None, arrays: Mapping[str, np.ndarray], y: np.ndarray, file: Path) -> tuple[str, ...]:
+    """The class names, from the first place that has them. y: (N,) labels of the training images."""
+    if given is None and "classes" in arrays:
         if arrays["classes"].dtype.kind != "U" or arrays["classes"].ndim != 1:
             raise UserError("classes is not a list of names", where=file, cure="an array (C,) of strings")
-        classes = arrays["classes"].tolist()
-    if classes is None:
-        return tuple(map(str, range(_span(arrays["y_train"]))))
-    twice = sorted({repr(name) for name in classes if list(classes).count(name) > 1})
-    if twice or not classes:
+        given = arrays["classes"].tolist()
+    if given is None:
+        return tuple(map(str, range(span(y))))
+    twice = sorted({repr(name) for name in given if list(given).count(name) > 1})
+    if twice or not given:
         raise UserError(f"class names: {', '.join(twice) or 'none'} {'come twice' if twice else 'given'}", where=file)
-    return tuple(classes)
+    return tuple(given)
 
 
-def _span(y: np.ndarray) -> int:
-    """How many classes integer labels speak of; never more than there are labels, so that a wild one stands out."""
-    return min(int(y.max(initial=0)) + 1, y.size) if y.dtype.kind in "iu" else 1
-
-
-def _labels(y: np.ndarray, name: str, classes: int, images: int, file: Path) -> torch.Tensor:
-    """`y` as (N,) int64, each a class."""
-    cure = f"labels are integers from 0 to {classes - 1}, one for each of {images:,} images"
-    if y.shape != (images,):
-        raise UserError(f"{name} is {y.shape}", where=file, cure=cure)
-    if y.dtype.kind not in "iu":
-        raise UserError(f"{name} holds {y.dtype}, {y[0]!s} in row 0", where=file, cure=cure)
-    wrong = np.flatnonzero((y < 0) | (y >= classes))
-    if len(wrong):
-        more = f" ({len(wrong):,} such rows)" if len(wrong) > 1 else ""
-        raise UserError(f"{name} holds {y[wrong[0]]} in row {wrong[0]}{more}", where=file, cure=cure)
-    return torch.from_numpy(y.astype(np.int64))
-
-
-def _no_class_empty(labels: torch.Tensor, names: tuple[str, ...], file: Path) -> None:
+def _no_class_empty(answers: Tensor, names: tuple[str, ...], file: Path) -> None:
     """Numbers that start at 1, or skip some, show here."""
-    empty = (labels.bincount(minlength=len(names)) == 0).nonzero().flatten().tolist()
+    empty = (answers.bincount(minlength=len(names)) == 0).nonzero().flatten().tolist()
     if empty:
         what = f"{len(empty)} of {len(names)} classes have no training image, the first of them {empty[0]}"
         raise UserError(f"{what} ({names[empty[0]]!r})", where=file, cure="labels count from 0 without gaps")
 
 
-def _shape(pixels: torch.Tensor) -> str:
+def _shape(pixels: Tensor) -> str:
     return " × ".join(map(str, pixels.shape[1:]))

@@ -4,89 +4,205 @@ Axis letters: c channels, H W pixels.
 """
 
 import warnings
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
+from PIL.ImageFile import ImageFile
 
+from kdal_cli.images.depth import Kind, Ranges, bands, extent, kind, shallow, values
 from kdal_cli.images.listing import Entry
+from kdal_cli.images.opening import LARGEST, Unreadable, opened, regular
+from kdal_cli.images.upright import turn
 from kdal_cli.types import Watcher
-
-FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
-"""What is read, whatever a file is called. Pillow knows more, some of which start other programs."""
-
-LARGEST = 64_000_000
-"""Pixels. A PNG of 76 KiB can unfold to 240 MB; past this an image is refused before it is unfolded."""
 
 AT_ONCE = 256
 """Images decoded before they are handed on: what bounds the memory."""
 
+FAINT = 26
+"""Levels of 256: an image that uses fewer shows less than a tenth of its depth."""
 
-def decode(path: Path, entry: Entry, size: int, channels: int) -> np.ndarray | str:
-    """The pixels (channels, size, size) uint8 of an image file, or in words why there are none.
+Answer = TypeVar("Answer")
 
-    Turned upright as its EXIF says, first frame only, transparency dropped, 16 bits cut to 8, then resized to a square
-    with Pillow's bilinear filter, which averages over all that falls into a pixel (antialias).
+
+@dataclass(frozen=True)
+class Reading:
+    """How image files become pixels: squares of `size`, 1 or 3 channels.
+
+    background: the colour behind what is transparent. bits: integers of more than 8 bits are from 0 to 2^bits − 1; None
+    takes the range of the training images. max_pixels: larger images are not decoded.
     """
+
+    size: int
+    channels: int
+    background: tuple[int, int, int] = (255, 255, 255)
+    bits: int | None = None
+    max_pixels: int = LARGEST
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One decoded image: pixels (c, size, size) uint8, whether it was transparent somewhere, of more than 8 bits."""
+
+    pixels: np.ndarray
+    transparent: bool
+    deep: bool
+
+
+@dataclass
+class Found:
+    """What came to light while images were decoded.
+
+    broken: {path of what cannot be read: why}. Counts of images: transparent somewhere, deep (more than 8 bits a
+    channel), and faint, which use less than a tenth of the 256 levels that they were given.
+    """
+
+    broken: dict[str, str] = field(default_factory=dict)
+    transparent: int = 0
+    deep: int = 0
+    faint: int = 0
+
+    def note(self, picture: Picture) -> None:
+        self.transparent += picture.transparent
+        self.deep += picture.deep
+        self.faint += int(np.ptp(picture.pixels)) < FAINT
+
+
+def decode_all(
+    root: Path, entries: Sequence[Entry], reading: Reading, ranges: Ranges, found: Found, watcher: Watcher
+) -> Generator[np.ndarray, None, None]:
+    """The pixels of each entry, in order. What cannot be decoded is passed over; `found` is filled as they go.
+
+    To be closed by whoever stops half-way.
+    """
+    for entry, picture in _each(partial(decode, root, reading=reading, ranges=ranges), entries, watcher):
+        if isinstance(picture, str):
+            found.broken[entry.path] = picture
+        else:
+            found.note(picture)
+            yield picture.pixels
+
+
+def survey(root: Path, entries: Sequence[Entry], reading: Reading, watcher: Watcher) -> Ranges:
+    """The ranges of the deep images among `entries`, the training set; others are opened, but not decoded."""
+    ranges: dict[str, tuple[float, float]] = {}
+    for _, answer in _each(partial(_extent, root, reading=reading), entries, watcher):
+        if isinstance(answer, tuple):
+            of, (low, high) = answer
+            known = ranges.get(of, (low, high))
+            ranges[of] = (min(low, known[0]), max(high, known[1]))
+    return ranges if reading.bits is None else ranges | {"integer": (0.0, 2.0**reading.bits - 1)}
+
+
+def decode(root: Path, entry: Entry, reading: Reading, ranges: Ranges) -> Picture | str:
+    """An image file, or in words why it cannot be read.
+
+    First frame only, flattened on the background, values of more than 8 bits brought from their range to 0 to 255,
+    resized to a square with Pillow's bilinear filter, which averages over all that falls into a pixel (antialias), and
+    turned upright as its EXIF says.
+    """
+    return _attempt(root, entry, reading, lambda image, file: _picture(image, file, reading, ranges))
+
+
+def _extent(root: Path, entry: Entry, reading: Reading) -> tuple[Kind, tuple[float, float]] | str | None:
+    """What kind of deep image this is, and its lowest and highest value; None for 8 bits."""
+
+    def look(image: ImageFile, file: BinaryIO) -> tuple[Kind, tuple[float, float]] | None:
+        of = kind(image)
+        return None if of is None else (of, extent(image, file))
+
+    return _attempt(root, entry, reading, look)
+
+
+def _each(
+    work: Callable[[Entry], Answer], entries: Sequence[Entry], watcher: Watcher
+) -> Generator[tuple[Entry, Answer], None, None]:
+    """Work done on each entry, in order, by as many threads as torch may use (Pillow lets go of the GIL)."""
+    with _unguarded(), ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for start in range(0, len(entries), AT_ONCE):
+            chunk = entries[start : start + AT_ONCE]
+            for entry, answer in zip(chunk, pool.map(work, chunk), strict=True):
+                yield entry, answer
+                watcher.advance(1, 1)
+
+
+def _attempt(root: Path, entry: Entry, reading: Reading, look: Callable[[ImageFile, BinaryIO], Answer]) -> Answer | str:
+    """What `look` finds in an image file, or in words why it cannot be read."""
     if entry.size < 1:
         return "empty file" if entry.size == 0 else "not a regular file"
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > LARGEST:
-                return f"{image.width} × {image.height} pixels, more than {LARGEST // 1_000_000} million"
-            if image.mode == "F":
-                return "floating-point pixels"
-            return _squared(image, size, channels)
-    except UnidentifiedImageError:
-        return f"not an image that is read ({', '.join(FORMATS)})"
+        with regular(entry.file(root)) as file, opened(file, reading.size, reading.max_pixels) as image:
+            return look(image, file)
+    except Unreadable as reason:
+        return str(reason)
     except MemoryError:
         raise
     except Exception as error:  # a decoder may fail in any way on a file made to harm it
         return f"broken: {error or type(error).__name__}"
 
 
-def decode_all(
-    root: Path, entries: Sequence[Entry], size: int, channels: int, broken: dict[str, str], watcher: Watcher
-) -> Generator[np.ndarray, None, None]:
-    """The pixels of each entry, in order, decoded by as many threads as torch may use (Pillow lets go of the GIL).
-
-    What cannot be decoded is passed over and noted in `broken`, {path: reason}. To be closed by whoever stops half-way.
-    """
-    work = partial(_decode_below, root, size, channels)
-    with _unguarded(), ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for start in range(0, len(entries), AT_ONCE):
-            chunk = entries[start : start + AT_ONCE]
-            for entry, pixels in zip(chunk, pool.map(work, chunk), strict=True):
-                if isinstance(pixels, str):
-                    broken[entry.path] = pixels
-                else:
-                    yield pixels
-                watcher.advance(1, 1)
+def _picture(image: ImageFile, file: BinaryIO, reading: Reading, ranges: Ranges) -> Picture:
+    of, transparent, flat = kind(image), False, image
+    if of is not None or image.mode not in ("L", "RGB") or image.has_transparency_data:
+        layers = _layers(image) if of is None else _deep_layers(image, file, of, ranges)
+        flat, transparent = _flattened(layers, image.size, reading)
+    square = flat.resize((reading.size, reading.size), Image.Resampling.BILINEAR)  # a copy where it has that size
+    exif = image.info.get("exif")
+    upright = turn(exif) if isinstance(exif, bytes) else None
+    square = square if upright is None else square.transpose(upright)
+    pixels = np.asarray(square.convert("L" if reading.channels == 1 else "RGB"))
+    pixels = pixels.reshape(reading.size, reading.size, reading.channels).transpose(2, 0, 1)
+    return Picture(pixels, transparent, of is not None)
 
 
-def _decode_below(root: Path, size: int, channels: int, entry: Entry) -> np.ndarray | str:
-    return decode(root / entry.path, entry, size, channels)
+Layer = tuple[Image.Image, Image.Image | None]
+"""A band of an image: its colours in eight bits, L or RGB, and its alpha, L, where it has some."""
 
 
-def _squared(image: Image.Image, size: int, channels: int) -> np.ndarray:
-    """(channels, size, size) uint8 of an opened image; unfolds it."""
-    ImageOps.exif_transpose(image, in_place=True)
-    if image.mode.startswith("I"):  # 16 bits of grey, which some releases of Pillow clip at 255
-        image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
-    image = image.convert("L" if channels == 1 else "RGB")
-    if image.size != (size, size):
-        image = image.resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(image).reshape(size, size, channels).transpose(2, 0, 1)
+def _flattened(layers: Iterator[Layer], size: tuple[int, int], reading: Reading) -> tuple[Image.Image, bool]:
+    """The bands of an image, one below the other on the background, and whether any was transparent somewhere."""
+    flat = Image.new("L" if reading.channels == 1 else "RGB", size)
+    transparent, top = False, 0
+    for colours, alpha in layers:
+        if alpha is not None and np.asarray(alpha).min() < 255:
+            below = Image.new("RGB", colours.size, reading.background)
+            below.paste(colours.convert("RGB"), mask=alpha)
+            colours, transparent = below, True
+        flat.paste(colours.convert(flat.mode), (0, top))
+        top += colours.height
+    return flat, transparent
+
+
+def _layers(image: ImageFile) -> Iterator[Layer]:
+    """The bands of an image of 8 bits, whatever its mode."""
+    image.load()
+    for box in bands(*image.size):
+        band = image.crop(box)
+        if band.has_transparency_data:
+            whole = band.convert("RGBA")
+            yield whole.convert("RGB"), whole.getchannel("A")
+        else:
+            yield band if band.mode == "L" else band.convert("RGB"), None
+
+
+def _deep_layers(image: ImageFile, file: BinaryIO, of: Kind, ranges: Ranges) -> Iterator[Layer]:
+    for colours, alpha in values(image, file):
+        yield (
+            Image.fromarray(shallow(colours, ranges, of)),
+            None if alpha is None else Image.fromarray(alpha),
+        )
 
 
 @contextmanager
 def _unguarded() -> Iterator[None]:
-    """Pillow's own bomb guard off, since `decode` is stricter, and its warnings, which would land in the display."""
+    """Pillow's own bomb guard off, since ours is stricter, and its warnings, which would land in the display."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         with warnings.catch_warnings():

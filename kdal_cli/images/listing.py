@@ -1,67 +1,90 @@
-"""What lies in a folder of images, before any is opened: `train/<class>/…` and `test/<class>/…`."""
+"""What lies in a folder of images, before any is opened: `train/<class>/…`, and the same below `val/` and `test/`."""
 
 import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator
-from dataclasses import astuple, dataclass
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 from kdal_cli.errors import UserError
+from kdal_cli.images.links import Folder, Links
+from kdal_cli.streams import Streams
 
-SPLITS = ("train", "test")
-WANTED = "images belong in train/<class>/ and test/<class>/"
+VALIDATION = ("val", "valid", "validation")
+"""Names of the folder of validation images, of which there may be one."""
+
+WANTED = "images belong in train/<class>/ and test/<class>/, and in val/<class>/ if you like"
 SHOWN = 10
 """How many names a message lists before it counts the rest."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A file below the root: its path with "/", its class, size in bytes (-1: not a regular file) and mtime in ns."""
+    """A file below the root: its path with "/", its class, size in bytes (-1: not a regular file) and mtime in ns.
+
+    target: where it really lies, when a link led there; empty for a file that is what it seems.
+    """
 
     path: str
     label: int
     size: int
     changed: int
+    target: str = ""
+
+    def file(self, root: Path) -> Path:
+        """What is to be opened."""
+        return Path(self.target) if self.target else root / self.path
 
 
 @dataclass(frozen=True)
 class Listing:
-    """All there is below `root`: class names in label order, the files of each split in the order of their paths."""
+    """All there is below `root`: class names in label order, the files of each split in the order of their paths.
+
+    notes: what the user should know of it, though nothing is wrong.
+    """
 
     root: Path
     classes: tuple[str, ...]
     train: tuple[Entry, ...]
+    validation: tuple[Entry, ...]
     test: tuple[Entry, ...]
+    notes: tuple[str, ...] = ()
 
     def key(self, *facts: object) -> str:
         """Names the decoded form: 24 hexadecimal digits of SHA-256 over the root, every file's facts, and `facts`.
 
         As with make and rsync, a file is taken for unchanged while its size and its time of change are.
         """
-        files = [[astuple(entry) for entry in split] for split in (self.train, self.test)]
+        files = [[astuple(entry) for entry in split] for split in (self.train, self.validation, self.test)]
         text = json.dumps([str(self.root), self.classes, files, facts])
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def scan(root: Path) -> Listing:
-    """List the images below `root`; hidden files and folders are passed over.
+def scan(root: Path, links: Links, test_share: float) -> Listing:
+    """List the images below `root`, a path without links; hidden files and folders are passed over.
 
-    Raises UserError naming what is wrong: no such folder or split, other classes in test than in train, fewer than two
-    classes, one without files, a file of no class, a link out of the root or to a folder, a name that is not UTF-8.
+    Where there is no test/, a share of each class of train/ is the test set. Class names are compared and shown in
+    Unicode's composed form (NFC). Raises UserError naming what is wrong: no such folder, other classes in one split
+    than in another, fewer than two classes, one without files, a file of no class, a link, a name that is not UTF-8.
     """
     try:
         if not root.is_dir():
             raise UserError("there is no such folder", where=root, cure=WANTED)
-        classes, others = (_classes(root, split) for split in SPLITS)
-        _same(classes, others, root)
+        splits = _splits(root, links)
+        folders = {split: _classes(folder) for split, folder in splits.items()}
+        classes = _same(folders, root)
         if len(classes) < 2:
             raise UserError(f"there are {len(classes)} class folders, at least 2 are needed", where=root, cure=WANTED)
-        train, test = (_entries(root, split, classes) for split in SPLITS)
+        entries = {split: _entries(split, own, classes, root) for split, own in folders.items()}
     except OSError as error:
         raise UserError(f"the folder cannot be read, {error.strerror}", where=error.filename or root) from error
-    return Listing(root, classes, train, test)
+    validation = next((entries[name] for name in VALIDATION if name in entries), ())
+    listing = Listing(root, classes, entries["train"], validation, entries.get("test", ()), _notes(folders))
+    return listing if "test" in entries else _held_out(listing, test_share)
 
 
 def enumerated(names: list[str]) -> str:
@@ -70,30 +93,74 @@ def enumerated(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
-def _classes(root: Path, split: str) -> tuple[str, ...]:
-    """The class folders of a split, sorted."""
-    if not (root / split).is_dir():
-        found = enumerated(sorted(repr(path.name) for path in root.iterdir())) or "nothing"
-        raise UserError(f"there is no folder {split}/", where=root, cure=f"{WANTED}; found: {found}")
-    _stay(root / split, root)
-    items = list(_visible(root / split, root))
-    loose = sorted(repr(item.name) for item in items if not item.is_dir())
+def _splits(root: Path, links: Links) -> dict[str, Folder]:
+    """The folders that the data set is divided into, the training images first."""
+    names = ("train", *VALIDATION, "test")
+    found = {folder.name: folder for folder in Folder.top(root, links).folders(names)}
+    if "train" not in found:
+        there = enumerated(sorted(repr(path.name) for path in root.iterdir())) or "nothing"
+        raise UserError("there is no folder train/", where=root, cure=f"{WANTED}; found: {there}")
+    several = [f"{name}/" for name in VALIDATION if name in found]
+    if len(several) > 1:
+        raise UserError(f"there are {' and '.join(several)}", where=root, cure="one folder of validation images")
+    return {name: found[name] for name in names if name in found}
+
+
+Classes = dict[str, list[Folder]]
+"""The folders of each class, by its composed name: several where names differ in their Unicode form alone."""
+
+
+def _classes(split: Folder) -> Classes:
+    loose, found = [], defaultdict(list)
+    for item in split.items():
+        if isinstance(item, Folder):
+            found[unicodedata.normalize("NFC", item.name)].append(item)
+        else:
+            loose.append(repr(item.name))
     if loose:
-        raise UserError(f"{split}/ holds files of no class: {enumerated(loose)}", where=root, cure=WANTED)
-    return tuple(sorted(item.name for item in items))
+        what = f"{split.path}/ holds files of no class: {enumerated(sorted(loose))}"
+        raise UserError(what, where=split.links.root, cure=WANTED)
+    return found
 
 
-def _same(train: tuple[str, ...], test: tuple[str, ...], root: Path) -> None:
-    missing, extra = sorted(set(train) - set(test)), sorted(set(test) - set(train))
-    faults = [f"{enumerated([repr(name) for name in missing])} only in train/"] if missing else []
-    faults += [f"{enumerated([repr(name) for name in extra])} only in test/"] if extra else []
-    if faults:
-        what = f"train/ and test/ hold other classes: {'; '.join(faults)}"
-        raise UserError(what, where=root, cure="both must have the same class folders")
+def _same(folders: dict[str, Classes], root: Path) -> tuple[str, ...]:
+    """The class names, sorted, which every split must have."""
+    train = folders["train"]
+    for split, own in folders.items():
+        missing, extra = (sorted(repr(name) for name in a.keys() - b.keys()) for a, b in ((train, own), (own, train)))
+        faults = [f"{enumerated(missing)} only in train/"] if missing else []
+        faults += [f"{enumerated(extra)} only in {split}/"] if extra else []
+        if faults:
+            what = f"train/ and {split}/ hold other classes: {'; '.join(faults)}"
+            alike = _alike({*(train.keys() - own.keys()), *(own.keys() - train.keys())})
+            cure = "both must have the same class folders" + (f"; {alike[0]}" if alike else "")
+            raise UserError(what, where=root, cure=cure)
+    return tuple(sorted(train))
 
 
-def _entries(root: Path, split: str, classes: tuple[str, ...]) -> tuple[Entry, ...]:
-    files = [sorted(_files(root / split / name, label, root), key=_path) for label, name in enumerate(classes)]
+def _alike(names: Iterable[str]) -> list[str]:
+    """A sentence for each group of names that people would take for one."""
+    groups = defaultdict(list)
+    for name in sorted(names):
+        groups[unicodedata.normalize("NFKC", name).casefold().strip()].append(repr(name))
+    return [f"{' and '.join(group)} differ in case or spacing alone" for group in groups.values() if len(group) > 1]
+
+
+def _notes(folders: dict[str, Classes]) -> tuple[str, ...]:
+    names = {folder.name for own in folders.values() for group in own.values() for folder in group}
+    forms: defaultdict[str, set[str]] = defaultdict(set)
+    for name in names:
+        forms[unicodedata.normalize("NFC", name)].add(name)
+    several = [repr(name) for name in sorted(forms) if len(forms[name]) > 1]
+    what = f"{enumerated(several)}: spelt in two Unicode forms, taken for one class each"
+    return (*([what] if several else []), *(f"classes {sentence}" for sentence in _alike(forms)))
+
+
+def _entries(split: str, folders: Classes, classes: tuple[str, ...], root: Path) -> tuple[Entry, ...]:
+    files = [
+        sorted((entry for folder in folders[name] for entry in _files(folder, label)), key=_path)
+        for label, name in enumerate(classes)
+    ]
     empty = [repr(name) for name, entries in zip(classes, files, strict=True) if not entries]
     if empty:
         raise UserError(f"{split}/ has classes without an image: {enumerated(empty)}", where=root, cure=WANTED)
@@ -104,53 +171,35 @@ def _path(entry: Entry) -> str:
     return entry.path
 
 
-def _files(folder: Path, label: int, root: Path) -> Iterator[Entry]:
+def _files(folder: Folder, label: int) -> Iterator[Entry]:
     """Every visible file at or below `folder`."""
-    for item in _visible(folder, root):
-        if not item.is_dir():
-            yield _entry(item, label, root)
-        elif item.is_symlink():
-            raise UserError(f"{_name(item, root)} is a link to a folder", where=root, cure="put the folder there")
-        else:
-            yield from _files(Path(item.path), label, root)
+    for item in folder.items():
+        if isinstance(item, Folder):
+            yield from _files(item, label)
+            continue
+        facts = item.facts
+        size = facts.st_size if facts is not None and stat.S_ISREG(facts.st_mode) else -1
+        changed = facts.st_mtime_ns if facts is not None else 0
+        yield Entry(item.path, label, size, changed, os.fspath(item.target or ""))
 
 
-def _entry(item: os.DirEntry[str], label: int, root: Path) -> Entry:
-    path = Path(item.path).relative_to(root).as_posix()
-    try:
-        facts = item.stat()
-    except FileNotFoundError:  # a link to nothing
-        return Entry(path, label, -1, 0)
-    return Entry(path, label, facts.st_size if stat.S_ISREG(facts.st_mode) else -1, facts.st_mtime_ns)
-
-
-def _visible(folder: Path, root: Path) -> Iterator[os.DirEntry[str]]:
-    with os.scandir(folder) as items:
-        for item in items:
-            if item.name.startswith("."):
-                continue
-            if not _is_text(item.name):
-                raise UserError(f"the name {_name(item, root)} is not UTF-8", where=root, cure="rename it")
-            if item.is_symlink():
-                _stay(Path(item.path), root)
-            yield item
-
-
-def _stay(path: Path, root: Path) -> None:
-    """Refuse what leads out of the root."""
-    target = path.resolve()
-    if not target.is_relative_to(root):
-        what = f"{path.relative_to(root).as_posix()!r} is a link out of the folder, to {target.as_posix()!r}"
-        raise UserError(what, where=root, cure="put the file itself there")
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _name(item: os.DirEntry[str], root: Path) -> str:
-    return repr(Path(item.path).relative_to(root).as_posix())
+def _held_out(listing: Listing, share: float) -> Listing:
+    """A part of each class of train/ as the test set, chosen by the names of the files: a fact of the data, not of a
+    run, that a file more or less hardly changes."""
+    root = listing.root
+    if not share:
+        raise UserError(
+            "there is no folder test/", where=root, cure="data.test_share=0.2 takes a fifth of train/ for it"
+        )
+    streams, chosen = Streams(0).under("test_share"), set()
+    for label, name in enumerate(listing.classes):
+        paths = sorted((e.path for e in listing.train if e.label == label), key=lambda path: streams.key(path))
+        count = min(max(1, round(share * len(paths))), len(paths) - 1)
+        if not count:
+            what = f"there is no folder test/, and train/ has one image of {name!r}"
+            raise UserError(what, where=root, cure="add images of it")
+        chosen.update(paths[:count])
+    train, test = (tuple(e for e in listing.train if (e.path in chosen) is part) for part in (False, True))
+    what = f"no test/: {len(test):,} of the {len(listing.train):,} images of train/ are the test set"
+    note = f"{what} (data.test_share={share:g})"
+    return replace(listing, train=train, test=test, notes=(*listing.notes, note))

@@ -13,6 +13,8 @@ from kdal_cli.values import Count, Natural
 class Split:
     """How to divide a training set: `validation` images held out, the others the pool, or only `pool` of them.
 
+    A data set that has validation images of its own keeps them, and none are held out.
+
     teacher: images that a teacher is trained on and that are not in the pool; without, it is trained on the pool, and
     has read the labels that the student is to save. `seed` is the split's own: runs of other seeds share their pool.
     """
@@ -33,24 +35,25 @@ class Ids:
     teacher: Tensor
 
 
-def split_ids(ids: Tensor, split: Split) -> Ids:
-    """Divide training images, `ids` (N,).
+def split_ids(ids: Tensor, split: Split, own_validation: Tensor | None = None) -> Ids:
+    """Divide training images, `ids` (N,). own_validation: (V,) ids of validation images that are not among them.
 
     All are cut from one permutation, keyed by SHA-256 of the split's seed and the word "split": validation and then the
     pool from its start, the teacher's from its end. So a smaller pool lies within a larger one, and both have the same
     validation images. Raises UserError when the images do not suffice.
     """
     n, taught = len(ids), split.teacher or 0
-    pool = n - split.validation - taught if split.pool is None else split.pool
-    if pool < 1 or split.validation + pool + taught > n:
+    held = 0 if own_validation is not None and len(own_validation) else split.validation
+    pool = n - held - taught if split.pool is None else split.pool
+    if pool < 1 or held + pool + taught > n:
         wanted = "at least 1" if split.pool is None else f"{split.pool:,}"
         own = f", {taught:,} for the teacher" if taught else ""
         raise UserError(
-            f"there are {n:,} training images, not {split.validation:,} for validation{own} and {wanted} for the pool",
+            f"there are {n:,} training images, not {held:,} for validation{own} and {wanted} for the pool",
             where="data.split",
             cure=f"together they must come to {n:,} at most",
         )
     order = ids[randperm(n, generator=Streams(split.seed).at("split"))]
-    validation, rest = order[: split.validation], order[split.validation : split.validation + pool]
+    validation, rest = order[:held] if held or own_validation is None else own_validation, order[held : held + pool]
     own = order[n - taught :] if taught else rest
     return Ids(rest.sort().values, validation.sort().values, own.sort().values)

@@ -5,10 +5,12 @@ Axis letters: N images, c channels, H W pixels.
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from kdal_cli.errors import UserError
 from kdal_cli.types import Watcher
 
 CHUNK = 4096
@@ -31,23 +33,45 @@ def mean_std(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(mean.tolist()), tuple(spread.tolist())
 
 
-def twins(train: Tensor, test: Tensor) -> tuple[int, int]:
-    """(how many training images repeat an earlier one, how many test images are training images), pixel for pixel.
+@dataclass(frozen=True)
+class Twins:
+    """Images that are the same pixel for pixel: how many training images repeat an earlier one, how many test and how
+    many validation images are training images."""
 
-    train (N, c, H, W) and test (M, c, H, W) uint8; 16 bytes of BLAKE2 stand for an image.
+    repeated: int
+    leaked: int
+    held: int = 0
+
+
+def twins(train: Tensor, test: Tensor, validation: Tensor | None = None) -> Twins:
+    """Counted in train (N, c, H, W), test (M, c, H, W) and validation (V, c, H, W), all uint8.
+
+    16 bytes of BLAKE2 stand for an image.
     """
     known = set(_digests(train))
-    return len(train) - len(known), sum(digest in known for digest in _digests(test))
+    leaked, held = (
+        0 if part is None else sum(digest in known for digest in _digests(part)) for part in (test, validation)
+    )
+    return Twins(len(train) - len(known), leaked, held)
 
 
-def say_twins(repeated: int, leaked: int, watcher: Watcher) -> None:
+def say_twins(found: Twins, watcher: Watcher) -> None:
     """Tell what `twins` counted, loudly where the test set is concerned; nothing when there are none."""
-    if repeated:
-        watcher.say(f"{repeated:,} training images repeat another one, pixel for pixel")
-    if leaked:
-        watcher.say(
-            f"WARNING: {leaked:,} test images are training images too, pixel for pixel: test accuracy will flatter"
-        )
+    if found.repeated:
+        watcher.say(f"{found.repeated:,} training images repeat another one, pixel for pixel")
+    for split, count in (("validation", found.held), ("test", found.leaked)):
+        if count:
+            what = f"{count:,} {split} images are training images too, pixel for pixel"
+            watcher.say(f"WARNING: {what}: {split} accuracy will flatter")
+
+
+def refuse_alike(train: Tensor, found: Twins, where: object, cure: str) -> None:
+    """Raise UserError when all training images (N, c, H, W) are one and the same: nothing can be learnt from them."""
+    if found.repeated < len(train) - 1:
+        return
+    low, high = torch.aminmax(train[0])
+    every = f": every pixel is {int(low)}" if low == high else ""
+    raise UserError(f"the {len(train):,} training images are all the same{every}", where=where, cure=cure)
 
 
 def _digests(pixels: Tensor) -> Iterator[bytes]:

@@ -1,17 +1,21 @@
 """Decoded images on disk: whole or not there, checked when opened, one writer at a time.
 
 A store is a folder of `train.npy` and `test.npy`, pixels (N, c, H, W) uint8 to be memory-mapped, and `index.json`,
-which says what their rows are and carries their SHA-256 and its own.
+which says what was found out while they were decoded and carries their SHA-256 and its own. Which file and which label
+a row has is not read from there: it follows from the listing. Links in a store are not followed, and whatever the
+umask, nobody but the owner can write to it.
 """
 
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from io import BufferedRandom, BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,45 +23,51 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdal_cli.errors import MachineError
+from kdal_cli.errors import MachineError, UserError
+from kdal_cli.images.decode import Found
+from kdal_cli.images.depth import Ranges
+from kdal_cli.images.statistics import Twins
 from kdal_cli.records.files import sha256, sync_folder, write_json
 from kdal_cli.types import Watcher
 
 INDEX = "index.json"
+FOLDER_MODE, FILE_MODE = 0o755, 0o644
+CAUTIOUS = os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
 class Part:
-    """One split of a store: file and label of each row, {file left out: why}, and the SHA-256 of its .npy."""
+    """One .npy of a store: its SHA-256, and what was found out about its images."""
 
-    paths: tuple[str, ...]
-    labels: tuple[int, ...]
-    broken: dict[str, str]
     sha256: str
+    found: Found
 
 
 @dataclass(frozen=True)
 class Index:
-    """What a store holds. `repeated`, `leaked`: see `images.statistics.twins`."""
+    """What a store holds. ranges: what became 0 to 255 of images of more than 8 bits. mean, std: of the training
+    images, per channel, from 0 to 1."""
 
-    classes: tuple[str, ...]
     train: Part
     test: Part
+    ranges: Ranges
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    repeated: int
-    leaked: int
+    twins: Twins
 
     @property
-    def broken(self) -> dict[str, str]:
-        return self.train.broken | self.test.broken
+    def found(self) -> Found:
+        """Of both parts together."""
+        one, two = self.train.found, self.test.found
+        counts = (getattr(one, name) + getattr(two, name) for name in ("transparent", "deep", "faint"))
+        return Found(one.broken | two.broken, *counts)
 
 
 @contextmanager
 def locked(path: Path, watcher: Watcher) -> Iterator[None]:
     """Hold the lock file at `path`; wait, and say so, while another process holds it. It is released even by a kill."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    _make_folder(path.parent)
+    with _writing(path, 0) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -76,7 +86,8 @@ def building(home: Path) -> Iterator[Path]:
     draft = home.with_name(f"{home.name}.part")
     try:
         shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
+        _make_folder(home.parent)
+        draft.mkdir(FOLDER_MODE)
         yield draft
         sync_folder(draft)
         shutil.rmtree(home, ignore_errors=True)
@@ -95,7 +106,7 @@ def write_pixels(path: Path, images: Iterable[np.ndarray], shape: tuple[int, int
     Returns the SHA-256 of the file. NumPy pads a header for its first axis to grow, so it is rewritten in place.
     """
     n = 0
-    with path.open("wb") as file:
+    with _writing(path, os.O_EXCL) as file:
         _head(file, 0, shape)
         for image in images:
             file.write(image.tobytes())
@@ -108,8 +119,17 @@ def write_pixels(path: Path, images: Iterable[np.ndarray], shape: tuple[int, int
 
 
 def open_pixels(path: Path) -> Tensor:
-    """(N, c, H, W) uint8, memory-mapped. Copy on write: the file stays as it is, and torch takes a writable array."""
-    return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
+    """(N, c, H, W) uint8, memory-mapped. Copy on write: the file stays as it is, and torch takes a writable array.
+
+    Raises ValueError where the file holds anything else.
+    """
+    with _reading(path) as file:
+        np.lib.format.read_magic(file)
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        if dtype != np.uint8 or fortran or len(shape) != 4:
+            raise ValueError(path)
+        pixels = np.memmap(file, np.uint8, "c", file.tell(), shape) if math.prod(shape) else np.empty(shape, np.uint8)
+    return torch.from_numpy(pixels)
 
 
 def write_index(home: Path, index: Index) -> None:
@@ -117,47 +137,92 @@ def write_index(home: Path, index: Index) -> None:
     write_json(home / INDEX, {"sha256": sha256(body), "body": body})
 
 
-def read_index(home: Path, watcher: Watcher) -> Index | None:
-    """The index of a store whose every byte is as it was written; None where there is none, with a word if damaged."""
+def read_index(
+    home: Path, paths: Mapping[str, Sequence[str]], shape: tuple[int, int, int], watcher: Watcher
+) -> Index | None:
+    """The index of a store whose every byte is as it was written; None where there is none, with a word if damaged.
+
+    paths: of the images that train.npy and test.npy were made from. shape: of each, (c, H, W).
+    Raises UserError where the store, or a file in it, is a link.
+    """
+    for path in (home, *(home / name for name in (INDEX, "train.npy", "test.npy"))):
+        if path.is_symlink():
+            cure = "remove it, or set data.store to another folder"
+            raise UserError("links in a store of images are not followed", where=path, cure=cure)
     if not home.exists():
         return None
     try:
-        sealed = json.loads((home / INDEX).read_bytes())
-        sound = sealed["sha256"] == sha256(sealed["body"])
-        index = _index(sealed["body"]) if sound else None
-    except (OSError, ValueError, KeyError, TypeError):
-        index = None
-    if index is None or not _matches(home, index, watcher):
-        watcher.say(f"the decoded images in {home} are damaged; decoding again")
-        return None
-    return index
+        with _reading(home / INDEX) as file:
+            sealed = json.loads(file.read())
+        index = _index(sealed["body"]) if sealed["sha256"] == sha256(sealed["body"]) else None
+        if index is not None and _matches(home, index, paths, shape, watcher):
+            return index
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        pass  # whatever is wrong, it is not what was written
+    watcher.say(f"the decoded images in {home} are damaged; decoding again")
+    return None
 
 
-def _matches(home: Path, index: Index, watcher: Watcher) -> bool:
-    watcher.begin("checking decoded images", 2)
+def _matches(
+    home: Path, index: Index, paths: Mapping[str, Sequence[str]], shape: tuple[int, int, int], watcher: Watcher
+) -> bool:
+    """Whether the pixels are those that were written, as many as the index leaves of the images at `paths`."""
+    watcher.begin("checking decoded images", len(paths))
     try:
-        for name, part in (("train", index.train), ("test", index.test)):
-            path = home / f"{name}.npy"
-            if not path.is_file() or _file_sha256(path) != part.sha256:
+        for name, files in paths.items():
+            part: Part = getattr(index, name)
+            pixels = open_pixels(home / f"{name}.npy")
+            rows = len(files) - len(part.found.broken)
+            if not part.found.broken.keys() <= set(files) or pixels.shape != (rows, *shape):
                 return False
-            watcher.advance(1, len(part.paths))
-        return True
+            if _file_sha256(home / f"{name}.npy") != part.sha256:
+                return False
+            watcher.advance(1, rows)
+        return len(index.mean) == len(index.std) == shape[0]
     finally:
         watcher.end()
 
 
 def _index(body: dict[str, Any]) -> Index:
-    def part(p: dict[str, Any]) -> Part:
-        return Part(tuple(p["paths"]), tuple(p["labels"]), p["broken"], p["sha256"])
+    """Raises KeyError, TypeError or ValueError where something is not what it should be."""
 
-    lists = {name: tuple(body[name]) for name in ("classes", "mean", "std")}
-    return Index(
-        **lists, train=part(body["train"]), test=part(body["test"]), repeated=body["repeated"], leaked=body["leaked"]
-    )
+    def part(p: dict[str, Any]) -> Part:
+        found = p["found"]
+        broken = {str(path): str(reason) for path, reason in found["broken"].items()}
+        return Part(str(p["sha256"]), Found(broken, *(int(found[name]) for name in ("transparent", "deep", "faint"))))
+
+    def figures(values: Iterable[Any]) -> tuple[float, ...]:
+        numbers = tuple(map(float, values))
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError(numbers)
+        return numbers
+
+    ends = {str(kind): figures(range) for kind, range in body["ranges"].items()}
+    ranges = {kind: (low, high) for kind, (low, high) in ends.items()}
+    same = Twins(*(int(body["twins"][name]) for name in ("repeated", "leaked", "held")))
+    return Index(part(body["train"]), part(body["test"]), ranges, figures(body["mean"]), figures(body["std"]), same)
+
+
+def _make_folder(path: Path) -> None:
+    """A folder and those above it, which the umask may close further, but not open."""
+    if not path.is_dir():
+        if path.parent != path:
+            _make_folder(path.parent)
+        path.mkdir(FOLDER_MODE, exist_ok=True)
+
+
+def _reading(path: Path) -> BufferedReader:
+    """A file that is not a link; what is no file is not waited for."""
+    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | CAUTIOUS), "rb")
+
+
+def _writing(path: Path, flags: int) -> BufferedRandom:
+    """A file that is not a link, new with `O_EXCL`."""
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | flags | CAUTIOUS, FILE_MODE), "r+b")
 
 
 def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with _reading(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

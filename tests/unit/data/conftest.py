@@ -63,9 +63,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The paths of all images decoded so far."""
     names: list[str] = []
 
-    def decode(path, entry, size, channels):
+    def decode(root, entry, reading, ranges):
         names.append(entry.path)
-        return original(path, entry, size, channels)
+        return original(root, entry, reading, ranges)
 
     original = decoding.decode
     monkeypatch.setattr(decoding, "decode", decode)

@@ -17,8 +17,8 @@ def test_pixels_labels_paths_and_classes(load, ear, pixels):
     assert data.train.paths == tuple(f"train/{name}/{i}.png" for name in CLASSES for i in range(3))
     for seed, image in enumerate([*data.train.pixels, *data.test.pixels]):
         assert torch.equal(image, torch.from_numpy(pixels(seed)).permute(2, 0, 1)), seed
-    assert ear.begun[0] == ("decoding images", 10)
-    assert (ear.steps, ear.images) == (10, 10)
+    assert ear.begun == [("reading headers", 6), ("decoding images", 10)]
+    assert (ear.steps, ear.images) == (16, 16)
     assert ear.said == []
     assert data.mean == pytest.approx(np.mean([pixels(i) for i in range(6)], (0, 1, 2)) / 255)
 
@@ -43,38 +43,17 @@ def test_formats_and_modes(root, load, suffix: str, pixels):
     assert len(load().train) == 7
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "I;16"])
-def test_every_mode_becomes_three_channels_of_eight_bits(root, load, mode: str):
-    ramp = np.arange(0, 65536, 1024, dtype=np.uint16).reshape(8, 8)
-    image = Image.fromarray(ramp) if mode == "I;16" else Image.fromarray((ramp >> 8).astype(np.uint8)).convert(mode)
-    image.save(root / "train/cat/0.png")
-    first = load().train.pixels[0]
-    assert torch.equal(first[0], first[1])
-    if mode in ("L", "LA", "RGBA", "I;16"):
-        assert torch.equal(first[0], torch.from_numpy((ramp >> 8).astype(np.uint8)))
-
-
-def test_photographs_stand_upright(root, load, pixels):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned clockwise by a quarter
-    Image.fromarray(pixels(3)).save(root / "train/cat/0.png", exif=exif)
-    wanted = np.rot90(pixels(3), -1).copy()
-    assert torch.equal(load().train.pixels[0], torch.from_numpy(wanted).permute(2, 0, 1))
-
-
-def test_hidden_things_a_val_folder_and_links_inside_the_root_are_no_trouble(root, load, png):
-    for hidden in (".ipynb_checkpoints", "train/.ipynb_checkpoints", "train/cat/.ipynb_checkpoints", "val/cow"):
+def test_hidden_things_and_files_deeper_down_are_no_trouble(root, load, png):
+    for hidden in (".ipynb_checkpoints", "train/.ipynb_checkpoints", "train/cat/.ipynb_checkpoints", "notes/cow"):
         (root / hidden).mkdir(parents=True)
         (root / hidden / "x.png").write_text("no image")
     (root / "train/.DS_Store").write_text("")
     (root / "train/cat/.hidden.png").write_text("")
     (root / "train/cat/more").mkdir()
     png(root / "train/cat/more/deep.png", 70)
-    (root / "train/dog/link.png").symlink_to(root / "val/../train/cat/more/deep.png")
     data = load()
     assert data.classes == CLASSES
     assert data.train.paths[3] == "train/cat/more/deep.png"
-    assert data.train.paths[-1] == "train/dog/link.png"
 
 
 def test_duplicates_are_counted_and_leaks_told_loudly_each_time(root, load, ear, png):

@@ -1,6 +1,7 @@
 """Files that are no images, and folders that are not as they should be: all named, before anything is kept."""
 
 import json
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -34,18 +35,17 @@ def hostile(root: Path, pixels) -> dict[str, str]:
     (root / "train/dog/text.png").write_text("I am not an image")
     (root / "train/dog/notes.txt").write_text("nor am I")
     bomb(root / "test/cat/bomb.png", 9000, 9000)
-    (root / "test/cat/nowhere.png").symlink_to(root / "test/cat/gone.png")
-    (root / "test/dog/float.tif").parent.mkdir(exist_ok=True)
-    Image.fromarray(np.zeros((8, 8), np.float32)).save(root / "test/dog/float.tif")
+    os.mkfifo(root / "test/cat/pipe.png")
+    Image.fromarray(np.full((8, 8), np.nan, np.float32)).save(root / "test/dog/float.tif")
     (root / "test/dog/script.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\nshowpage\n")
     return {
         "train/cat/broken.jpg": "broken: image file is truncated",
         "train/cat/zero.png": "empty file",
         "train/dog/text.png": "not an image",
         "train/dog/notes.txt": "not an image",
-        "test/cat/bomb.png": "9000 × 9000 pixels, more than 64 million",
-        "test/cat/nowhere.png": "not a regular file",
-        "test/dog/float.tif": "floating-point pixels",
+        "test/cat/bomb.png": "9,000 × 9,000 pixels, more than data.max_pixels=64000000",
+        "test/cat/pipe.png": "not a regular file",
+        "test/dog/float.tif": "pixels that are not finite numbers",
         "test/dog/script.png": "not an image",
     }
 
@@ -65,7 +65,7 @@ def test_or_they_are_left_out_named_and_recorded(load, hostile, ear, stores, pix
     for seed, image in enumerate([*data.train.pixels, *data.test.pixels]):
         assert torch.equal(image, torch.from_numpy(pixels(seed)).permute(2, 0, 1)), seed
     index = json.loads((stores()[0] / "index.json").read_text())["body"]
-    recorded = index["train"]["broken"] | index["test"]["broken"]
+    recorded = index["train"]["found"]["broken"] | index["test"]["found"]["broken"]
     assert recorded.keys() == hostile.keys()
     for path, reason in hostile.items():
         assert recorded[path].startswith(reason)
@@ -107,8 +107,13 @@ def _no_root(root: Path) -> None:
     root.rename(root.with_name("other"))
 
 
-def _no_test(root: Path) -> None:
-    (root / "test").rename(root / "val")
+def _no_train(root: Path) -> None:
+    (root / "train").rename(root / "training")
+
+
+def _two_validations(root: Path) -> None:
+    for name in ("val", "validation"):
+        (root / name).mkdir()
 
 
 def _missing_class(root: Path) -> None:
@@ -134,6 +139,18 @@ def _one_class(root: Path) -> None:
         (root / split / "dog").rename(root / f"outside-{split}")
 
 
+def _cases(root: Path) -> None:
+    (root / "test/cat").rename(root / "test/Cat")
+
+
+def _other_validation_classes(root: Path) -> None:
+    (root / "val/cat").mkdir(parents=True)
+
+
+def _file_link(root: Path) -> None:
+    (root / "train/cat/link.png").symlink_to(root / "train/cat/0.png")
+
+
 def _file_link_out(root: Path) -> None:
     (root.parent / "secret.png").write_text("")
     (root / "train/cat/link.png").symlink_to(root.parent / "secret.png")
@@ -149,10 +166,6 @@ def _split_link_out(root: Path) -> None:
     (root / "test").symlink_to(root.parent / "test")
 
 
-def _folder_link(root: Path) -> None:
-    (root / "train/cat/loop").symlink_to(root / "train")
-
-
 def _bad_name(root: Path) -> None:
     (root / "train/cat/\udcff.png").write_text("")
 
@@ -161,16 +174,19 @@ def _bad_name(root: Path) -> None:
     ("harm", "message"),
     [
         (_no_root, r"there is no such folder .*pets.*: images belong in train/<class>/"),
-        (_no_test, r"there is no folder test/ .*found: 'train', 'val'"),
+        (_no_train, r"there is no folder train/ .*found: 'test', 'training'"),
+        (_two_validations, r"there are val/ and validation/"),
         (_missing_class, r"hold other classes: 'dog' only in train/"),
         (_extra_class, r"hold other classes: 'cow' only in test/"),
+        (_cases, r"'cat' only in train/; 'Cat' only in test/ .*'Cat' and 'cat' differ in case or spacing alone"),
+        (_other_validation_classes, r"train/ and val/ hold other classes: 'dog' only in train/"),
         (_empty_class, r"train/ has classes without an image: 'ant'"),
         (_loose_file, r"train/ holds files of no class: 'stray.png'"),
         (_one_class, r"there are 1 class folders"),
-        (_file_link_out, r"'train/cat/link.png' is a link out of the folder, to '.*secret.png'"),
-        (_class_link_out, r"'train/cow' is a link out of the folder"),
-        (_split_link_out, r"'test' is a link out of the folder"),
-        (_folder_link, r"'train/cat/loop' is a link to a folder"),
+        (_file_link, r"'train/cat/link.png' is a link, to '.*/cat/0.png' .*set data.links=follow$"),
+        (_file_link_out, r"'train/cat/link.png' is a link, to '.*secret.png' .*data.links=follow data.roots=\["),
+        (_class_link_out, r"'train/cow' is a link, to"),
+        (_split_link_out, r"'test' is a link, to"),
         (_bad_name, r"'train/cat/\\udcff.png' is not UTF-8"),
     ],
 )

@@ -56,7 +56,7 @@ def _flip(path: Path) -> None:
 
 def _edit(path: Path) -> None:
     index = json.loads(path.read_text())
-    index["body"]["train"]["labels"][0] = 1
+    index["body"]["train"]["found"]["broken"]["train/cat/0.png"] = "hidden"
     path.write_text(json.dumps(index))
 
 
@@ -99,11 +99,11 @@ def test_what_a_killed_process_left_is_swept(load, stores):
 def test_files_that_change_while_they_are_decoded_are_noticed(root, load, monkeypatch, stores, png):
     scan, calls = source.scan, []
 
-    def moving(folder: Path):
+    def moving(folder: Path, *rest):
         calls.append(folder)
         if len(calls) == 2:
             png(root / "train/cat/0.png", 123, (9, 9))
-        return scan(folder)
+        return scan(folder, *rest)
 
     monkeypatch.setattr(source, "scan", moving)
     with pytest.raises(UserError, match="changed while"):

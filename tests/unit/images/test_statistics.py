@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from kdal_cli.errors import UserError
 from kdal_cli.images import statistics
-from kdal_cli.images.statistics import mean_std, say_twins, twins
+from kdal_cli.images.statistics import Twins, mean_std, refuse_alike, say_twins, twins
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 4096])
@@ -28,13 +29,24 @@ def test_a_channel_of_one_value_gets_the_spread_one():
 
 def test_twins_are_counted_within_train_and_between_train_and_test(ear):
     image = torch.arange(5, dtype=torch.uint8)[:, None, None, None].expand(5, 1, 2, 2)
-    repeated, leaked = twins(image[[0, 1, 1, 1, 2]], image[[3, 2, 2, 4]])
-    assert (repeated, leaked) == (2, 2)
-    say_twins(repeated, leaked, ear)
+    found = twins(image[[0, 1, 1, 1, 2]], image[[3, 2, 2, 4]], image[[0, 4]])
+    assert found == Twins(repeated=2, leaked=2, held=1)
+    say_twins(found, ear)
     assert ear.said[0].startswith("2 training images repeat")
-    assert ear.said[1].startswith("WARNING: 2 test images")
+    assert ear.said[1].startswith("WARNING: 1 validation images")
+    assert ear.said[2].startswith("WARNING: 2 test images")
 
 
 def test_no_twins_no_word(ear):
-    say_twins(0, 0, ear)
+    say_twins(Twins(0, 0), ear)
     assert ear.said == []
+
+
+def test_a_training_set_of_one_image_is_refused_with_its_reason():
+    black, ramp = torch.zeros(3, 1, 2, 2, dtype=torch.uint8), torch.arange(4, dtype=torch.uint8).view(1, 1, 2, 2)
+    with pytest.raises(UserError, match=r"^the 3 training images are all the same: every pixel is 0 \(here\): look"):
+        refuse_alike(black, twins(black, ramp), "here", "look")
+    with pytest.raises(UserError, match=r"^the 2 training images are all the same \(here\): look"):
+        refuse_alike(ramp.expand(2, 1, 2, 2), twins(ramp.expand(2, 1, 2, 2), ramp), "here", "look")
+    two = torch.cat([black, ramp])
+    refuse_alike(two, twins(two, black), "here", "look")

@@ -1,0 +1,169 @@
+"""Image files opened within bounds: regular files and known formats alone, and nothing that takes much memory to read.
+
+Everything that opens an image goes through here. The header says what decoding will cost before it starts.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
+"""What is read, whatever a file is called. Pillow knows more, some of which start other programs."""
+
+LARGEST = 64_000_000
+"""Pixels. A PNG of 76 KiB can unfold to 240 MB; past this an image is refused before it is unfolded."""
+
+ROOM = 290_000_000
+"""Bytes that one image may take while it is decoded and shrunk."""
+
+STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
+"""Bytes of a pixel in Pillow's memory, by mode; all others take 4."""
+
+WHOLE = {"WEBP": 16, "GIF": 8}
+"""Bytes of a pixel where a decoder keeps several copies of the picture: measured with Pillow 13."""
+
+FOREIGN = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC", b"msf1": "HEIC", b"avif": "AVIF", b"avis": "AVIF"}
+"""Brands of photos that are not read, by bytes 8 to 12 of the file."""
+
+
+ORIENTATION, ROWS_PER_STRIP, TILE_WIDTH, TILE_LENGTH = 274, 278, 322, 323
+"""Tags of a TIFF."""
+
+SIXTEEN = re.compile("(RGB|RGBA|LA);16[BLN]")
+"""How 16 bits a channel lie in a file, in Pillow's words; BGR;16 are 16 bits a pixel."""
+
+
+class Unreadable(Exception):
+    """An image that is not read, and in words why."""
+
+
+@contextmanager
+def regular(path: Path) -> Iterator[BinaryIO]:
+    """A file to read, at most `ROOM` bytes long. Links are not followed; pipes and devices are not waited for.
+
+    Raises Unreadable.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise Unreadable("a link" if path.is_symlink() else f"cannot be opened, {error.strerror}") from error
+    with os.fdopen(handle, "rb") as file:
+        facts = os.fstat(handle)
+        if not stat.S_ISREG(facts.st_mode):
+            raise Unreadable("not a regular file")
+        if facts.st_size > ROOM:
+            raise Unreadable(f"a file of {_megabytes(facts.st_size)}")
+        yield file
+
+
+@contextmanager
+def opened(file: BinaryIO, side: int, max_pixels: int = LARGEST) -> Iterator[ImageFile]:
+    """The image in a file, of which only the header has been read: it may be decoded, and shrunk to `side` pixels.
+
+    A JPEG is decoded at 1/2, 1/4 or 1/8 of its size where at least twice `side` is left: a photo of 200 million pixels
+    then takes a few megabytes. Raises Unreadable for other formats, for more than `max_pixels` pixels, and for what
+    would take more memory than `ROOM`.
+    """
+    try:
+        image = Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError as error:
+        raise Unreadable(_stranger(file)) from error
+    with image:
+        if image.width * image.height > max_pixels:
+            size = f"{image.width:,} × {image.height:,} pixels"
+            raise Unreadable(f"{size}, more than data.max_pixels={max_pixels}")
+        kept = _coefficients(image, file)
+        if isinstance(image, JpegImageFile):
+            image.draft(None, (2 * side, 2 * side))
+        needed = kept + _decoded(image, side) + (_length(file) if image.format == "WEBP" else 0)
+        if needed > ROOM:
+            what = f"{image.width:,} × {image.height:,} pixels of {image.format}"
+            raise Unreadable(f"{what} take {_megabytes(needed)} to decode, more than {_megabytes(ROOM)}")
+        yield image
+
+
+def high_and_low(image: ImageFile) -> bool:
+    """Whether these are colours, or grey with alpha, of 16 bits a channel, of which Pillow keeps the higher 8."""
+    return image.mode in ("RGB", "RGBA") and bool(SIXTEEN.fullmatch(raw_mode(image)))
+
+
+def raw_mode(image: ImageFile) -> str:
+    """How pixels lie in the file, in Pillow's words; empty once they are decoded."""
+    arguments = image.tile[0].args if image.tile else ""
+    return str(arguments if isinstance(arguments, str) or not arguments else arguments[0])
+
+
+def _decoded(image: ImageFile, side: int) -> int:
+    """Bytes for the pixels, for a flat copy of them in eight bits where they are not that, and for shrinking."""
+    pixels, mode = image.width * image.height, image.mode
+    each = max(STORED.get(mode, 4), WHOLE.get(image.format or "", 0))
+    if high_and_low(image):
+        each *= 2
+    copied = mode not in ("L", "RGB") or image.has_transparency_data or high_and_low(image)
+    turned = getattr(image, "tag_v2", {}).get(ORIENTATION, 1) != 1  # Pillow sets a TIFF upright itself
+    each += 4 * (copied + turned)
+    held = sum(len(fact) for fact in image.info.values() if isinstance(fact, bytes | str))  # EXIF, profiles, comments
+    return each * pixels + held + 2 * each * _block(image) + 4 * side * image.height
+
+
+def _block(image: ImageFile) -> int:
+    """Pixels of the strip or tile in which a TIFF is unpacked, which its header may make as large as it likes."""
+    if not image.tile or image.tile[0].codec_name != "libtiff":
+        return 0
+    tags = getattr(image, "tag_v2", {})
+    wide, high, rows = (_whole(tags.get(tag)) for tag in (TILE_WIDTH, TILE_LENGTH, ROWS_PER_STRIP))
+    return wide * high or min(rows or image.height, image.height) * image.width
+
+
+def _length(file: BinaryIO) -> int:
+    before = file.tell()
+    length = file.seek(0, os.SEEK_END)
+    file.seek(before)
+    return length
+
+
+def _whole(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _coefficients(image: ImageFile, file: BinaryIO) -> int:
+    """Bytes of the coefficients of a JPEG, all of which are kept where it comes in several scans, reduced or not."""
+    if not isinstance(image, JpegImageFile) or _one_scan(file, len(image.layer)):
+        return 0
+    most = max((across * down for _, across, down, _ in image.layer), default=1) or 1
+    share = sum(across * down for _, across, down, _ in image.layer) / most
+    return int(2 * share * image.width * image.height)
+
+
+def _one_scan(file: BinaryIO, components: int) -> bool:
+    """Whether the first scan of a JPEG has all its components at full precision; False where that cannot be told."""
+    before = file.tell()
+    file.seek(2)
+    try:
+        while True:
+            marker, length = file.read(2), int.from_bytes(file.read(2), "big")
+            if marker[:1] != b"\xff" or marker == b"\xff\xc2" or length < 2:  # junk, or progressive
+                return False
+            if marker == b"\xff\xda":
+                return file.read(1) == bytes([components])
+            file.seek(length - 2, os.SEEK_CUR)
+    finally:
+        file.seek(before)
+
+
+def _stranger(file: BinaryIO) -> str:
+    file.seek(8)
+    brand = FOREIGN.get(file.read(4))
+    return f"{brand}, which is not read: convert it" if brand else f"not an image that is read ({', '.join(FORMATS)})"
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.0f} MB"
