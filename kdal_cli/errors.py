@@ -58,3 +58,9 @@ def nearest(word: str, known: Iterable[str]) -> str:
     guess = f"did you mean {close[0]!r}?" if close else ""
     listed = f"known: {', '.join(names) or 'none'}" if len(names) <= FEW else "--help lists what is known"
     return f"{guess} {listed}".strip()
+
+
+def printable(text: object, length: int = 60) -> str:
+    """A name out of a file, fit for one line of a terminal: what does not print is `?`, and its end is cut."""
+    shown = "".join(char if char.isprintable() else "?" for char in str(text))
+    return shown if len(shown) <= length else shown[: length - 1] + "…"

@@ -16,6 +16,7 @@ from kdal_cli.lab.guide import Guide, shelf
 from kdal_cli.lab.lab import Blueprint, Lab
 from kdal_cli.lab.teacher import Member, Teacher, TeacherPlan, find_teacher
 from kdal_cli.network import classifier
+from kdal_cli.records.checkpoint import Checkpoint
 from kdal_cli.records.run import Request, Run
 from kdal_cli.records.tracking import Tracking
 from kdal_cli.report.display import Display
@@ -110,8 +111,8 @@ class Bench:
     def teacher_plan(self) -> TeacherPlan | None:
         """The teacher that is wanted, or None with `teacher=none`."""
 
-        def draw(section: Mapping[str, Any], shape: Shape) -> Blueprint:
-            return parts.blueprint(section, shape, self.trust, "teacher.model")
+        def draw(section: Mapping[str, Any], shape: Shape, saved: Checkpoint | None) -> Blueprint:
+            return parts.blueprint(section, shape, self.trust, "teacher.model", saved)
 
         return plan_teacher(self.section("teacher"), self.lab.data.shape, draw)
 

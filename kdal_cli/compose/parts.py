@@ -16,14 +16,16 @@ import kdal_cli.samplers
 import kdal_cli.trackers
 from kdal_cli.compose.bind import bind, make
 from kdal_cli.compose.registry import names, resolve
+from kdal_cli.compose.sketch import refuse_misfit
 from kdal_cli.errors import UserError, nearest
 from kdal_cli.images.simulate import long_tail, with_duplicates
 from kdal_cli.images.split import Ids, Split, split_ids
 from kdal_cli.inference.evidence import Sampler
-from kdal_cli.lab.lab import Blueprint
+from kdal_cli.lab.lab import Blueprint, named
 from kdal_cli.lab.seed_set import class_balanced
 from kdal_cli.labels import oracle as oracles
 from kdal_cli.labels.oracle import Oracle
+from kdal_cli.records.checkpoint import Checkpoint
 from kdal_cli.records.tracking import Tracker
 from kdal_cli.streams import Streams, undisturbed
 from kdal_cli.types import ImageData, Shape, Watcher
@@ -63,18 +65,19 @@ def data(section: Section, trust: Sequence[str], watcher: Watcher) -> tuple[Imag
     return images, divided
 
 
-def blueprint(section: Section, shape: Shape, trust: Sequence[str], where: str) -> Blueprint:
+def blueprint(
+    section: Section, shape: Shape, trust: Sequence[str], where: str, saved: Checkpoint | None = None
+) -> Blueprint:
     """An architecture for images of this shape. It is built once here, so that what cannot be built is refused now.
 
-    An argument that is an nn.Module is an architecture itself, a section within the section.
+    saved: the weights that it is for. Others are refused before anything is built, and pretrained ones are not fetched.
     """
-    architecture = resolve(kdal_cli.models, section.get("name"), trust, where)
-    nested = [key for key, hint in get_type_hints(architecture).items() if hint is nn.Module and key != "return"]
-    inner = {key: blueprint(section.get(key) or {}, shape, trust, f"{where}.{key}") for key in nested}
-    settings = bind(architecture, section, where, given=1, besides=("name", *nested))
+    make = architecture(section, trust, where, fresh=saved is None)
+    if saved is not None and not is_own(section):
+        refuse_misfit(make, named(section), saved, shape)
 
     def build() -> nn.Module:
-        return architecture(shape, **settings, **{key: part.make() for key, part in inner.items()})
+        return make(shape)
 
     with undisturbed():
         body = build()
@@ -82,6 +85,32 @@ def blueprint(section: Section, shape: Shape, trust: Sequence[str], where: str) 
         raise UserError(f"{where}.name={section['name']} makes a {type(body).__name__}", cure="an nn.Module is needed")
     _try(body, shape, where)
     return Blueprint(dict(section), build)
+
+
+def architecture(
+    section: Section, trust: Sequence[str], where: str, *, fresh: bool = True
+) -> Callable[[Shape], nn.Module]:
+    """What makes a network for images of a shape; its name and arguments are checked.
+
+    An argument that is an nn.Module is an architecture itself, a section within the section. fresh: whether it starts
+    as its arguments say, or is given all its weights anyway, so that none need be fetched.
+    """
+    make = resolve(kdal_cli.models, section.get("name"), trust, where)
+    nested = [key for key, hint in get_type_hints(make).items() if hint is nn.Module and key != "return"]
+    inner = {key: architecture(section.get(key) or {}, trust, f"{where}.{key}", fresh=fresh) for key in nested}
+    settings = bind(make, section, where, given=1, besides=("name", *nested))
+    if not fresh and "pretrained" in settings:
+        settings["pretrained"] = False
+
+    def build(shape: Shape) -> nn.Module:
+        return make(shape, **settings, **{key: part(shape) for key, part in inner.items()})
+
+    return build
+
+
+def is_own(section: Section) -> bool:
+    """Whether an architecture is the user's own code, which may need its numbers while it is built."""
+    return ":" in str(section.get("name"))
 
 
 def _try(body: nn.Module, shape: Shape, where: str) -> None:

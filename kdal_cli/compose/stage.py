@@ -15,12 +15,13 @@ from omegaconf import DictConfig
 from kdal_cli.compose import parts
 from kdal_cli.compose.bench import Bench
 from kdal_cli.compose.bind import convert, make
+from kdal_cli.compose.early import refuse_early
 from kdal_cli.compose.loss import LossPlan
 from kdal_cli.compose.settings import plain
 from kdal_cli.errors import InUse, Stopped, UserError
 from kdal_cli.inference.evidence import Sampler
 from kdal_cli.lab.guide import Guide, told
-from kdal_cli.lab.lab import Lab, named
+from kdal_cli.lab.lab import Lab, model_of, named
 from kdal_cli.lab.pool import Scoring, rehearse_sampler
 from kdal_cli.lab.replay import Replay, chosen_by, replay
 from kdal_cli.lab.teacher import Teacher, find_teacher, publish
@@ -53,6 +54,7 @@ def run_stage(request: Request, config: DictConfig, folder: Path, *, resumed: bo
                     display.say("this run is done already")
                     return run.result.get("val_accuracy")
                 bench = Bench(values, run, display, request)
+                refuse_early(values, bench.trust)
                 with closing(bench), bench.tracking as tracking:
                     result = STAGES[request.stage](bench)
                     run.finish(result)
@@ -164,12 +166,9 @@ def _looking(sampler: Sampler, scoring: Scoring) -> str:
 def _evaluate(bench: Bench) -> dict[str, Any]:
     lab = bench.lab
     saved = checkpoint.read(bench.setting("checkpoint", Path))
-    section = bench.values.get("student") or (saved.card and saved.card.model)
-    if section is None:
-        raise UserError(
-            "this checkpoint does not say what it is", where=saved.path, cure="name it: student=<architecture>"
-        )
-    network = lab.restore(parts.blueprint(section, lab.data.shape, bench.trust, "student"), saved)
+    section = model_of(bench.values.get("student"), saved, "student")
+    lab.refuse_other_images(saved)
+    network = lab.restore(parts.blueprint(section, lab.data.shape, bench.trust, "student", saved), saved)
     teacher = find_teacher(bench.teacher_plan, lab) if bench.teacher_plan and bench.teacher_plan.members else None
     split = bench.setting("split", Literal["test", "validation", "pool"])
     lines = [f"{named(section)} from {saved.path}", f"teacher: {teacher.sentence if teacher else 'none'}"]

@@ -7,16 +7,17 @@ from typing import Any
 
 from kdal_cli.compose.bind import make
 from kdal_cli.errors import UserError
-from kdal_cli.lab.lab import Blueprint
+from kdal_cli.lab.lab import Blueprint, model_of
 from kdal_cli.lab.teacher import Manner, Member, TeacherPlan
 from kdal_cli.records import checkpoint
+from kdal_cli.records.checkpoint import Checkpoint
 from kdal_cli.training.recipe import Recipe
 from kdal_cli.types import Shape
 from kdal_cli.values import Natural
 
 Section = Mapping[str, Any]
-Draw = Callable[[Section, Shape], Blueprint]
-"""An architecture section to a blueprint for images of a shape."""
+Draw = Callable[[Section, Shape, Checkpoint | None], Blueprint]
+"""An architecture section to a blueprint for images of a shape and, where there are some, for weights."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,22 @@ class Who:
     checkpoint: Path | tuple[Path, ...] | None = None
     store: Path = Path("outputs/teachers")
 
+    @property
+    def checkpoints(self) -> tuple[Path | None, ...]:
+        return self.checkpoint if isinstance(self.checkpoint, tuple) else (self.checkpoint,)
+
+
+def who_teaches(section: Section) -> tuple[Manner, Who]:
+    """How and who, as the section says it."""
+    keys = [field.name for field in fields(Manner)]
+    manner = make(Manner, {key: section[key] for key in keys if key in section}, "teacher")
+    return manner, make(Who, {key: value for key, value in section.items() if key not in keys}, "teacher")
+
 
 def plan_teacher(section: Section, shape: Shape, draw: Draw) -> TeacherPlan | None:
     """Who teaches, or None with `teacher=none`. Raises UserError for what does not go together."""
-    keys = [field.name for field in fields(Manner)]
-    manner = make(Manner, {key: section[key] for key in keys if key in section}, "teacher")
-    who = make(Who, {key: value for key, value in section.items() if key not in keys}, "teacher")
-    seeds = who.seed if isinstance(who.seed, tuple) else (who.seed,)
-    paths = who.checkpoint if isinstance(who.checkpoint, tuple) else (who.checkpoint,)
+    manner, who = who_teaches(section)
+    seeds, paths = who.seed if isinstance(who.seed, tuple) else (who.seed,), who.checkpoints
     if manner.kind == "previous":
         return TeacherPlan(manner)
     if who.model is None and who.checkpoint is None:
@@ -58,16 +67,15 @@ def plan_teacher(section: Section, shape: Shape, draw: Draw) -> TeacherPlan | No
 
 def _blueprint(model: Any, path: Path | None, manner: Manner, shape: Shape, draw: Draw) -> Blueprint:
     """The architecture that is asked for, or that a checkpoint says it has."""
-    card = checkpoint.read(path).card if path is not None and (model is None or manner.classes == "other") else None
-    if card is not None:
-        return draw(model or card.model, replace(shape, classes=len(card.classes)))
-    if model is None:
-        cure = "name its architecture: teacher=resnet56 teacher.checkpoint=…"
-        raise UserError("this checkpoint does not say what it is", where=path, cure=cure)
-    if manner.classes == "other":
+    saved = checkpoint.read(path) if path is not None else None
+    if saved is not None:
+        model = model_of(model, saved, "teacher.model")
+        if saved.card is not None:
+            shape = replace(shape, classes=len(saved.card.classes))
+    if manner.classes == "other" and (saved is None or saved.card is None):
         cure = "a checkpoint of kdal, which says what its classes are"
         raise UserError(f"teacher.classes=other with teacher.checkpoint={path}", cure=cure)
-    return draw(model, shape)
+    return draw(model, shape, saved)
 
 
 def _weights(weights: tuple[float, ...] | None, members: int) -> tuple[float, ...] | None:

@@ -19,7 +19,8 @@ from kdal_cli.inference.scorers import Seer
 from kdal_cli.metrics.classification import measure
 from kdal_cli.metrics.cost import Odometer
 from kdal_cli.network import Network
-from kdal_cli.records.checkpoint import Card, Checkpoint
+from kdal_cli.records.card import Card
+from kdal_cli.records.checkpoint import Checkpoint
 from kdal_cli.records.run import Log, Run
 from kdal_cli.records.tracking import Tracking
 from kdal_cli.report.display import Display
@@ -116,17 +117,13 @@ class Lab:
         Raises UserError when the architecture, the images or, unless they may be other, the classes are not those asked
         for.
         """
-        card = saved.card
-        if card is not None and card.model != blueprint.spec:
-            cure = "ask for the architecture it has"
-            raise UserError(
-                f"checkpoint is {named(card.model)}, not {named(blueprint.spec)}", where=saved.path, cure=cure
-            )
-        if card is not None:
-            self._refuse_strange(card, saved.path, other_classes)
+        card, name = saved.card, named(model_of(blueprint.spec, saved, "student"))
+        self.refuse_other_images(saved, other_classes=other_classes)
         with self.streams.applied("weights", "discarded"):
             body = blueprint.make()
-        saved.load_into(body)
+        notes = saved.load_into(body, name)
+        if notes:
+            self.watcher.say(f"{saved.path}: {notes}")
         network = Network(body, *((card.mean, card.std) if card else (self.data.mean, self.data.std)))
         self.engine.place(network)
         return network
@@ -168,8 +165,11 @@ class Lab:
         truth = labels.to(self.engine.device)
         return lambda network: float((predict(network, self.train, ids).logits.argmax(1) == truth).float().mean())
 
-    def _refuse_strange(self, card: Card, path: object, other_classes: bool) -> None:
-        """Raise UserError when a checkpoint was made for other classes or images than this data has."""
+    def refuse_other_images(self, saved: Checkpoint, *, other_classes: bool = False) -> None:
+        """Raise UserError when a checkpoint says that it was made for other classes or images than this data has."""
+        card, path = saved.card, saved.path
+        if card is None:
+            return
         if not other_classes and card.classes != self.data.classes:
             theirs, ours = _listed(card.classes), _listed(self.data.classes)
             cure = f"use the data it was trained on: data={card.data}"
@@ -224,7 +224,23 @@ def fingerprint(data: ImageData) -> str:
 def named(spec: Mapping[str, Any]) -> str:
     """An architecture in words: `resnet depth=56`, and one within another in brackets."""
     rest = {key: f"({named(value)})" if isinstance(value, Mapping) else value for key, value in spec.items()}
-    return " ".join([str(spec["name"]), *(f"{key}={value}" for key, value in rest.items() if key != "name")])
+    return " ".join([str(spec.get("name", "")), *(f"{key}={value}" for key, value in rest.items() if key != "name")])
+
+
+def model_of(section: Mapping[str, Any] | None, saved: Checkpoint, key: str) -> Mapping[str, Any]:
+    """The architecture that is asked for under `key`, or the one that a checkpoint says it is.
+
+    Raises UserError when neither says one, or they say two.
+    """
+    if saved.card is None:
+        if section is None:
+            cure = f"name its architecture: {key.partition('.')[0]}=<architecture>"
+            raise UserError("this checkpoint does not say what it is", where=saved.path, cure=cure)
+        return section
+    if section is not None and section != saved.card.model:
+        what = f"checkpoint is {named(saved.card.model)}, not {named(section)}"
+        raise UserError(what, where=saved.path, cure="ask for the architecture it has")
+    return saved.card.model
 
 
 def _listed(classes: tuple[str, ...]) -> str:

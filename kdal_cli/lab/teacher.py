@@ -20,7 +20,8 @@ from kdal_cli.lab.train_teacher import train_teacher
 from kdal_cli.metrics.classification import measure
 from kdal_cli.network import Network, freeze, mean_of
 from kdal_cli.records import checkpoint
-from kdal_cli.records.checkpoint import Card, Checkpoint
+from kdal_cli.records.card import Card
+from kdal_cli.records.checkpoint import Checkpoint
 from kdal_cli.records.files import sha256
 from kdal_cli.records.run import Run
 from kdal_cli.training.recipe import Recipe

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from kdal_cli.lab.lab import Blueprint, Lab
 from kdal_cli.network import Network
-from kdal_cli.records.checkpoint import Card
+from kdal_cli.records.card import Card
 from kdal_cli.records.curve import Table
 from kdal_cli.records.snapshots import Snapshots
 from kdal_cli.streams import Streams

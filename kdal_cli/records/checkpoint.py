@@ -2,15 +2,14 @@
 
 A checkpoint is one safetensors file, replaced atomically. Its header carries a card: architecture, classes,
 normalisation, what it was trained on, what it scored, and a SHA-256 of the tensors, because the format itself does not
-notice a flipped bit. The JSON beside it is the card again, for people. Weights from elsewhere (`.pt`, `.pth`) are read
-without unpickling code, and never loaded in part.
+notice a flipped bit. The JSON beside it is the card again, for people, and is never read. A file without a card is
+somebody else's, see `kdal_cli.records.foreign`.
 """
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,57 +18,53 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from kdal_cli.errors import UserError
+from kdal_cli.errors import UserError, printable
+from kdal_cli.records import foreign
+from kdal_cli.records.card import Card, parse
 from kdal_cli.records.files import write_bytes, write_json
-from kdal_cli.types import Shape
+from kdal_cli.records.fit import COUNTER, fit, refuse_other_names
 
 KEY = "kdal"
 """What our entry of a safetensors header is called."""
 
-WRAPPERS = ("state_dict", "model", "net", "model_state_dict")
+MARK = '{"card"'
+"""How it begins. Two marks, so that a flipped bit in one of them does not make it somebody else's."""
 
+CARD_CHARACTERS = 2**22
+"""A longer card is nobody's."""
 
-@dataclass(frozen=True)
-class Card:
-    """What a checkpoint says of itself. model: the architecture and its arguments. trained_on: data and labels used."""
-
-    role: str
-    model: dict[str, Any]
-    shape: Shape
-    classes: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    data: str
-    trained_on: dict[str, Any]
-    metrics: dict[str, float] = field(default_factory=dict)
+KINDS = "a run folder, or a .safetensors, .pt or .pth file is needed"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights from a file. card is None for weights from elsewhere."""
+    """Weights from a file. card is None for weights from elsewhere. notes: what of such a file was taken."""
 
     path: Path
     weights: dict[str, Tensor]
     card: Card | None
+    notes: tuple[str, ...] = ()
 
-    def load_into(self, body: nn.Module) -> None:
-        """Copy the weights into an architecture. Raises UserError unless every name and shape agrees."""
-        theirs, ours = self.weights, body.state_dict()
-        wrong = [
-            f"{n} is {_size(theirs[n])}, not {_size(ours[n])}"
-            for n in ours
-            if n in theirs and theirs[n].shape != ours[n].shape
-        ]
-        missing, extra = [n for n in ours if n not in theirs], [n for n in theirs if n not in ours]
-        for problems, words in ((missing, "lacks"), (extra, "has besides"), (wrong, "disagrees:")):
-            if problems:
-                more = f" and {len(problems) - 2} more" if len(problems) > 2 else ""
-                raise UserError(
-                    f"checkpoint is not one of {type(body).__name__}: it {words} {', '.join(problems[:2])}{more}",
-                    where=self.path,
-                    cure="name the architecture and the classes it was trained with",
-                )
-        body.load_state_dict(theirs)
+    @property
+    def numbers(self) -> int:
+        """How many there are in all tensors."""
+        return sum(tensor.numel() for tensor in self.weights.values())
+
+    def refuse_other(self, body: nn.Module, network: str, *, shapes: bool = True) -> None:
+        """Raise UserError unless the weights are those of this architecture. shapes: or names, if they alone count."""
+        if shapes:
+            fit(self.weights, body.state_dict(), network, self.path)
+        else:
+            refuse_other_names(self.weights, body.state_dict(), network, self.path)
+
+    def load_into(self, body: nn.Module, network: str) -> str:
+        """Copy the weights into an architecture, `network` in words. Returns what there is to say of that, or nothing.
+
+        Raises UserError unless every name, shape and kind of number agrees.
+        """
+        weights, notes = fit(self.weights, body.state_dict(), network, self.path)
+        body.load_state_dict(weights)
+        return "; ".join((*self.notes, *notes))
 
 
 def write(path: Path, body: nn.Module, card: Card) -> None:
@@ -83,15 +78,27 @@ def write(path: Path, body: nn.Module, card: Card) -> None:
 def read(path: Path) -> Checkpoint:
     """Read a checkpoint of ours, one of somebody else's, or the newest one of a run folder.
 
-    Raises UserError, naming the file, when it is missing, truncated, changed, pickled code or not finite.
+    Raises UserError, naming the file, when it is missing, no checkpoint, damaged, or not finite.
     """
     path = find(path)
-    checkpoint = _read_ours(path) if path.suffix == ".safetensors" else Checkpoint(path, _read_foreign(path), None)
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+    except OSError as error:
+        raise UserError(f"checkpoint cannot be read: {error.strerror}", where=path, cure=KINDS) from None
+    if start[8:] == b"{":
+        checkpoint = _read_safetensors(path)
+    elif start[:4] == b"PK\3\4" or start[:1] == b"\x80":
+        weights, notes = foreign.read(path)
+        checkpoint = Checkpoint(path, weights, None, notes)
+    else:
+        what = "is neither safetensors nor a file of torch.save" if start else "is empty"
+        raise UserError(f"checkpoint {what}", where=path, cure=KINDS)
     for name, tensor in checkpoint.weights.items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise UserError(
-                f"checkpoint holds numbers that are not finite, in {name}", where=path, cure="use another one"
-            )
+        wide = tensor if tensor.dtype.itemsize > 1 else tensor.float()  # torch has no isfinite for 8 bits
+        if not name.endswith(COUNTER) and not wide.isfinite().all():
+            what = f"checkpoint holds numbers that are not finite, in {printable(name)}"
+            raise UserError(what, where=path, cure="use another one")
     return checkpoint
 
 
@@ -100,9 +107,8 @@ def find(path: Path) -> Path:
     if path.is_file():
         return path
     if not path.is_dir():
-        raise UserError(
-            "no such checkpoint", where=path, cure="a run folder, or a .safetensors, .pt or .pth file is needed"
-        )
+        what = "checkpoint is neither a file nor a folder" if path.exists() else "no such checkpoint"
+        raise UserError(what, where=path, cure=KINDS)
     runs = [folder.parent for folder in path.glob("*/checkpoints")]
     run = max(runs, key=lambda folder: folder.stat().st_mtime) if runs else path
     inside = run / "checkpoints" if (run / "checkpoints").is_dir() else run
@@ -115,52 +121,32 @@ def find(path: Path) -> Path:
     return found[0]
 
 
-def _read_ours(path: Path) -> Checkpoint:
+def _read_safetensors(path: Path) -> Checkpoint:
     try:
         with safe_open(path, framework="pt") as file:  # pyright: ignore[reportGeneralTypeIssues]
             header = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError) as error:
-        raise UserError(
-            f"checkpoint cannot be read: {error}", where=path, cure="truncated or not safetensors"
-        ) from None
-    if not header and not path.with_suffix(".json").exists():
-        return Checkpoint(path, weights, None)  # somebody else's
+    except (SafetensorError, OSError, ValueError) as error:
+        what = f"checkpoint cannot be read: {printable(error, 200)}"
+        raise UserError(what, where=path, cure="truncated or not safetensors") from None
+    ours = KEY in header or any(text.startswith(MARK) for text in header.values())
+    return Checkpoint(path, weights, _card(header, weights, path) if ours else None)
+
+
+def _card(header: Mapping[str, str], weights: Mapping[str, Tensor], path: Path) -> Card:
     try:
-        content = json.loads(header[KEY])
-        fields = content["card"]
-        if content["sha256"] != _digest(fields, weights):
-            raise ValueError
-    except (KeyError, TypeError, ValueError):
+        content = json.loads(header[KEY][:CARD_CHARACTERS])
+        whole = content["sha256"] == _digest(content["card"], weights)
+    except (KeyError, TypeError, ValueError, RecursionError):
+        whole, content = False, {}
+    if not whole:
         cure = "use another copy"
-        raise UserError("checkpoint is damaged: its checksum does not match", where=path, cure=cure) from None
-    fields["shape"] = Shape(**fields["shape"])
-    fields |= {key: tuple(fields[key]) for key in ("classes", "mean", "std")}
-    return Checkpoint(path, weights, Card(**fields))
-
-
-def _read_foreign(path: Path) -> dict[str, Tensor]:
+        raise UserError("checkpoint is damaged: its checksum does not match", where=path, cure=cure)
     try:
-        _refuse_bomb(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle can raise anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        cure = "a file of plain weights is needed"
-        raise UserError(f"checkpoint cannot be read: {reason}", where=path, cure=cure) from None
-    for wrapper in WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise UserError("checkpoint holds no state dict", where=path, cure="save model.state_dict()")
-    return {name.removeprefix("module."): tensor for name, tensor in content.items()}
-
-
-def _refuse_bomb(path: Path) -> None:
-    """Raise ValueError for an archive that unfolds to more than it is; torch.save never compresses."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
-                raise ValueError("its contents are compressed")
+        return parse(content["card"])
+    except ValueError as odd:
+        what = f"checkpoint says of itself what cannot be: {odd}"
+        raise UserError(what, where=path, cure="use one that kdal wrote") from None
 
 
 def _digest(card: Mapping[str, Any], weights: Mapping[str, Tensor]) -> str:
@@ -169,7 +155,3 @@ def _digest(card: Mapping[str, Any], weights: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {weights[name].dtype} {tuple(weights[name].shape)}".encode())
         digest.update(weights[name].contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _size(tensor: Tensor) -> str:
-    return "×".join(str(side) for side in tensor.shape) or "a scalar"

@@ -9,7 +9,7 @@ from kdal_cli.lab.lab import Lab
 from kdal_cli.lab.teacher import Teacher
 from kdal_cli.metrics.classification import per_class
 from kdal_cli.network import Network
-from kdal_cli.records.checkpoint import Card
+from kdal_cli.records.card import Card
 from kdal_cli.records.curve import Table
 from kdal_cli.records.files import shown
 from kdal_cli.report import plots, tables

@@ -1,0 +1,47 @@
+"""What can be refused before the data are read, which may take a minute: architectures and checkpoints."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kdal_cli.compose import parts
+from kdal_cli.compose.bind import convert
+from kdal_cli.compose.sketch import ANY, refuse_misfit, sketched
+from kdal_cli.compose.teacher import who_teaches
+from kdal_cli.lab.lab import model_of, named
+from kdal_cli.records import checkpoint
+
+Wanted = tuple[str, Mapping[str, Any] | None, Path | None]
+"""A network: where it is configured, its architecture if that is named, its checkpoint if it has one."""
+
+
+def refuse_early(values: Mapping[str, Any], trust: Sequence[str]) -> None:
+    """Raise UserError for an architecture that there is not, or weights that are missing, damaged or another's.
+
+    What depends on the images, their size and their classes, is seen when they are there.
+    """
+    for key, section, path in _wanted(values):
+        saved = checkpoint.read(path) if path is not None else None
+        if saved is not None:
+            section = model_of(section, saved, key)
+        if not isinstance(section, Mapping):
+            continue
+        make = parts.architecture(section, trust, key, fresh=saved is None)
+        if parts.is_own(section):
+            continue
+        if saved is not None:
+            refuse_misfit(make, named(section), saved, None)
+        else:
+            sketched(lambda make=make: make(ANY), key)
+
+
+def _wanted(values: Mapping[str, Any]) -> Iterator[Wanted]:
+    path = convert(values.get("checkpoint"), Path | None, "checkpoint")
+    yield "student", values.get("student"), path
+    assistants = values.get("assistants")
+    for name, section in assistants.items() if isinstance(assistants, Mapping) else ():
+        yield f"assistants.{name}", section, None
+    if isinstance(values.get("teacher"), Mapping):
+        _, who = who_teaches(values["teacher"])
+        for path in who.checkpoints:
+            yield "teacher.model", who.model, path

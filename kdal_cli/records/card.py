@@ -1,0 +1,87 @@
+"""What a checkpoint of ours says of itself. It is read from a file that may come from anywhere, so each value is looked
+at before anybody believes it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from math import isfinite
+from typing import Any
+
+from kdal_cli.types import Shape
+
+SIDES = 2**16
+"""Channels, height, width and classes are less."""
+
+VALUES = 1000
+"""An architecture has no more arguments, those of architectures within it included."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a checkpoint says of itself. model: the architecture and its arguments. trained_on: data and labels used."""
+
+    role: str
+    model: dict[str, Any]
+    shape: Shape
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    data: str
+    trained_on: dict[str, Any]
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+def parse(value: Any) -> Card:
+    """The card that a JSON value stands for. Raises ValueError that names the first thing in it that is odd."""
+    _demand(isinstance(value, dict) and {*value} == {each.name for each in fields(Card)}, "its keys")
+    sides = value["shape"]
+    _demand(isinstance(sides, dict) and {*sides} == {each.name for each in fields(Shape)}, "its shape")
+    _demand(all(type(side) is int and 0 < side < SIDES for side in sides.values()), "its shape")
+    shape = Shape(**sides)
+    classes = value["classes"]
+    _demand(isinstance(classes, list) and all(isinstance(name, str) for name in classes), "its classes")
+    _demand(len(classes) == len({*classes}) == shape.classes, "its classes")
+    for key, least in (("mean", None), ("std", 0)):
+        _demand(isinstance(value[key], list) and len(value[key]) == shape.channels, f"its {key}")
+        _demand(all(_is_number(number) and (least is None or number > least) for number in value[key]), f"its {key}")
+    for key in ("role", "data"):
+        _demand(_is_word(value[key]), f"its {key}")
+    _demand(isinstance(value["model"], dict) and _is_word(value["model"].get("name")), "its model")
+    _demand(_plain_values(value["model"]) <= VALUES, "its model")
+    trained = value["trained_on"]
+    _demand(isinstance(trained, dict) and _plain_values(trained) <= VALUES, "its trained_on")
+    labels = trained.get("labels", 0)
+    _demand(_is_count(labels) and (not labels or _is_word(trained.get("data"))), "its trained_on")
+    metrics = value["metrics"]
+    _demand(isinstance(metrics, dict) and all(type(v) in (int, float) for v in metrics.values()), "its metrics")
+    return Card(**{**value, "shape": shape, **{key: tuple(value[key]) for key in ("classes", "mean", "std")}})
+
+
+def _demand(sound: bool, what: str) -> None:
+    if not sound:
+        raise ValueError(what)
+
+
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str) and value.isprintable() and 0 < len(value) <= 200
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and isfinite(value)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**53
+
+
+def _plain_values(value: Any, depth: int = 5) -> int:
+    """How many values there are below this one, itself included. Raises ValueError for what no argument is."""
+    _demand(depth > 0, "its model")
+    if isinstance(value, Mapping):
+        _demand(all(_is_word(key) for key in value), "its model")
+        return 1 + sum(_plain_values(each, depth - 1) for each in value.values())
+    if isinstance(value, list):
+        return 1 + sum(_plain_values(each, depth - 1) for each in value)
+    _demand(
+        value is None or isinstance(value, bool) or value == "" or _is_word(value) or _is_number(value), "its model"
+    )
+    return 1
