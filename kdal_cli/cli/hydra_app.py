@@ -5,15 +5,20 @@ Before Hydra reads argv: flags may stand anywhere, `budget=100` is a number of l
 """
 
 import gc
+import io
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from argparse import Namespace
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-import hydra
+from hydra import version
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -21,37 +26,45 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kdal_cli.cli.conf import conf_folder
+from kdal_cli.cli.jobs import refuse_too_many
+from kdal_cli.cli.loader import Loader
 from kdal_cli.cli.outcome import tell
 from kdal_cli.cli.refusals import refusal
+from kdal_cli.cli.resumed import Said, ours, saved_run, saved_sweep
 from kdal_cli.cli.sweep import note
-from kdal_cli.cli.words import flags_first, numeric_budget, quoted_paths, refuse_strange_files, several_seeds
-from kdal_cli.compose.settings import result_of
+from kdal_cli.cli.words import flags_first, numeric_budget, quoted_paths, refuse_odd, several_seeds
+from kdal_cli.compose.settings import result_of, unresolved
 from kdal_cli.errors import Stopped, UserError
 from kdal_cli.records.files import discard, shown, write_bytes
 from kdal_cli.records.run import Request
 from kdal_cli.report.display import Display
 from kdal_cli.study.records import run_folders
 
-SWEEPS = {"-m", "--multirun"}
+CALLS = ("oc.env", "oc.decode", "oc.create", "oc.select", "oc.deprecated", "oc.dict.keys", "oc.dict.values")
+"""Resolvers of OmegaConf, which are taken away: no text, wherever it is from, reads the environment."""
 
 
 def start(stage: str, words: Sequence[str]) -> None:
     """Run a stage as the words after its name say."""
-    flags, overrides = flags_first(words)
-    refuse_strange_files(flags)
+    refuse_odd(words)
+    flags = flags_first(words)
+    overrides = flags.overrides
     resumed = [Path(o.removeprefix("resume=")) for o in overrides if o.startswith("resume=")]
-    if resumed and (len(overrides) > 1 or not set(flags) <= SWEEPS):
-        raise UserError(
-            "resume takes the configuration of the run and nothing beside it", cure=f"kdal {stage} resume=FOLDER"
-        )
-    if resumed and (flags or is_sweep(resumed[0])):
-        resume_sweep(stage, resumed[0])
-    elif resumed:
-        resume(stage, resumed[0])
-    else:
-        more, overrides = several_seeds(overrides)
-        with kept(*named_folders(overrides)):
-            run_hydra(stage, [*flags, *more, *numeric_budget(quoted_paths(overrides))])
+    if resumed:
+        asked = {name for name, value in vars(flags).items() if value and name != "overrides"}
+        if len(resumed) > 1 or not asked <= {"multirun", "config_dir"}:
+            cure = f"kdal {stage} resume=FOLDER"
+            raise UserError("resume takes the configuration of the run and nothing beside it", cure=cure)
+        beside = quoted_paths([o for o in overrides if not o.startswith("resume=")])
+        sweep = flags.multirun or is_sweep(resumed[0])
+        said = Said.of(beside, sweep=sweep, options=flags.config_dir)
+        (resume_sweep if sweep else resume)(stage, resumed[0], said)
+        return
+    multirun, overrides = several_seeds(overrides)
+    flags.multirun = flags.multirun or bool(multirun)
+    flags.overrides = numeric_budget(quoted_paths(overrides))
+    with kept(*named_folders(overrides)):
+        run_hydra(stage, flags)
 
 
 def is_sweep(folder: Path) -> bool:
@@ -95,14 +108,16 @@ class OwnLines:
         return len(text) if text.startswith("Error executing job with overrides") else self.stream.write(text)
 
 
-def run_hydra(stage: str, words: Sequence[str]) -> None:
-    """Hand the words to Hydra; its errors come back as UserError."""
+def run_hydra(stage: str, flags: Namespace, typed: Mapping[str, Any] | None = None) -> None:
+    """Have Hydra do what the flags and their `overrides` ask for; its errors come back as UserError.
+
+    typed: {key: value} of what was typed where the other words are those of a folder (`kdal_cli.cli.loader.Loader`).
+    """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us instead of being printed
-    sys.argv = ["kdal", *words]
-    decorated = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=stage)(job)
+    words = flags.overrides
     try:
-        with redirect_stderr(OwnLines(sys.stderr)):  # pyright: ignore[reportArgumentType]
-            decorated()
+        with composer(flags.config_dir, typed) as app, redirect_stderr(OwnLines(sys.stderr)):  # pyright: ignore[reportArgumentType]
+            _carry_out(app, stage, flags)
     except Escape as escape:
         raise escape.error from None
     except (HydraException, OmegaConfBaseException, ValueError) as error:
@@ -114,6 +129,67 @@ def run_hydra(stage: str, words: Sequence[str]) -> None:
         sweep = sys.modules.get("kdal_cli.cli.sweep")  # imported by Hydra when a sweep starts
         if sweep is not None:
             sweep.summarise(stopped=isinstance(sys.exception(), KeyboardInterrupt))
+
+
+@contextmanager
+def composer(options: str | None, typed: Mapping[str, Any] | None = None) -> Iterator[Hydra]:
+    """Hydra with a loader of ours. options: a folder of options of the user's own."""
+    version.setbase("1.3")
+    for name in CALLS:
+        OmegaConf.clear_resolver(name)
+    loader = Loader(create_config_search_path(str(conf_folder())), options, typed)
+    GlobalHydra.instance().clear()
+    app = Hydra(task_name="kdal", config_loader=loader)
+    GlobalHydra.instance().initialize(app)
+    try:
+        yield app
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def _carry_out(app: Hydra, stage: str, flags: Namespace) -> None:
+    """What `hydra.main` does for a command line that is read already."""
+    asked = [name for name in ("run", "multirun", "cfg", "info") if getattr(flags, name)]
+    if len(asked) > 1:
+        raise UserError(f"--{asked[0]} and --{asked[1]}", cure="one of them")
+    if flags.resolve and not (flags.cfg or flags.help):
+        raise UserError("--resolve shows nothing by itself", cure="--cfg job --resolve")
+    if flags.help:
+        app.app_help(stage, get_args_parser(), flags)
+    elif flags.hydra_help:
+        app.hydra_help(stage, get_args_parser(), flags)
+    elif flags.cfg:
+        _show(app, stage, flags)
+    elif flags.info:
+        app.show_info(flags.info, stage, flags.overrides)
+    else:
+        _run_or_sweep(app, stage, flags)
+
+
+def _show(app: Hydra, stage: str, flags: Namespace) -> None:
+    try:
+        with redirect_stderr(io.StringIO()):  # which would tell it twice
+            app.show_cfg(stage, flags.overrides, flags.cfg, flags.package, flags.resolve)
+    except SystemExit:
+        raise UserError(f"--package {flags.package}", where="no such section", cure=f"kdal {stage} --cfg job") from None
+
+
+def _run_or_sweep(app: Hydra, stage: str, flags: Namespace) -> None:
+    """A file may ask for a sweep as well as a flag; its jobs are counted before there is one."""
+    config = app.compose_config(stage, flags.overrides, RunMode.MULTIRUN, validate_sweep_overrides=False)
+    sweep = flags.multirun or config.hydra.mode == RunMode.MULTIRUN
+    if sweep:
+        refuse_too_many(config, app.config_loader)
+    mode = RunMode.MULTIRUN if sweep else RunMode.RUN
+    words = flags.overrides if config.hydra.mode == mode else [*flags.overrides, f"hydra.mode={mode.name}"]
+    (app.multirun if sweep else app.run)(stage, job, words)
+
+
+def continuations(stage: str, line: str) -> list[str]:
+    """What the last word of `line` may become; nothing where the words before it cannot be read."""
+    with suppress(SystemExit, Exception), redirect_stderr(io.StringIO()), composer(None) as app:
+        return app.get_shell_to_plugin_map(app.config_loader)["bash"][0]._query(stage, line)
+    return []
 
 
 class Escape(BaseException):
@@ -134,7 +210,6 @@ def job(config: DictConfig) -> Any:
     stage, folder = str(about.job.config_name), Path(about.runtime.output_dir)
     sweep = Path(about.runtime.cwd, about.sweep.dir) if about.mode == RunMode.MULTIRUN else None
     try:
-        refuse_borrowed_trust(config, overrides)
         accuracy = _run(Request(stage, shlex.join(["kdal", stage, *overrides]), chosen(about)), config, folder)
     except Stopped as stop:
         _forget_unbegun(folder)
@@ -183,55 +258,26 @@ def told(about: Any) -> list[str]:
 
 
 def chosen(about: Any) -> dict[str, Any]:
-    """The option of each group of ours: {"sampler": "margin", "loss": ["kd", "at"], …}."""
-    choices = OmegaConf.to_container(about.runtime.choices, resolve=False)
-    assert isinstance(choices, dict)
-    return {str(group): option for group, option in choices.items() if not str(group).startswith("hydra/")}
+    """The option of each group of ours."""
+    return ours(unresolved(about.runtime.choices))
 
 
-def resume(stage: str, folder: Path) -> None:
-    """Continue the run in `folder`, from the directory where it was started."""
-    saved, settings = folder / ".hydra" / "config.yaml", folder / ".hydra" / "hydra.yaml"
-    if not saved.is_file() or not settings.is_file():
-        raise UserError("no run to resume here", where=folder, cure=f"a folder below outputs/{stage} is needed")
-    content = OmegaConf.load(settings)
-    about = content.get("hydra") if isinstance(content, DictConfig) else None
-    if about is None:
-        raise UserError("this run was stopped before it began", where=folder, cure="start it anew")
-    if about.job.config_name != stage:
-        raise UserError(
-            f"this run is a {about.job.config_name}", where=folder, cure=f"kdal {about.job.config_name} resume={folder}"
-        )
-    config = OmegaConf.create(saved.read_text())
-    assert isinstance(config, DictConfig)
+def resume(stage: str, folder: Path, said: Said) -> None:
+    """Continue the run in `folder`."""
+    config, choices = saved_run(stage, folder, said)
     folder = folder.resolve()
-    refuse_borrowed_trust(config, told(about))
-    if Path(about.runtime.cwd).is_dir():
-        os.chdir(about.runtime.cwd)
-    _run(Request(stage, shlex.join(["kdal", stage, f"resume={folder}"]), chosen(about)), config, folder, resumed=True)
+    request = Request(stage, shlex.join(["kdal", stage, f"resume={folder}", *said.words]), choices)
+    _run(request, config, folder, resumed=True)
 
 
-def resume_sweep(stage: str, folder: Path) -> None:
+def resume_sweep(stage: str, folder: Path, said: Said) -> None:
     """Do what is left of a sweep: jobs that are done stay as they are, others go on where they were stopped."""
-    if not (folder / "multirun.yaml").is_file():
-        raise UserError("no sweep to resume here", where=folder, cure=f"a folder below outputs/multirun/{stage}")
-    about = OmegaConf.load(folder / "multirun.yaml").hydra
-    if about.job.config_name != stage:
-        cure = f"kdal {about.job.config_name} -m resume={folder}"
-        raise UserError(f"this sweep is of {about.job.config_name}", where=folder, cure=cure)
+    words = saved_sweep(stage, folder, said)
     folder = folder.resolve()
-    if Path(about.runtime.cwd).is_dir():
-        os.chdir(about.runtime.cwd)
-    sources = [s.path for s in about.runtime.config_sources if s.provider == "command-line"]
-    flags = [word for path in sources for word in ("--config-dir", path)]
-    of_hydra = [
-        str(text) for text in about.overrides.hydra if not str(text).startswith(("hydra.sweep.dir=", "hydra.mode="))
-    ]
+    words = [*words, *quoted_paths([f"hydra.sweep.dir={folder}"])]
     with kept(*run_folders(folder)):
-        run_hydra(stage, ["-m", *flags, *told(about), *of_hydra, f"hydra.sweep.dir={folder}"])
-
-
-def refuse_borrowed_trust(config: DictConfig, overrides: Sequence[str]) -> None:
-    """Raise UserError when it was a file, and not the user, that trusts in code from outside."""
-    if config.get("trust") and not any(override.lstrip("+").startswith("trust=") for override in overrides):
-        raise UserError(f"trust={config.trust} is set by a file", cure="say it yourself, on the command line")
+        run_hydra(
+            stage,
+            Namespace(**vars(flags_first(["-m"])) | {"config_dir": said.options, "overrides": words}),
+            said.values,
+        )

@@ -4,6 +4,7 @@ What needs no configuration is answered from the standard library alone; torch i
 """
 
 import os
+import re
 import sys
 
 from kdal_cli.cli.conf import conf_folder
@@ -53,13 +54,19 @@ Exit codes: 0 done, 2 wrong input, 3 the machine failed, 4 run folder in use, 13
 
 COMPLETION = """\
 _kdal() {
-    local line="${COMP_LINE:0:COMP_POINT}"
-    COMPREPLY=($(compgen -o nospace -o default -W "$(kdal completion query "$line")" -- "${COMP_WORDS[COMP_CWORD]}"))
+    local choice
+    COMPREPLY=()
+    while IFS= read -r choice; do
+        COMPREPLY+=("$choice")
+    done < <(kdal completion query "${COMP_LINE:0:COMP_POINT}" 2>/dev/null)
 }
 COMP_WORDBREAKS=${COMP_WORDBREAKS//=}
 complete -o nospace -o default -F _kdal kdal
 """
+"""Choices are read as lines, never as shell words, which `compgen -W` would expand."""
 
+PLAIN = re.compile(r"[\w./=@+~,:-]*")
+"""A choice that means itself to a shell; others, such as a file called `$(...)`, are not offered."""
 
 SPINS = "10000"
 """How often a thread of OpenMP looks for work before it sleeps: 30 times less than usual. Threads that spin keep the
@@ -113,12 +120,16 @@ def complete(words: list[str]) -> None:
             sys.stdout.write("autoload -U +X bashcompinit && bashcompinit\n" * (shell == "zsh") + COMPLETION)
         case ["query", line]:
             typed = line.split()[1:] + [""] * line.endswith(" ")
+            choices = [*STAGES, *READERS]
             if typed and typed[0] in STAGES and len(typed) > 1:
                 from kdal_cli.cli import hydra_app
 
-                os.environ["COMP_LINE"] = " ".join(["kdal", *typed[1:]])
-                hydra_app.run_hydra(typed[0], ["-sc", "query=bash"])
-            else:
-                sys.stdout.write("\n".join([*STAGES, *READERS]) + "\n")
+                choices = hydra_app.continuations(typed[0], " ".join(typed[1:]))
+            offered = [
+                choice
+                for choice in choices
+                if choice.startswith(typed[-1] if typed else "") and PLAIN.fullmatch(choice)
+            ]
+            sys.stdout.write("".join(f"{choice}\n" for choice in offered))
         case _:
             raise UserError("kdal completion needs the name of a shell", cure='eval "$(kdal completion bash)" (or zsh)')

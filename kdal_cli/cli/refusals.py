@@ -12,7 +12,7 @@ from kdal_cli.errors import UserError, nearest
 
 def refusal(stage: str, error: Exception, words: Sequence[str]) -> UserError:
     """What Hydra or OmegaConf says, in one line, with the nearest name that would have been accepted."""
-    text = str(error)
+    text = str(error) or str(error.__cause__ or "")
     if found := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
         group, option = found.groups()
         options = re.search(r"Available options in '[^']*':\n((?:\t.*\n?)*)", text)

@@ -1,9 +1,10 @@
 """The words of a command line before Hydra reads them: flags, seeds, budgets."""
 
 import re
+from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import pairwise
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,14 +15,26 @@ from hydra.errors import OverrideParseException
 
 from kdal_cli.errors import UserError
 
+NOT_OURS = {
+    "experimental_rerun": "a pickle runs the code of whoever wrote it; kdal <stage> resume=FOLDER",
+    "config_path": "--config-dir DIR adds options of your own to ours",
+    "config_name": "the first word names the stage; an experiment of your own is --config-dir DIR experiment=NAME",
+    "shell_completion": 'it is not for hands: eval "$(kdal completion bash)"',
+}
+"""Flags of Hydra that are refused, and what to do instead."""
 
-def flags_first(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """(flags with their values, overrides): Hydra itself stops at a flag that comes after an override.
+LONGEST = 10_000
+DEEPEST = 20
+"""Of a word: its letters, and its brackets within brackets."""
 
-    Raises UserError for a flag that Hydra does not know, or without its value.
+
+def flags_first(words: Sequence[str]) -> Namespace:
+    """The flags of Hydra wherever they stand, and the other words as `overrides`; Hydra itself would stop at a flag
+    that comes after one. Raises UserError for a flag that is not known, lacks its value, or would read a file as code.
     """
     parser = get_args_parser()
     parser.error = _refuse_flags  # type: ignore[method-assign]
+    parser.allow_abbrev = False
     takes_value = {name for action in parser._actions if action.nargs in (None, 1) for name in action.option_strings}
     optional = {name for action in parser._actions if action.nargs == "?" for name in action.option_strings}
     flags: list[str] = []
@@ -35,26 +48,34 @@ def flags_first(words: Sequence[str]) -> tuple[list[str], list[str]]:
         flags.append(word)
         if rest and (word in takes_value or (word in optional and re.fullmatch(r"[a-z-]+", rest[0]))):
             flags.append(rest.pop(0))
-    if parser.parse_args([*flags, *overrides]).shell_completion:
-        raise UserError("--shell-completion is not for hands", cure='eval "$(kdal completion bash)"')
-    return flags, overrides
+    read = parser.parse_args([*flags, *overrides])
+    for flag, cure in NOT_OURS.items():
+        if getattr(read, flag):
+            raise UserError(f"--{flag.replace('_', '-')} is no flag of kdal", cure=cure)
+    return read
 
 
 def _refuse_flags(message: str) -> NoReturn:
     raise UserError(message, cure="kdal --help")
 
 
-def refuse_strange_files(flags: Sequence[str]) -> None:
-    """Raise UserError when a configuration folder from outside would configure Hydra itself, which can run any code."""
-    for flag, value in pairwise(flags):
-        if flag in ("--config-dir", "-cd", "--config-path", "-cp"):
-            for path in sorted(Path(value).rglob("*.y*ml")):
-                text = path.read_text(errors="replace")
-                if found := re.search(r"^hydra:\s*(\w*)|^# *@package +(?:_global_\.)?hydra\S*", text, re.MULTILINE):
-                    key = f"hydra.{found.group(1)}" if found.group(1) else "hydra"
-                    raise UserError(f"{key} is set by a file", where=path, cure="set it on the command line")
-                if "hydra" in path.relative_to(value).parts:
-                    raise UserError("this file would be an option of Hydra itself", where=path, cure="take it out")
+def refuse_odd(words: Sequence[str]) -> None:
+    """Raise UserError for a word that no file could hold, or that is more than a word."""
+    for word in words:
+        start = f"{word[:60]}…" if len(word) > 60 else word
+        if "\0" in word or re.search("[\ud800-\udfff]", word):
+            raise UserError(f"{word!r} is no text", cure="letters that UTF-8 has, and no NUL")
+        if len(word) > LONGEST:
+            raise UserError(
+                f"{start} is too long", cure=f"at most {LONGEST:,} letters; put it into a file: --config-dir"
+            )
+        if _depth(word) > DEEPEST:
+            raise UserError(f"{start} has brackets within brackets", cure=f"at most {DEEPEST} deep")
+
+
+def _depth(word: str) -> int:
+    """How many brackets are open at once, wherever they stand."""
+    return max(accumulate({**dict.fromkeys("([{", 1), **dict.fromkeys(")]}", -1)}.get(c, 0) for c in word), default=0)
 
 
 def several_seeds(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -107,8 +128,8 @@ def _numeric(text: str) -> str:
 
 
 def _values(override: Override) -> list[Any]:
-    if override.is_interval_sweep():
-        return [0.0]
+    if override.is_interval_sweep() or override.is_range_sweep():
+        return [0.0]  # all of them are numbers, however many there are
     if override.is_sweep_override():
         values = list(override.sweep_iterator())
         return [v if not isinstance(v, str) else _number(v) for v in values]

@@ -4,7 +4,6 @@ import fcntl
 import json
 import os
 import platform
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import Any
 
 from kdal_cli.errors import InUse, UserError
 from kdal_cli.records.files import read_json, sha256, sweep, write_bytes, write_json
+from kdal_cli.records.git import commit_of
 
 PACKAGES = ("kdal", "torchvision", "hydra-core", "numpy", "safetensors")
 
@@ -74,7 +74,7 @@ class Run:
             "command": request.command,
             "versions": _versions(),
             "machine": dict(machine),
-            "git": _git(),
+            "git": commit_of(Path.cwd()),
         }
         fixed = {"config_sha256": sha256(config), "data_sha256": data_sha256}
         self.refuse_other(config)
@@ -144,15 +144,3 @@ def _versions() -> dict[str, str]:
 
     packages = {package: version(package) for package in PACKAGES}
     return {"python": platform.python_version(), **packages, "torch": torch.__version__}
-
-
-def _git() -> dict[str, Any] | None:
-    """The commit of the working directory and whether it was changed, or None outside a repository."""
-
-    def ask(*words: str) -> str:
-        return subprocess.run(["git", *words], capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-
-    try:
-        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain", "--untracked-files=no"))}
-    except (OSError, subprocess.SubprocessError):
-        return None
