@@ -23,6 +23,7 @@ SETTINGS = (
     "scorer",
     "members",
     "stopping",
+    "baselines",
     "replay",
     "checkpoint",
     "split",
