@@ -10,6 +10,7 @@ from typing import Annotated, Any, get_type_hints
 import torch
 from torch import nn
 
+import kdal_cli.baselines
 import kdal_cli.data
 import kdal_cli.models
 import kdal_cli.samplers
@@ -21,6 +22,7 @@ from kdal_cli.errors import UserError, nearest
 from kdal_cli.images.simulate import long_tail, with_duplicates
 from kdal_cli.images.split import Ids, Split, split_ids
 from kdal_cli.inference.evidence import Sampler
+from kdal_cli.lab.baselines import Baseline, column
 from kdal_cli.lab.lab import Blueprint, named
 from kdal_cli.lab.seed_set import class_balanced
 from kdal_cli.labels import oracle as oracles
@@ -157,6 +159,23 @@ def seed_set(section: Section, labels: torch.Tensor, trust: Sequence[str]) -> Sa
         bind(class_balanced, section, "seed_set", given=1, besides=("name",))
         return class_balanced(labels)
     return sampler(section, trust, "seed_set")
+
+
+def baselines(value: Any, trust: Sequence[str]) -> dict[str, Baseline]:
+    """{name of its column: simple model}, of a list of names or sections, of one alone, or of nothing."""
+    listed = value if isinstance(value, list) else [] if value in (None, "none") else [value]
+    found: dict[str, Baseline] = {}
+    for place, section in enumerate(listed):
+        where = f"baselines[{place}]"
+        section = section if isinstance(section, Mapping) else {"name": section}
+        name = section.get("name")
+        kind = resolve(kdal_cli.baselines, name, trust, where)
+        baseline: Baseline = kind(**bind(kind, section, where, besides=("name",)))
+        called = column(str(name), baseline)
+        if called in found:
+            raise UserError(f"{where} is {called} again", cure="name each once, or on another space")
+        found[called] = baseline
+    return found
 
 
 def oracle(section: Section, data: ImageData) -> Oracle:

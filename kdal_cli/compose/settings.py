@@ -29,6 +29,7 @@ SETTINGS = (
     "scorer",
     "members",
     "stopping",
+    "baselines",
     "replay",
     "checkpoint",
     "split",

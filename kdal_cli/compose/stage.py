@@ -20,6 +20,7 @@ from kdal_cli.compose.loss import LossPlan
 from kdal_cli.compose.settings import plain
 from kdal_cli.errors import InUse, Stopped, UserError
 from kdal_cli.inference.evidence import Sampler
+from kdal_cli.lab.baselines import Baselines
 from kdal_cli.lab.guide import Guide, told
 from kdal_cli.lab.lab import Lab, model_of, named
 from kdal_cli.lab.pool import Scoring, rehearse_sampler
@@ -122,6 +123,8 @@ def _al_loop(bench: Bench) -> dict[str, Any]:
     for key, choose in (("seed_set", seed_set), ("sampler", sampler)):
         if not isinstance(choose, Replay) and rehearse_sampler(lab, choose, student, bench.teacher_plan, scoring):
             asking.append(f"{key}={bench.values[key]['name']}")
+    baselines = _baselines(bench)
+    asking += ["baselines"] * baselines.asks_teacher
     teacher, guide = bench.guidance("this loss" if loss.needs_teacher else asking[0] if asking else None, trial.asked)
     if teacher is None and asking:
         cure = "a teacher that is ready: teacher=resnet8"
@@ -142,7 +145,22 @@ def _al_loop(bench: Bench) -> dict[str, Any]:
         )
     present.headline(lab, "al-loop", lines)
     price = bench.teacher_plan.manner.price if bench.teacher_plan else 0.0
-    loop = Loop(lab, student, teacher, guide, loss, sampler, seed_set, budget, oracle, recipe, scoring, stopping, price)
+    loop = Loop(
+        lab,
+        student,
+        teacher,
+        guide,
+        loss,
+        sampler,
+        seed_set,
+        budget,
+        oracle,
+        recipe,
+        scoring,
+        stopping,
+        price,
+        baselines,
+    )
     return present.curve(lab, loop.run(), teacher, plan)
 
 
@@ -155,6 +173,13 @@ def _choosers(bench: Bench) -> tuple[Plan, Sampler, Sampler]:
     seed_set = parts.seed_set(bench.section("seed_set"), bench.lab.data.train.labels, bench.trust)
     budget = make(Budget, bench.section("budget"), "budget")
     return budget, seed_set, parts.sampler(bench.section("sampler"), bench.trust)
+
+
+def _baselines(bench: Bench) -> Baselines:
+    baselines = Baselines(bench.lab, parts.baselines(bench.values.get("baselines"), bench.trust))
+    if baselines.compares_classes and bench.teacher_plan and bench.teacher_plan.manner.classes == "other":
+        raise UserError("baselines: soft compares classes, and teacher.classes=other", cure="soft: 0")
+    return baselines
 
 
 def _looking(sampler: Sampler, scoring: Scoring) -> str:

@@ -2,7 +2,7 @@
 
 import time
 
-SPENT = ("teacher_s", "train_s", "score_s", "select_s", "evaluate_s", "report_s")
+SPENT = ("teacher_s", "train_s", "score_s", "select_s", "evaluate_s", "baselines_s", "report_s")
 """The columns of `timings.csv` that add up to a round."""
 
 

@@ -25,6 +25,7 @@ PACES = {
     "score_s": ("score, s", "{:,.1f}"),
     "select_s": ("select, s", "{:,.1f}"),
     "evaluate_s": ("evaluate, s", "{:,.1f}"),
+    "baselines_s": ("baselines, s", "{:,.1f}"),
     "images_per_s": ("images/s", "{:,.0f}"),
     "mfu": ("MFU", "{:.1%}"),
     "peak_mb": ("peak MB", "{:,.0f}"),

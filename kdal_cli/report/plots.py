@@ -22,7 +22,7 @@ Layout = Literal["constrained", "compressed", "free"]
 
 DPI = 150
 INK, MUTED, FAINT = "#1f2933", "#616e7c", "#d9dee4"
-BLUE, ORANGE, GREEN = "#1d5fa8", "#c2570c", "#2f7d4f"  # told apart by the colour-blind; lines differ in dashes as well
+BLUE, ORANGE = "#1d5fa8", "#c2570c"  # told apart by the colour-blind; lines differ in dashes as well
 
 PALETTE = ("#1d5fa8", "#c2570c", "#2f7d4f", "#8a3ffc", "#b3261e", "#5f6b7a", "#0f8b8d", "#a86f00", "#d6409f")
 MARKERS = "os^Dv*PXp"
@@ -55,45 +55,6 @@ STYLE: dict[Any, Any] = {
     "figure.constrained_layout.w_pad": 0.12,  # inches
     "figure.constrained_layout.h_pad": 0.12,
 }
-
-
-def curve_png(
-    labels: Sequence[int],
-    accuracy: Sequence[float],
-    *,
-    teacher: float | None = None,
-    full: float | None = None,
-    title: str = "Accuracy against labels bought",
-    subtitle: str = "",
-) -> bytes:
-    """Test accuracy, in %, against labels bought. One point is enough. 1200 × 750 pixels.
-
-    labels, accuracy: one for each round, accuracy a share from 0 to 1. teacher, full: the accuracy of the teacher, and
-    of the student with every label of the pool, drawn as lines with their values in the legend.
-    """
-    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
-
-    with picture(8, 5, title, subtitle) as (figure, png):
-        axes = figure.add_subplot()
-        shares = [100 * share for share in accuracy]
-        name = f"student, {percent(accuracy[-1])} % at {labels[-1]:,} labels"
-        axes.plot(labels, shares, color=BLUE, marker="o", markersize=5, linewidth=2, label=name, zorder=3)
-        if teacher is not None:
-            axes.axhline(100 * teacher, color=ORANGE, linestyle="--", label=f"teacher, {percent(teacher)} %")
-        if full is not None:
-            axes.axhline(100 * full, color=GREEN, linestyle=":", linewidth=2, label=f"full pool, {percent(full)} %")
-        lines = [100 * line for line in (teacher, full) if line is not None]
-
-        axes.set_xlabel("labels bought")
-        axes.set_ylabel("test accuracy, %")
-        axes.set_xlim(*_around(labels, least=max(1, 0.05 * labels[-1])))
-        low, high = _around([*shares, *lines], least=2)
-        axes.set_ylim(low, min(high, 100.5))
-        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-        axes.grid(linewidth=0.8)
-        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2, ncols=3)  # above: it hides no point
-    return png.getvalue()
 
 
 def confusion_png(
@@ -191,7 +152,7 @@ def _head(figure: "Figure", title: str, subtitle: str) -> None:
     figure.text(left, below, shortened(subtitle, int(13 * width - 4)), va="top", fontsize=9, color=MUTED)
 
 
-def _around(values: Sequence[float], *, least: float) -> tuple[float, float]:
+def around(values: Sequence[float], *, least: float) -> tuple[float, float]:
     """The range of `values` and a margin of 6 %, or `least` where that is more."""
     margin = max(least, 0.06 * (max(values) - min(values)))
     return min(values) - margin, max(values) + margin

@@ -11,7 +11,7 @@ from kdal_cli.errors import UserError
 from kdal_cli.study.records import Record, table
 from kdal_cli.study.study import Entry
 
-SECONDS = ("teacher_s", "train_s", "score_s", "select_s", "evaluate_s", "report_s")
+SECONDS = ("teacher_s", "train_s", "score_s", "select_s", "evaluate_s", "baselines_s", "report_s")
 """Columns of `timings.csv` that add up."""
 
 

@@ -10,6 +10,7 @@ from kdal_cli.errors import UserError
 from kdal_cli.inference.evidence import Sampler
 from kdal_cli.inference.predict import predict
 from kdal_cli.inference.scorers import Remembering, Seer
+from kdal_cli.lab.baselines import Baselines
 from kdal_cli.lab.clock import Clock
 from kdal_cli.lab.guide import Guide
 from kdal_cli.lab.lab import Blueprint, Lab, MakeObjective
@@ -27,6 +28,7 @@ from kdal_cli.records import checkpoint
 from kdal_cli.records.curve import Table
 from kdal_cli.records.snapshots import Snapshots
 from kdal_cli.report.contact import contact_png
+from kdal_cli.study.baselines import remark
 from kdal_cli.training.loop import Fitted
 from kdal_cli.training.recipe import Recipe
 from kdal_cli.types import Examples
@@ -44,6 +46,7 @@ class Loop:
 
     guide: who teaches each round; of kind `previous`, the student of the round before. seed_set: the sampler of round
     0. scoring: whose answers the sampler looks at. price: of each image that the teacher is asked about.
+    baselines: the simple models beside the student.
     """
 
     lab: Lab
@@ -59,6 +62,7 @@ class Loop:
     scoring: Scoring = field(default_factory=Scoring)
     stopping: Stopping = field(default_factory=Stopping)
     price: float = 0.0
+    baselines: Baselines | None = None
 
     def __post_init__(self) -> None:
         folder = self.lab.run.folder
@@ -235,11 +239,16 @@ class Loop:
         if self.teacher is not None and self.teacher.metrics:
             row["teacher_agreement"] = agreement(seen, self.teacher.test_logits)
         clock.lap("evaluate_s")
+        if self.baselines is not None:
+            row |= self.baselines.measure(ids, labels, network, self.teacher.network if self.teacher else None)
+            clock.lap("baselines_s")
         self.timings.add({"round": round, **clock.seconds, **lab.pace(network, fitted)})
         self.per_class.add(*class_rows(round, seen.argmax(1).cpu(), truth, labels, classes))
         self.curve.add(row)
         lab.log.figures(row)
         lab.display.say(f"round {round}: {len(ids):,} labels, test accuracy {row['test_accuracy']:.2%}")
+        if against := remark(row):
+            lab.watcher.say(f"round {round}: {against}")
         if row["train_accuracy"] < UNDERFITTED:
             lab.watcher.say(
                 f"round {round}: the student fits only {row['train_accuracy']:.1%} of its own labels; "

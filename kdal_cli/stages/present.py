@@ -13,8 +13,10 @@ from kdal_cli.records.card import Card
 from kdal_cli.records.curve import Table
 from kdal_cli.records.files import shown
 from kdal_cli.report import plots, tables
+from kdal_cli.report.curve_plot import curve_png
 from kdal_cli.stages.distill import Entry
 from kdal_cli.stages.evaluate import Evaluation, evaluate
+from kdal_cli.study.baselines import TEACHER, baselines, spoken, verdict
 
 
 def headline(lab: Lab, stage: str, lines: Sequence[str]) -> None:
@@ -35,13 +37,16 @@ def curve(lab: Lab, curve: Table, teacher: Teacher | None, plan: str) -> dict[st
     rows = [{key: row[key] for key in columns if key in row} for row in curve.rows]
     lab.display.table(tables.curve_table(rows))
     line = teacher.metrics.get("accuracy") if teacher else None
-    picture = plots.curve_png(
+    picture = curve_png(
         [int(labels) for labels in curve.column("labels")],
         curve.column("test_accuracy"),
-        teacher=line,
+        teacher=curve.column(TEACHER) if TEACHER in curve.rows[-1] else line,
+        baselines={spoken(column): curve.column(column) for column in baselines(curve.rows[-1])},
         title=f"{lab.data.name}: accuracy against labels",
         subtitle=plan,
     )
+    for sentence in verdict(curve.rows):
+        lab.watcher.say(sentence)
     lab.display.say(f"curve in {shown(lab.run.write('curve.png', picture))}")
     last = dict(curve.rows[-1])
     return last if line is None else last | {"teacher_accuracy": line}

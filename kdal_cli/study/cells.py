@@ -22,6 +22,7 @@ IGNORED = (
     "data.store",
     "teacher.store",
     "replay",
+    "baselines",
 )
 """Keys, and what is below them, that change no result or that runs are paired by."""
 

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from kdal_cli.metrics.calibration import reliability
-from kdal_cli.report.plots import confusion_png, curve_png, reliability_png
+from kdal_cli.report.curve_plot import curve_png
+from kdal_cli.report.plots import confusion_png, reliability_png
 
 
 def opened(png: bytes) -> Image.Image:
@@ -29,7 +30,14 @@ def names(classes: int) -> list[str]:
 
 
 def curve() -> bytes:
-    return curve_png([100, 200, 300], [0.47, 0.61, 0.7], teacher=0.9, full=0.8, title="a run", subtitle="seed 1")
+    return curve_png(
+        [100, 200, 300],
+        [0.47, 0.61, 0.7],
+        teacher=0.9,
+        baselines={"knn": [0.4, 0.5, 0.6]},
+        title="a run",
+        subtitle="seed 1",
+    )
 
 
 def diagram() -> bytes:
@@ -56,16 +64,15 @@ def test_sizes() -> None:
     assert opened(diagram()).size == (960, 1110)
 
 
-@pytest.mark.parametrize("full", [None, 0.0])
-def test_a_curve_of_one_point(full: float | None) -> None:
-    assert opened(curve_png([0], [0.1], full=full)).size == (1200, 750)
+@pytest.mark.parametrize("teacher", [None, 0.0, [0.3]])
+def test_a_curve_of_one_point(teacher: float | list[float] | None) -> None:
+    assert opened(curve_png([0], [0.1], teacher=teacher, baselines={"tree": [0.2]})).size == (1200, 750)
 
 
 def test_the_lines_change_the_picture() -> None:
-    plain = curve_png([100, 200], [0.4, 0.5])
-    assert (
-        len({plain, curve_png([100, 200], [0.4, 0.5], teacher=0.6), curve_png([100, 200], [0.4, 0.5], full=0.6)}) == 3
-    )
+    level, curve = ({"teacher": 0.6}, {"teacher": [0.5, 0.6]})
+    drawn = [curve_png([100, 200], [0.4, 0.5], **more) for more in ({}, level, curve, {"baselines": {"knn": [0, 1]}})]
+    assert len(set(drawn)) == 4
 
 
 @pytest.mark.parametrize("classes", [1, 2, 10, 31, 100])
