@@ -25,7 +25,7 @@ AT_ONCE = 256
 """Images decoded before they are handed on: what bounds the memory."""
 
 FAINT = 26
-"""Levels of 256: an image that uses fewer shows less than a tenth of its depth."""
+"""Levels of 256: an image that uses fewer in every channel shows less than a tenth of its depth."""
 
 Answer = TypeVar("Answer")
 
@@ -70,7 +70,7 @@ class Found:
     def note(self, picture: Picture) -> None:
         self.transparent += picture.transparent
         self.deep += picture.deep
-        self.faint += int(np.ptp(picture.pixels)) < FAINT
+        self.faint += int(np.ptp(picture.pixels, (1, 2)).max()) < FAINT
 
 
 def decode_all(
