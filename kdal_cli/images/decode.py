@@ -3,10 +3,8 @@
 Axis letters: c channels, H W pixels.
 """
 
-import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,9 +15,9 @@ import torch
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
-from kdal_cli.images.depth import Kind, Ranges, bands, extent, kind, shallow, values
+from kdal_cli.images.depth import Box, Kind, Ranges, blocks, extent, kind, shallow, values
 from kdal_cli.images.listing import Entry
-from kdal_cli.images.opening import LARGEST, Unreadable, opened, regular
+from kdal_cli.images.opening import LARGEST, Unreadable, opened, quietly, regular
 from kdal_cli.images.upright import turn
 from kdal_cli.types import Watcher
 
@@ -27,7 +25,7 @@ AT_ONCE = 256
 """Images decoded before they are handed on: what bounds the memory."""
 
 FAINT = 26
-"""Levels of 256: an image that uses fewer shows less than a tenth of its depth."""
+"""Levels of 256: an image that uses fewer in every channel shows less than a tenth of its depth."""
 
 Answer = TypeVar("Answer")
 
@@ -72,7 +70,7 @@ class Found:
     def note(self, picture: Picture) -> None:
         self.transparent += picture.transparent
         self.deep += picture.deep
-        self.faint += int(np.ptp(picture.pixels)) < FAINT
+        self.faint += int(np.ptp(picture.pixels, (1, 2)).max()) < FAINT
 
 
 def decode_all(
@@ -125,7 +123,7 @@ def _each(
     work: Callable[[Entry], Answer], entries: Sequence[Entry], watcher: Watcher
 ) -> Generator[tuple[Entry, Answer], None, None]:
     """Work done on each entry, in order, by as many threads as torch may use (Pillow lets go of the GIL)."""
-    with _unguarded(), ThreadPoolExecutor(torch.get_num_threads()) as pool:
+    with quietly(), ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for start in range(0, len(entries), AT_ONCE):
             chunk = entries[start : start + AT_ONCE]
             for entry, answer in zip(chunk, pool.map(work, chunk), strict=True):
@@ -162,51 +160,35 @@ def _picture(image: ImageFile, file: BinaryIO, reading: Reading, ranges: Ranges)
     return Picture(pixels, transparent, of is not None)
 
 
-Layer = tuple[Image.Image, Image.Image | None]
-"""A band of an image: its colours in eight bits, L or RGB, and its alpha, L, where it has some."""
+Layer = tuple[Box, Image.Image, Image.Image | None]
+"""A block of an image: where it is, its colours in eight bits, L or RGB, and its alpha, L, where it has some."""
 
 
 def _flattened(layers: Iterator[Layer], size: tuple[int, int], reading: Reading) -> tuple[Image.Image, bool]:
-    """The bands of an image, one below the other on the background, and whether any was transparent somewhere."""
-    flat = Image.new("L" if reading.channels == 1 else "RGB", size)
-    transparent, top = False, 0
-    for colours, alpha in layers:
+    """The blocks of an image side by side on the background, and whether any was transparent somewhere."""
+    flat, transparent = Image.new("L" if reading.channels == 1 else "RGB", size), False
+    for (left, top, _, _), colours, alpha in layers:
         if alpha is not None and np.asarray(alpha).min() < 255:
             below = Image.new("RGB", colours.size, reading.background)
             below.paste(colours.convert("RGB"), mask=alpha)
             colours, transparent = below, True
-        flat.paste(colours.convert(flat.mode), (0, top))
-        top += colours.height
+        flat.paste(colours.convert(flat.mode), (left, top))
     return flat, transparent
 
 
 def _layers(image: ImageFile) -> Iterator[Layer]:
-    """The bands of an image of 8 bits, whatever its mode."""
+    """The blocks of an image of 8 bits, whatever its mode."""
     image.load()
-    for box in bands(*image.size):
-        band = image.crop(box)
-        if band.has_transparency_data:
-            whole = band.convert("RGBA")
-            yield whole.convert("RGB"), whole.getchannel("A")
+    for box in blocks(image.size):
+        part = image.crop(box)
+        if part.has_transparency_data:
+            whole = part.convert("RGBA")
+            yield box, whole.convert("RGB"), whole.getchannel("A")
         else:
-            yield band if band.mode == "L" else band.convert("RGB"), None
+            yield box, part if part.mode == "L" else part.convert("RGB"), None
 
 
 def _deep_layers(image: ImageFile, file: BinaryIO, of: Kind, ranges: Ranges) -> Iterator[Layer]:
-    for colours, alpha in values(image, file):
-        yield (
-            Image.fromarray(shallow(colours, ranges, of)),
-            None if alpha is None else Image.fromarray(alpha),
-        )
-
-
-@contextmanager
-def _unguarded() -> Iterator[None]:
-    """Pillow's own bomb guard off, since ours is stricter, and its warnings, which would land in the display."""
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
+    for box, colours, alpha in values(image, file):
+        eight = Image.fromarray(shallow(colours, ranges, of))
+        yield box, eight, None if alpha is None else Image.fromarray(alpha)

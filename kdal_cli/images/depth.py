@@ -1,6 +1,6 @@
 """Images of more than 8 bits a channel: their values as they are in the file, and the range that becomes 0 to 255.
 
-Axis letters: h rows of a band, W pixels, c channels.
+Axis letters: h w pixels of a block, c channels.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,8 +18,11 @@ Kind = Literal["integer", "float"]
 Ranges = Mapping[str, tuple[float, float]]
 """{kind: (low, high)}: what becomes 0 and what becomes 255."""
 
-BAND = 1 << 20
+BLOCK = 1 << 15
 """Pixels that are worked on at a time, so that copies of an image stay small."""
+
+Box = tuple[int, int, int, int]
+"""A part of an image: left, top, right, bottom."""
 
 UNSIGNED = ("I;32", "I;32L", "I;32B", "I;32N")
 """How unsigned integers of 32 bits lie in a file, in Pillow's words; signed ones are I;32S."""
@@ -32,16 +35,19 @@ def kind(image: ImageFile) -> Kind | None:
     return "integer" if image.mode.startswith("I") or high_and_low(image) else None
 
 
-def bands(width: int, height: int) -> Iterator[tuple[int, int, int, int]]:
-    """An image cut into boxes (left, top, right, bottom) of whole rows."""
-    rows = max(1, BAND // width)
-    for top in range(0, height, rows):
-        yield (0, top, width, min(height, top + rows))
+def blocks(size: tuple[int, int]) -> Iterator[Box]:
+    """An image of `size` (W, H) cut into boxes of `BLOCK` pixels at most."""
+    width, height = size
+    across = min(width, BLOCK)
+    down = BLOCK // across
+    for top in range(0, height, down):
+        for left in range(0, width, across):
+            yield left, top, min(width, left + across), min(height, top + down)
 
 
 def extent(image: ImageFile, file: BinaryIO) -> tuple[float, float]:
     """Lowest and highest value of a deep image, its alpha left aside. Raises Unreadable where one is not finite."""
-    ends = [(colours.min(), colours.max()) for colours, _ in values(image, file)]
+    ends = [(colours.min(), colours.max()) for _, colours, _ in values(image, file)]
     return float(min(low for low, _ in ends)), float(max(high for _, high in ends))
 
 
@@ -55,31 +61,35 @@ def shallow(colours: np.ndarray, ranges: Ranges, of: Kind) -> np.ndarray:
     return scaled.round().clip(0, 255).astype(np.uint8)
 
 
-def values(image: ImageFile, file: BinaryIO) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    """The bands of a deep image: values (h, W) or (h, W, 3), and alpha (h, W) uint8 where there is some.
+Values = tuple[Box, np.ndarray, np.ndarray | None]
+"""A block of a deep image: where it is, values (h, w) or (h, w, 3), and alpha (h, w) uint8 where there is some."""
+
+
+def values(image: ImageFile, file: BinaryIO) -> Iterator[Values]:
+    """The blocks of a deep image.
 
     Raises Unreadable where a value is not finite.
     """
     key = image.info.get("transparency")
-    for colours, alpha in _wide(image, file) if high_and_low(image) else _grey(image):
+    for box, colours, alpha in _wide(image, file) if high_and_low(image) else _grey(image):
         if not np.isfinite(colours).all():
             raise Unreadable("pixels that are not finite numbers")
         if alpha is None and key is not None:  # PNG: one value that stands for nothing
             differs = colours != np.asarray(key)
             alpha = np.where(differs.any(-1) if colours.ndim == 3 else differs, 255, 0).astype(np.uint8)
-        yield colours, alpha
+        yield box, colours, alpha
 
 
-def _grey(image: ImageFile) -> Iterator[tuple[np.ndarray, None]]:
-    """(h, W) of 16 or 32 bits, or float32. Pillow reads unsigned integers of 32 bits as signed ones."""
+def _grey(image: ImageFile) -> Iterator[Values]:
+    """Grey of 16 or 32 bits, or float32. Pillow reads unsigned integers of 32 bits as signed ones."""
     unsigned = raw_mode(image) in UNSIGNED
     image.load()
-    for box in bands(*image.size):
+    for box in blocks(image.size):
         rows = np.asarray(image.crop(box))
-        yield rows.view(np.uint32) if unsigned else rows, None
+        yield box, rows.view(np.uint32) if unsigned else rows, None
 
 
-def _wide(image: ImageFile, file: BinaryIO) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+def _wide(image: ImageFile, file: BinaryIO) -> Iterator[Values]:
     """Channels of 16 bits, of which Pillow keeps the higher byte.
 
     Colours are decoded a second time in the other byte order, which leaves the lower one; grey with alpha, four bytes a
@@ -89,17 +99,17 @@ def _wide(image: ImageFile, file: BinaryIO) -> Iterator[tuple[np.ndarray, np.nda
     if raw == "LA;16B":
         image.tile = [image.tile[0]._replace(args="RGBA")]
         image.load()
-        for box in bands(*image.size):
+        for box in blocks(image.size):
             rows = np.asarray(image.crop(box)).astype(np.uint16)
-            yield rows[..., 0] << 8 | rows[..., 1], rows[..., 2].astype(np.uint8)
+            yield box, rows[..., 0] << 8 | rows[..., 1], rows[..., 2].astype(np.uint8)
         return
     image.load()
     file.seek(0)
     with Image.open(file, formats=FORMATS) as low:
         low.tile = [part._replace(args=_turned(part.args)) for part in low.tile]
-        for box in bands(*image.size):
+        for box in blocks(image.size):
             rows = np.asarray(image.crop(box)).astype(np.uint16) << 8 | np.asarray(low.crop(box))
-            yield rows[..., :3], (rows[..., 3] >> 8).astype(np.uint8) if rows.shape[2] == 4 else None
+            yield box, rows[..., :3], (rows[..., 3] >> 8).astype(np.uint8) if rows.shape[2] == 4 else None
 
 
 def _turned(arguments: object) -> tuple[object, ...] | str:

@@ -6,6 +6,7 @@ Everything that opens an image goes through here. The header says what decoding 
 import os
 import re
 import stat
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,8 +22,8 @@ FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
 LARGEST = 64_000_000
 """Pixels. A PNG of 76 KiB can unfold to 240 MB; past this an image is refused before it is unfolded."""
 
-ROOM = 290_000_000
-"""Bytes that one image may take while it is decoded and shrunk."""
+ROOM = 285_000_000
+"""Bytes that one image may take while it is decoded and shrunk; up to 15 MB more go into copies of parts of it."""
 
 STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
 """Bytes of a pixel in Pillow's memory, by mode; all others take 4."""
@@ -41,6 +42,10 @@ SIXTEEN = re.compile("(RGB|RGBA|LA);16[BLN]")
 """How 16 bits a channel lie in a file, in Pillow's words; BGR;16 are 16 bits a pixel."""
 
 
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""How a TIFF begins."""
+
+
 class Unreadable(Exception):
     """An image that is not read, and in words why."""
 
@@ -55,10 +60,11 @@ def regular(path: Path) -> Iterator[BinaryIO]:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise Unreadable("a link" if path.is_symlink() else f"cannot be opened, {error.strerror}") from error
+    facts = os.fstat(handle)
+    if not stat.S_ISREG(facts.st_mode):
+        os.close(handle)
+        raise Unreadable("not a regular file")
     with os.fdopen(handle, "rb") as file:
-        facts = os.fstat(handle)
-        if not stat.S_ISREG(facts.st_mode):
-            raise Unreadable("not a regular file")
         if facts.st_size > ROOM:
             raise Unreadable(f"a file of {_megabytes(facts.st_size)}")
         yield file
@@ -77,17 +83,32 @@ def opened(file: BinaryIO, side: int, max_pixels: int = LARGEST) -> Iterator[Ima
     except UnidentifiedImageError as error:
         raise Unreadable(_stranger(file)) from error
     with image:
+        size = f"{image.width:,} × {image.height:,} pixels"
         if image.width * image.height > max_pixels:
-            size = f"{image.width:,} × {image.height:,} pixels"
             raise Unreadable(f"{size}, more than data.max_pixels={max_pixels}")
         kept = _coefficients(image, file)
         if isinstance(image, JpegImageFile):
             image.draft(None, (2 * side, 2 * side))
-        needed = kept + _decoded(image, side) + (_length(file) if image.format == "WEBP" else 0)
+        needed = kept + _decoded(image, side) + (_length(file) if _whole_file(image) else 0)
         if needed > ROOM:
-            what = f"{image.width:,} × {image.height:,} pixels of {image.format}"
-            raise Unreadable(f"{what} take {_megabytes(needed)} to decode, more than {_megabytes(ROOM)}")
+            what = f"{size} of {image.format} take {_megabytes(needed)} to decode"
+            raise Unreadable(f"{what}, more than {_megabytes(ROOM)}")
         yield image
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Pillow's own bomb guard off, since ours is stricter, and its warnings, which would land in the display.
+
+    For whoever opens images; not to be entered by several threads.
+    """
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
 
 
 def high_and_low(image: ImageFile) -> bool:
@@ -111,16 +132,26 @@ def _decoded(image: ImageFile, side: int) -> int:
     turned = getattr(image, "tag_v2", {}).get(ORIENTATION, 1) != 1  # Pillow sets a TIFF upright itself
     each += 4 * (copied + turned)
     held = sum(len(fact) for fact in image.info.values() if isinstance(fact, bytes | str))  # EXIF, profiles, comments
-    return each * pixels + held + 2 * each * _block(image) + 4 * side * image.height
+    shrinking = 4 * side * image.height + 24 * (image.width + image.height)  # lines of one width; weights of a filter
+    return each * pixels + held + 2 * each * _block(image) + shrinking
 
 
 def _block(image: ImageFile) -> int:
     """Pixels of the strip or tile in which a TIFF is unpacked, which its header may make as large as it likes."""
-    if not image.tile or image.tile[0].codec_name != "libtiff":
+    if not _by_libtiff(image):
         return 0
     tags = getattr(image, "tag_v2", {})
     wide, high, rows = (_whole(tags.get(tag)) for tag in (TILE_WIDTH, TILE_LENGTH, ROWS_PER_STRIP))
     return wide * high or min(rows or image.height, image.height) * image.width
+
+
+def _by_libtiff(image: ImageFile) -> bool:
+    return bool(image.tile) and image.tile[0].codec_name == "libtiff"
+
+
+def _whole_file(image: ImageFile) -> bool:
+    """Whether a decoder has the whole file in memory."""
+    return image.format == "WEBP" or _by_libtiff(image)
 
 
 def _length(file: BinaryIO) -> int:
@@ -160,8 +191,12 @@ def _one_scan(file: BinaryIO, components: int) -> bool:
 
 
 def _stranger(file: BinaryIO) -> str:
-    file.seek(8)
-    brand = FOREIGN.get(file.read(4))
+    """What to say of a file that is none of `FORMATS`, or one of them in a form that is not read."""
+    file.seek(0)
+    head = file.read(12)
+    if head[:4] in TIFF:
+        return "a TIFF of a kind that is not read: convert it to 8 or 16 bits"
+    brand = FOREIGN.get(head[8:])
     return f"{brand}, which is not read: convert it" if brand else f"not an image that is read ({', '.join(FORMATS)})"
 
 

@@ -7,8 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
-
+from kdal_cli.images.opening import Unreadable, opened, quietly, regular
 from kdal_cli.report import study_plots
 from kdal_cli.report.html import Content, Html, element, join, picture, table
 from kdal_cli.report.page_block import judged, sections
@@ -167,15 +166,17 @@ def _where(study: Study, entry: Entry) -> str:
 
 def _small(path: Path) -> bytes | None:
     """A picture, scaled down where it is large; None where it is none."""
-    data = path.read_bytes()
     try:
-        image = Image.open(io.BytesIO(data))
-        if len(data) <= SHEET_BYTES // SHEETS and image.width <= 2 * SHEET_PIXELS:
-            image.verify()
-            return data
-        image.thumbnail((SHEET_PIXELS, 4 * SHEET_PIXELS))
-        image.convert("RGB").save(out := io.BytesIO(), "JPEG", quality=80)
-    except (UnidentifiedImageError, OSError, SyntaxError):
+        with quietly(), regular(path) as file, opened(file, SHEET_PIXELS) as image:
+            size = file.seek(0, os.SEEK_END)
+            if size <= SHEET_BYTES // SHEETS and image.width <= 2 * SHEET_PIXELS and image.format in ("PNG", "JPEG"):
+                file.seek(0)
+                data = file.read()
+                image.verify()
+                return data
+            image.thumbnail((SHEET_PIXELS, 4 * SHEET_PIXELS))
+            image.convert("RGB").save(out := io.BytesIO(), "JPEG", quality=80)
+    except (Unreadable, OSError, SyntaxError, ValueError):
         return None
     return out.getvalue()
 

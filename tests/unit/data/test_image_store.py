@@ -1,7 +1,9 @@
 """The store that images are decoded into: opened again, made again when anything changed, never half made."""
 
 import json
+import os
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from kdal_cli.data import image_folder as source
 from kdal_cli.data.image_folder import image_folder
 from kdal_cli.errors import MachineError, UserError
 from kdal_cli.images import store as images_store
+from kdal_cli.records.files import sha256
 
 
 def test_a_second_start_opens_the_store_and_decodes_nothing(load, decoded, stores):
@@ -84,6 +87,86 @@ def test_a_damaged_store_is_noticed_and_decoded_again(load, decoded, ear, name: 
     assert second.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
     load()
     assert len(decoded) == 20
+
+
+def _forged(change) -> Callable[[Path], None]:
+    """An index changed and sealed again, as whoever knows the code can."""
+
+    def harm(path: Path) -> None:
+        body = json.loads(path.read_text())["body"]
+        change(body)
+        path.write_text(json.dumps({"sha256": sha256(body), "body": body}))
+
+    return harm
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda body: body["train"]["found"]["broken"].update({"train/cat/0.png": "left out"}),
+        lambda body: body["train"]["found"]["broken"].update({"elsewhere.png": "left out"}),
+        lambda body: body["train"].update(sha256=None),
+        lambda body: body["train"].update(found=[]),
+        lambda body: body.update(mean=[0.5]),
+        lambda body: body.update(std=["nan"] * 3),
+        lambda body: body.update(ranges={"integer": [1]}),
+        lambda body: body.update(twins=None),
+        lambda body: body.clear(),
+    ],
+)
+def test_a_forged_index_is_noticed(load, decoded, ear, stores, change):
+    kept = load().train.pixels.clone()
+    _forged(change)(stores()[0] / "index.json")
+    again = load()
+    assert len(decoded) == 20
+    assert torch.equal(again.train.pixels, kept)
+    assert again.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["", "index.json", "train.npy", "test.npy"])
+def test_links_in_a_store_are_refused_and_what_they_lead_to_stays(load, stores, tmp_path, name: str):
+    load()
+    inside, outside = stores()[0] / name, tmp_path / "outside"
+    inside.rename(outside)
+    inside.symlink_to(outside)
+    before = _contents(outside)
+    with pytest.raises(UserError, match="links in a store of images are not followed"):
+        load()
+    assert _contents(outside) == before
+
+
+def test_a_lock_that_is_a_link_is_not_followed(load, stores, tmp_path):
+    load()
+    lock = stores()[0].with_suffix(".lock")
+    lock.unlink()
+    lock.symlink_to(tmp_path / "new")
+    with pytest.raises(MachineError, match="cannot be kept"):
+        load()
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_pipe_in_a_store_is_damage_and_not_waited_for(load, stores, decoded):
+    load()
+    (stores()[0] / "train.npy").unlink()
+    os.mkfifo(stores()[0] / "train.npy")
+    load()
+    assert len(decoded) == 20
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_nobody_else_can_write_to_a_store_whatever_the_umask(load, tmp_path, umask: int):
+    before = os.umask(umask)
+    try:
+        load()
+    finally:
+        os.umask(before)
+    paths = [tmp_path / "store", *(tmp_path / "store").rglob("*")]
+    assert len(paths) == 6
+    assert not [path for path in paths if path.stat().st_mode & 0o022]
+
+
+def _contents(path: Path) -> dict[str, bytes]:
+    return {item.name: item.read_bytes() for item in ([path] if path.is_file() else path.iterdir())}
 
 
 def test_what_a_killed_process_left_is_swept(load, stores):

@@ -71,3 +71,13 @@ def test_another_seed_gives_another_split():
 def test_a_split_that_does_not_fit_says_how_many_images_there_are(n: int, split: Split):
     with pytest.raises(UserError, match=rf"there are {n} training images"):
         split_ids(torch.arange(n), split)
+
+
+@given(splits())
+def test_validation_images_of_their_own_are_kept_and_none_are_held_out(case: tuple[int, Split]):
+    n, split = case
+    own = torch.tensor([n + 2, n])
+    ids = split_ids(torch.arange(n), split, own)
+    assert ids.validation.tolist() == [n, n + 2]
+    assert len(ids.pool) == (n - (split.teacher or 0) if split.pool is None else split.pool)
+    assert max(ids.pool.tolist()) < n

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -264,6 +265,20 @@ def test_contact_sheets_are_few_and_small_and_damaged_ones_are_left_out(tmp_path
     assert len(images) == SHEETS - 1
     assert max(image.width for image in images) == 1100
     assert len(text) < 10_000_000
+
+
+def test_what_only_looks_like_a_contact_sheet_is_left_out(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path, [0.2, 0.5])
+    for round in range(2):
+        sheet(folder, round)
+    outside, first, last = tmp_path / "secret.png", *(folder / f"picks/round_00{n}.png" for n in range(2))
+    first.rename(outside)
+    first.symlink_to(outside)
+    last.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\nshowpage\n")
+    assert shown(Parsed(page(study(tmp_path)))) == []
+    last.unlink()
+    os.mkfifo(last)
+    assert shown(Parsed(page(study(tmp_path)))) == []
 
 
 def test_data_that_differ_between_runs_are_told(tmp_path: Path) -> None:
