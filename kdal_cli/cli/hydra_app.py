@@ -22,9 +22,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kdal_cli.cli.conf import conf_folder
 from kdal_cli.cli.outcome import tell
+from kdal_cli.cli.paths import quoted_paths, typed
 from kdal_cli.cli.refusals import refusal
 from kdal_cli.cli.sweep import note
-from kdal_cli.cli.words import flags_first, numeric_budget, quoted_paths, refuse_strange_files, several_seeds
+from kdal_cli.cli.words import flags_first, numeric_budget, refuse_strange_files, several_seeds
 from kdal_cli.compose.settings import result_of
 from kdal_cli.errors import Stopped, UserError
 from kdal_cli.records.files import discard, shown, write_bytes
@@ -39,7 +40,7 @@ def start(stage: str, words: Sequence[str]) -> None:
     """Run a stage as the words after its name say."""
     flags, overrides = flags_first(words)
     refuse_strange_files(flags)
-    resumed = [Path(o.removeprefix("resume=")) for o in overrides if o.startswith("resume=")]
+    resumed = [typed(o.removeprefix("resume=")) for o in overrides if o.startswith("resume=")]
     if resumed and (len(overrides) > 1 or not set(flags) <= SWEEPS):
         raise UserError(
             "resume takes the configuration of the run and nothing beside it", cure=f"kdal {stage} resume=FOLDER"

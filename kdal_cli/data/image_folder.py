@@ -33,11 +33,11 @@ OnBroken = Literal["refuse", "skip"]
 def image_folder(
     watcher: Watcher,
     *,
-    root: str,
+    root: str | Path,
     size: Count = 32,
     channels: Literal[1, 3] = 3,
     on_broken: OnBroken = "refuse",
-    store: str = "outputs/store",
+    store: str | Path = "outputs/store",
 ) -> ImageData:
     """The images below `root`, each `channels` × `size` × `size`, in the order of their paths; class names are sorted.
 

@@ -18,7 +18,7 @@ NEEDED = ("x_train", "y_train", "x_test", "y_test")
 WANTED = "an .npz archive holds x_train, y_train, x_test, y_test, as numpy.savez writes them"
 
 
-def npz(watcher: Watcher, *, path: str, layout: Layout = "auto", classes: list[str] | None = None) -> ImageData:
+def npz(watcher: Watcher, *, path: str | Path, layout: Layout = "auto", classes: list[str] | None = None) -> ImageData:
     """The images of an archive, read whole; Python objects in it are never unpickled.
 
     x_train, x_test: uint8, (N, c, H, W), (N, H, W, c) or grey (N, H, W). `layout` says which of the first two; "auto"
