@@ -203,7 +203,7 @@ def resume(stage: str, folder: Path) -> None:
         raise UserError(
             f"this run is a {about.job.config_name}", where=folder, cure=f"kdal {about.job.config_name} resume={folder}"
         )
-    config = OmegaConf.create(saved.read_text())
+    config = OmegaConf.create(saved.read_text(encoding="utf-8"))
     assert isinstance(config, DictConfig)
     folder = folder.resolve()
     refuse_borrowed_trust(config, told(about))

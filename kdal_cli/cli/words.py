@@ -48,7 +48,7 @@ def refuse_strange_files(flags: Sequence[str]) -> None:
     for flag, value in pairwise(flags):
         if flag in ("--config-dir", "-cd", "--config-path", "-cp"):
             for path in sorted(Path(value).rglob("*.y*ml")):
-                text = path.read_text(errors="replace")
+                text = path.read_text(encoding="utf-8", errors="replace")
                 if found := re.search(r"^hydra:\s*(\w*)|^# *@package +(?:_global_\.)?hydra\S*", text, re.MULTILINE):
                     key = f"hydra.{found.group(1)}" if found.group(1) else "hydra"
                     raise UserError(f"{key} is set by a file", where=path, cure="set it on the command line")

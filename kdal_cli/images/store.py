@@ -57,7 +57,7 @@ class Index:
 def locked(path: Path, watcher: Watcher) -> Iterator[None]:
     """Hold the lock file at `path`; wait, and say so, while another process holds it. It is released even by a kill."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
