@@ -20,6 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+import kdal_cli.cli.names  # noqa: F401 (the resolver in conf/base.yaml)
 from kdal_cli.cli.conf import conf_folder
 from kdal_cli.cli.outcome import tell
 from kdal_cli.cli.paths import quoted_paths, typed
