@@ -197,7 +197,7 @@ def main() -> None:
             rows.append((f"{loss}:first" if first else loss, f"{ms:.0f}", f"{ratio:.2f}", bench.learned))
             print("| {} | {} | {} | {:,} |".format(*rows[-1]), flush=True)
     if not options.only:
-        with RESULTS.open("w", newline="") as file:
+        with RESULTS.open("w", newline="", encoding="utf-8") as file:
             file.write(
                 f"# {machine}: python benchmarks/losses.py --threads {options.threads} --turns {options.turns}\n"
             )

@@ -41,7 +41,7 @@ def peers(folder: Path | None) -> dict[str, dict[str, Peer]]:
 
 def borrowed(path: Path, *names: str, **known: Any) -> SimpleNamespace:
     """Functions and classes of a file, given the names that they use."""
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     kinds = (ast.FunctionDef, ast.ClassDef)
     wanted: list[ast.stmt] = [node for node in tree.body if isinstance(node, kinds) and node.name in names]
     space = {"np": np, "torch": torch, "Strategy": object, "print": lambda *words, **how: None, **known}

@@ -160,14 +160,14 @@ def _measured(warm: Call, choose: Call, limit: int, memory: int, sender: Connect
     for stream in (1, 2):
         os.dup2(silence, stream)
     warnings.simplefilter("ignore")
-    pages = int(Path("/proc/self/statm").read_text().split()[5])
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[5])
     data = pages * resource.getpagesize() + memory * 2**20
     resource.setrlimit(resource.RLIMIT_DATA, (data, data))
     resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
     with contextlib.suppress(Exception):
         warm()  # code that was never run is memory too, until it is
     ctypes.CDLL("libc.so.6").malloc_trim(0)  # or what was freed would be found again unmeasured
-    Path("/proc/self/clear_refs").write_text("5")  # the most memory held is from now on
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the most memory held is from now on
     held, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     try:
         rows = choose()
@@ -296,7 +296,7 @@ def main() -> None:
             del evidence
     if not options.quick and not options.only:
         rows = sorted(bench.rows, key=lambda row: known.index(row[0]))
-        with options.csv.open("w", newline="") as file:
+        with options.csv.open("w", newline="", encoding="utf-8") as file:
             file.write(f"# {machine}: python {' '.join(sys.argv)}\n")
             csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
 

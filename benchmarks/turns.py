@@ -39,7 +39,7 @@ def nothing(shown: list[Any]) -> str:
 def measured(work: Callable[[], Any]) -> Cost:
     """What `work` costs; it is heard no more than what it returns."""
     with (
-        Path(os.devnull).open("w") as nowhere,
+        Path(os.devnull).open("w", encoding="utf-8") as nowhere,
         contextlib.redirect_stdout(nowhere),
         contextlib.redirect_stderr(nowhere),
     ):

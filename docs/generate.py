@@ -7,4 +7,4 @@ import losses_page
 import samplers_page
 
 for page in (losses_page, samplers_page):
-    page.PAGE.write_text(page.page())
+    page.PAGE.write_text(page.page(), encoding="utf-8")

@@ -99,7 +99,7 @@ def measured() -> tuple[str, dict[str, dict[str, str]]]:
     """What the benchmark says of its machine, and {loss: its row}."""
     if not COSTS.exists():
         return "Not measured", {}
-    machine, *rows = COSTS.read_text().splitlines()
+    machine, *rows = COSTS.read_text(encoding="utf-8").splitlines()
     return machine.removeprefix("# "), {row["loss"]: row for row in csv.DictReader(rows)}
 
 
@@ -111,7 +111,7 @@ def read(path: Path, costs: Mapping[str, Mapping[str, str]]) -> Loss:
     row, first = costs.get(path.stem, {}), costs.get(f"{path.stem}:first", {})
     cost = row.get("ratio", NOT_MEASURED) + (f", first stage {first['ratio']}" if first else "")
     learned = f"{int(row['learned_parameters']):,}" if row else NOT_MEASURED
-    head = path.read_text().splitlines()[0].removeprefix("# ")
+    head = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
     return Loss(path.stem, head, plan, terms, needs(path.stem, plan), cost, learned)
 
 

@@ -86,14 +86,14 @@ def measured() -> tuple[str, list[dict[str, str]]]:
     """What the benchmark says of its machine, and its rows."""
     if not COSTS.exists():
         return "Not measured", []
-    machine, *rows = COSTS.read_text().splitlines()
+    machine, *rows = COSTS.read_text(encoding="utf-8").splitlines()
     return machine.removeprefix("# "), list(csv.DictReader(rows))
 
 
 def read(path: Path, costs: list[dict[str, str]]) -> Sampler:
     section: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(path), resolve=True)  # type: ignore[assignment]
     function = resolve(kdal_cli.samplers, section["name"], [], path.stem)
-    head = path.read_text().splitlines()[0].removeprefix("# ")
+    head = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
     settings = " ".join([path.stem, *(f"{key}={value}" for key, value in section.items() if key != "name")])
     return Sampler(path.stem, head, settings, described(function), looks_at(section), tuple(cost(path.stem, costs)))
 

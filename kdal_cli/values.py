@@ -8,6 +8,7 @@ Standard library only.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 
@@ -51,3 +52,11 @@ def flat(nested: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     for key, value in nested.items():
         found |= flat(value, f"{path}{key}.") if isinstance(value, Mapping) else {f"{path}{key}": value}
     return found
+
+
+def at_home(path: str | Path) -> Path:
+    """`~/images` below the home folder; any other path, and one of a user who is not there, as it is."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)

@@ -25,7 +25,10 @@ Paths are seen from the folder you are in. Results land in outputs/{stage}/<date
 
 def stage_help(conf: Path, stage: str) -> str:
     """The help of a stage, from the folder of configuration files."""
-    primary, base = (conf / f"{stage}.yaml").read_text(), (conf / "base.yaml").read_text()
+    primary, base = (
+        (conf / f"{stage}.yaml").read_text(encoding="utf-8"),
+        (conf / "base.yaml").read_text(encoding="utf-8"),
+    )
     chosen = choices(base) | choices(primary)
     groups = sorted(folder.name for folder in conf.iterdir() if folder.is_dir())
     title = primary.splitlines()[0].removeprefix("# ")
@@ -58,11 +61,11 @@ def _section(conf: Path, group: str, option: str) -> str:
     """A default option: what its file says it is, and its keys."""
     name, _, package = group.partition("@")
     path = conf / name / f"{option}.yaml"
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     comment = next((line.removeprefix("# ") for line in text.splitlines() if line.startswith("# ")), "")
     parents = [f"all of {'='.join(parent)}" for parent in _parents(text, name)]
     base = conf / name / "_base.yaml"
-    own = [*_body(base.read_text()), *_body(text)] if base.exists() else _body(text)
+    own = [*_body(base.read_text(encoding="utf-8")), *_body(text)] if base.exists() else _body(text)
     lines = [f"{package or name}.{line}" if line[:1].isalpha() or line[:1] == '"' else line for line in own]
     return "\n".join([f"  {group}={option}    # {comment}", *(f"    {line}" for line in [*parents, *lines])])
 

@@ -25,14 +25,16 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+import kdal_cli.cli.names  # noqa: F401 (the resolver in conf/base.yaml)
 from kdal_cli.cli.conf import conf_folder
 from kdal_cli.cli.jobs import refuse_too_many
 from kdal_cli.cli.loader import Loader
 from kdal_cli.cli.outcome import tell
+from kdal_cli.cli.paths import quoted_paths, typed
 from kdal_cli.cli.refusals import refusal
 from kdal_cli.cli.resumed import Said, ours, saved_run, saved_sweep
 from kdal_cli.cli.sweep import note
-from kdal_cli.cli.words import flags_first, numeric_budget, quoted_paths, refuse_odd, several_seeds
+from kdal_cli.cli.words import flags_first, numeric_budget, refuse_odd, several_seeds
 from kdal_cli.compose.settings import result_of, unresolved
 from kdal_cli.errors import Stopped, UserError
 from kdal_cli.records.files import discard, shown, write_bytes
@@ -49,7 +51,7 @@ def start(stage: str, words: Sequence[str]) -> None:
     refuse_odd(words)
     flags = flags_first(words)
     overrides = flags.overrides
-    resumed = [Path(o.removeprefix("resume=")) for o in overrides if o.startswith("resume=")]
+    resumed = [typed(o.removeprefix("resume=")) for o in overrides if o.startswith("resume=")]
     if resumed:
         asked = {name for name, value in vars(flags).items() if value and name != "overrides"}
         if len(resumed) > 1 or not asked <= {"multirun", "config_dir"}:

@@ -9,6 +9,7 @@ import sys
 
 from kdal_cli.cli.conf import conf_folder
 from kdal_cli.cli.outcome import guarded
+from kdal_cli.cli.screen import settle
 from kdal_cli.errors import UserError, nearest
 
 STAGES = {
@@ -75,6 +76,7 @@ cores from others: two runs at once on two cores were 46 times as slow as one al
 
 def main() -> None:
     """The console script."""
+    settle()
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is imported
     words = sys.argv[1:]

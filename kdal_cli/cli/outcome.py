@@ -1,6 +1,5 @@
 """How a command ends: an exit code, and at most one line on stderr."""
 
-import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -17,9 +16,6 @@ def guarded(work: Callable[[], None], debug: bool) -> int:
         return say(f"kdal: {stop}", 128 + stop.signal)
     except KeyboardInterrupt:
         return say("kdal: stopped", 130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:
         if debug:
             traceback.print_exc()

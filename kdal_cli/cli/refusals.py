@@ -1,19 +1,27 @@
 """What Hydra and OmegaConf refuse, in one line of ours."""
 
 import re
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
+from hydra.errors import OverrideParseException
 from omegaconf import DictConfig
 
 from kdal_cli.cli.conf import conf_folder
+from kdal_cli.cli.paths import quoted
 from kdal_cli.errors import UserError, nearest
+
+KEYS = "letters, digits and _, with points between: recipe.steps=400"
+"""What keys look like."""
 
 
 def refusal(stage: str, error: Exception, words: Sequence[str]) -> UserError:
     """What Hydra or OmegaConf says, in one line, with the nearest name that would have been accepted."""
     text = str(error) or str(error.__cause__ or "")
-    if found := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
+    if isinstance(error, OverrideParseException):
+        return unreadable(error.override, text)
+    if found := re.search(r"Could not find '([^']+)/([^'/]*)'", text):
         group, option = found.groups()
         options = re.search(r"Available options in '[^']*':\n((?:\t.*\n?)*)", text)
         known = options.group(1).split() if options else []
@@ -31,6 +39,36 @@ def refusal(stage: str, error: Exception, words: Sequence[str]) -> UserError:
         )
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return UserError(lines[0] if lines else type(error).__name__, cure=f"see kdal {stage} --help")
+
+
+def unreadable(word: str, reason: str) -> UserError:
+    """A word that is no `key=value` of Hydra's: the character that it stumbles over, and the quotes that help."""
+    key, equals, value = word.partition("=")
+    if not equals:
+        return UserError(f"{word!r} is no key=value", cure="for example sampler=margin")
+    if strange := re.search(r"[^\w.@/:$+~-]|[^\x00-\x7f]|^$", key):
+        return UserError(f"{word!r}: no key has this name", where=f"character {strange.group()!r}", cure=KEYS)
+    as_text = f"as a text it needs two pairs of quotes: {typeable(key, value)}"
+    if found := re.search(r"Unknown function '(\w+)'\s*Available: (\S+)", reason):
+        name, known = found.groups()
+        return UserError(word, where=f"no function {name}", cure=f"{nearest(name, known.split(','))}; {as_text}")
+    return UserError(f"{word} cannot be read", where=f"character {_culprit(value, reason)!r}", cure=as_text)
+
+
+def typeable(key: str, value: str) -> str:
+    """`key=value` as it is typed into a shell when the value is a text, whatever is in it."""
+    if "'" not in value:
+        return f"'{key}={quoted(value, chr(34))}'"
+    return f'"{key}={quoted(value)}"' if not re.search(r'["$`\\!]', value) else shlex.quote(f"{key}={quoted(value)}")
+
+
+def _culprit(value: str, reason: str) -> str:
+    """The first character that no unquoted value has, or else the one at which the grammar gave up."""
+    if strange := re.search(r"[^\w\s/\\+.$%*@?|()\[\]{},:=-]|[^\x00-\x7f]|[\n\r\v\f]", value):
+        return strange.group()
+    stopped = re.search(r"input '(.*)'", reason)
+    text = stopped.group(1) if stopped else value
+    return next((character for character in (*text, *value) if character in "()[]{},:="), text[:1])
 
 
 def _keys(stage: str) -> list[str]:

@@ -42,7 +42,7 @@ def note(sweep: Path, number: int, overrides: Sequence[str], run: Path, error: E
     state = {"state": "done"} if error is None else {"state": "failed", **_reason(error)}
     folder = run.relative_to(sweep.resolve()) if run.is_relative_to(sweep.resolve()) else run
     line = json.dumps({"job": number, "overrides": _words(overrides), "folder": str(folder), **state})
-    with (sweep / NOTES).open("a") as notes:
+    with (sweep / NOTES).open("a", encoding="utf-8") as notes:
         fcntl.flock(notes, fcntl.LOCK_EX)  # jobs of one sweep may end at the same time
         notes.write(f"{line}\n")
         notes.flush()
@@ -110,7 +110,7 @@ def unended(sweep: Path) -> Iterator[dict[str, Any]]:
 
 def _notes(sweep: Path) -> dict[int, dict[str, Any]]:
     """{job: how it ended the last time}; a line that a killed job left half-written is none."""
-    lines = (sweep / NOTES).read_text().splitlines(keepends=True) if (sweep / NOTES).exists() else []
+    lines = (sweep / NOTES).read_text(encoding="utf-8").splitlines(keepends=True) if (sweep / NOTES).exists() else []
     notes = [json.loads(line) for line in lines if line.endswith("}\n")]
     return {note["job"]: note for note in notes}
 

@@ -3,15 +3,13 @@
 import re
 from argparse import Namespace
 from collections.abc import Sequence
-from contextlib import suppress
 from itertools import accumulate
-from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
-from hydra.errors import OverrideParseException
+from hydra.errors import HydraException
 
 from kdal_cli.errors import UserError
 
@@ -89,20 +87,6 @@ def several_seeds(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
     return ["-m"], [f"seed={seeds}" if text.startswith("seeds=") else text for text in overrides]
 
 
-def quoted_paths(overrides: Sequence[str]) -> list[str]:
-    """Values that are paths, such as a run folder of a sweep, in quotes: Hydra would read the `=` and `,` in them."""
-    return [_quoted(text) for text in overrides]
-
-
-def _quoted(text: str) -> str:
-    key, _, value = text.partition("=")
-    if re.search(r"[=,\s]", value) and value[0] not in "'\"":
-        with suppress(OSError):  # a name that no file can have is none
-            if Path(value).exists():
-                return f"{key}='" + value.replace("'", "\\'") + "'"
-    return text
-
-
 def numeric_budget(overrides: Sequence[str]) -> list[str]:
     """`budget=100` and its sweeps become `budget.query=100`; presets stay choices of the group.
 
@@ -116,7 +100,7 @@ def _numeric(text: str) -> str:
         return text
     try:
         override = OverridesParser.create().parse_override(text)
-    except OverrideParseException:
+    except HydraException:
         return text  # Hydra itself says what is wrong
     numbers = [isinstance(value, int | float) for value in _values(override)]
     if any(numbers) and not all(numbers):

@@ -1,5 +1,6 @@
 """The configuration of a run, made into objects as a stage asks for them."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -27,6 +28,9 @@ from kdal_cli.training.fit import refuse_uneven
 from kdal_cli.training.recipe import Recipe
 from kdal_cli.types import Shape
 from kdal_cli.values import Count, Natural
+
+TAKEN = ("student", "student_alone", "peer", "teacher")
+"""Names of checkpoints that are not an assistant's."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +158,9 @@ class Bench:
         assistants = self.values.get("assistants") or {}
         if not isinstance(assistants, Mapping) or not all(isinstance(value, Mapping) for value in assistants.values()):
             raise UserError(f"assistants={assistants}", cure="add one by +student@assistants.first=resnet14")
+        if strange := [name for name in assistants if not re.fullmatch(r"[\w-]{1,64}", str(name)) or name in TAKEN]:
+            cure = f"up to 64 letters, digits, _ and -, and none of {', '.join(TAKEN)}: a checkpoint is called so"
+            raise UserError(f"assistants.{strange[0]}", where="no name for an assistant", cure=cure)
         shape, trust = self.lab.data.shape, self.trust
         links = [
             Link(str(name), parts.blueprint(section, shape, trust, f"assistants.{name}"))

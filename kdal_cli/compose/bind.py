@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_orig
 
 from kdal_cli.errors import UserError, nearest
 from kdal_cli.training.schedules import Schedule
-from kdal_cli.values import Within
+from kdal_cli.values import Within, at_home
 
 
 def bind(
@@ -72,7 +72,7 @@ def convert(value: Any, hint: Any, where: str) -> Any:
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value) if abs(value) <= sys.float_info.max else _refuse(value, hint, where)
     if hint is Path and isinstance(value, str | Path):
-        return Path(value)
+        return at_home(value)
     if hint is str and isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if hint in (int, bool, str) and type(value) is hint:

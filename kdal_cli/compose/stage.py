@@ -263,5 +263,5 @@ def _record(folder: Path, error: Exception, fresh: bool) -> None:
     if isinstance(error, UserError) and (not fresh or discard(folder)):
         return  # a refusal changes nothing
     if folder.is_dir() and os.access(folder, os.W_OK):
-        with (folder / "run.log").open("a") as log:
+        with (folder / "run.log").open("a", encoding="utf-8") as log:
             log.write("".join(traceback.format_exception(error)))

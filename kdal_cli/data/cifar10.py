@@ -1,6 +1,7 @@
 """CIFAR-10: 50,000 + 10,000 colour images of 32 × 32 in 10 classes. Krizhevsky (2009)."""
 
 from functools import partial
+from pathlib import Path
 
 from kdal_cli.images.torchvision import Source, load, read_cifar
 from kdal_cli.types import ImageData, Watcher
@@ -30,6 +31,6 @@ SOURCE = Source(
 )
 
 
-def cifar10(watcher: Watcher, *, root: str = "data", download: bool = True) -> ImageData:
+def cifar10(watcher: Watcher, *, root: str | Path = "data", download: bool = True) -> ImageData:
     """CIFAR-10 from `root`/cifar-10-batches-py, in torchvision's layout; see `images.torchvision.load` for errors."""
     return load("cifar10", SOURCE, watcher, root, download)

@@ -1,6 +1,7 @@
 """CIFAR-100: 50,000 + 10,000 colour images of 32 × 32 in 100 classes, the fine ones. Krizhevsky (2009)."""
 
 from functools import partial
+from pathlib import Path
 
 from kdal_cli.images.torchvision import Source, load, read_cifar
 from kdal_cli.types import ImageData, Watcher
@@ -21,6 +22,6 @@ SOURCE = Source(
 )
 
 
-def cifar100(watcher: Watcher, *, root: str = "data", download: bool = True) -> ImageData:
+def cifar100(watcher: Watcher, *, root: str | Path = "data", download: bool = True) -> ImageData:
     """CIFAR-100 from `root`/cifar-100-python, in torchvision's layout; see `images.torchvision.load` for errors."""
     return load("cifar100", SOURCE, watcher, root, download)

@@ -47,5 +47,5 @@ def _table() -> np.ndarray:
     spec = find_spec("sklearn")
     if spec is None or spec.origin is None:
         raise UserError("the digits come with scikit-learn, which is not installed", cure="pip install scikit-learn")
-    with gzip.open(Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz", "rt") as file:
+    with gzip.open(Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz", "rt", encoding="utf-8") as file:
         return np.loadtxt(file, delimiter=",")

@@ -1,6 +1,7 @@
 """Fashion-MNIST: 60,000 + 10,000 grey articles of clothing of 28 × 28. Xiao, Rasul, Vollgraf, arXiv:1708.07747."""
 
 from functools import partial
+from pathlib import Path
 
 from kdal_cli.images.torchvision import Source, load, read_idx
 from kdal_cli.types import ImageData, Watcher
@@ -24,6 +25,6 @@ SOURCE = Source(
 )
 
 
-def fashion_mnist(watcher: Watcher, *, root: str = "data", download: bool = True) -> ImageData:
+def fashion_mnist(watcher: Watcher, *, root: str | Path = "data", download: bool = True) -> ImageData:
     """Fashion-MNIST from `root`/FashionMNIST/raw, in torchvision's layout; see `images.torchvision.load` for errors."""
     return load("fashion_mnist", SOURCE, watcher, root, download)

@@ -40,7 +40,7 @@ OnBroken = Literal["refuse", "skip"]
 def image_folder(
     watcher: Watcher,
     *,
-    root: str,
+    root: str | Path,
     size: Count = 32,
     channels: Literal[1, 3] = 3,
     background: str = "white",
@@ -50,7 +50,7 @@ def image_folder(
     links: Literal["refuse", "follow"] = "refuse",
     roots: list[str] | None = None,
     on_broken: OnBroken = "refuse",
-    store: str = "outputs/store",
+    store: str | Path = "outputs/store",
 ) -> ImageData:
     """The images below `root`, each `channels` × `size` × `size`, in the order of their paths; class names are sorted.
 

@@ -1,6 +1,7 @@
 """MNIST: 60,000 + 10,000 grey handwritten digits of 28 × 28. LeCun, Cortes, Burges (1998)."""
 
 from functools import partial
+from pathlib import Path
 
 from kdal_cli.images.torchvision import Source, load, read_idx
 from kdal_cli.types import ImageData, Watcher
@@ -20,6 +21,6 @@ SOURCE = Source(
 )
 
 
-def mnist(watcher: Watcher, *, root: str = "data", download: bool = True) -> ImageData:
+def mnist(watcher: Watcher, *, root: str | Path = "data", download: bool = True) -> ImageData:
     """MNIST from `root`/MNIST/raw, in torchvision's layout; see `images.torchvision.load` for errors."""
     return load("mnist", SOURCE, watcher, root, download)

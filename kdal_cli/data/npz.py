@@ -48,7 +48,7 @@ FORMS = (_keras("val"), _keras("valid"), _keras("validation"), _medmnist())
 def npz(
     watcher: Watcher,
     *,
-    path: str,
+    path: str | Path,
     layout: Layout = "auto",
     classes: list[str] | None = None,
     max_bytes: Count = MAX_BYTES,

@@ -93,7 +93,7 @@ def _behind(pixels: Tensor) -> tuple[int, int] | None:
 
 def _mappings() -> Iterator[tuple[int, int, int, int, str]]:
     """(first address, last + 1, offset in the file, inode or 0, path) of everything that this process has mapped."""
-    for line in MAPS.read_text().splitlines():
+    for line in MAPS.read_text(encoding="utf-8").splitlines():
         span, _, offset, _, inode, *path = line.split(maxsplit=5)
         low, high = (int(end, 16) for end in span.split("-"))
         yield low, high, int(offset, 16), int(inode), "".join(path)

@@ -43,7 +43,7 @@ class Source:
     std: tuple[float, ...]
 
 
-def load(name: str, source: Source, watcher: Watcher, root: str, download: bool) -> ImageData:
+def load(name: str, source: Source, watcher: Watcher, root: str | Path, download: bool) -> ImageData:
     """The data set below `root`, downloaded first when it is absent and `download` allows.
 
     Raises UserError naming the folder when the files are neither there nor to be had, or the file that is not genuine.

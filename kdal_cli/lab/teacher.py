@@ -183,7 +183,7 @@ def _stored(plan: Member, lab: Lab) -> Checkpoint:
 def _locked(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("a")
+        lock = (folder / ".lock").open("ab")
     except OSError as error:
         cure = "choose another teacher.store"
         raise UserError(f"cannot keep a teacher here: {error.strerror}", where=folder, cure=cure) from None

@@ -122,7 +122,7 @@ class Log:
             os.truncate(self._path, whole.rfind(b"\n") + 1)  # a killed run may have torn its last line
 
     def say(self, text: str) -> None:
-        with (self._path.parent / "run.log").open("a") as file:
+        with (self._path.parent / "run.log").open("a", encoding="utf-8") as file:
             file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}\n")
 
     def begin(self, what: str, steps: int, *, at_most: bool = False) -> None:
@@ -132,7 +132,7 @@ class Log:
         self._step += steps
 
     def figures(self, values: Mapping[str, float]) -> None:
-        with self._path.open("a") as file:
+        with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"what": self._what, "step": self._step, **values}) + "\n")
 
     def end(self) -> None:

@@ -45,7 +45,7 @@ READING = (
 
 def page(study: Study) -> str:
     """The whole page: the same for the same runs, as it has no date. Raises UserError for a damaged file of a run."""
-    css = Html(Path(__file__).with_name("page.css").read_text())
+    css = Html(Path(__file__).with_name("page.css").read_text(encoding="utf-8"))
     head = join(
         Html('<meta charset="utf-8">'),
         Html(f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'),

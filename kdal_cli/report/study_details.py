@@ -98,7 +98,7 @@ def _last_round(path: Path) -> list[dict[str, float]]:
     """The last lines of a table that has several a round, those of one round; nothing where there is no such file."""
     if not path.exists():
         return []
-    head, *lines = path.read_text().splitlines()
+    head, *lines = path.read_text(encoding="utf-8").splitlines()
     last = lines[-1].partition(",")[0] if lines else ""
     kept = []
     for line in reversed(lines):
@@ -113,7 +113,7 @@ def _last_round(path: Path) -> list[dict[str, float]]:
 
 def _json(path: Path) -> dict:
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError("this file is damaged", where=path, cure="leave this run out") from error
     return value if isinstance(value, dict) else {}

@@ -140,14 +140,15 @@ def table(path: Path) -> list[dict[str, float]]:
     if not path.exists():
         return []
     try:
-        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(path.read_text().splitlines())]
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(lines)]
     except (OSError, ValueError, TypeError, csv.Error) as error:
         raise UserError("this table is damaged", where=path, cure="leave this run out") from error
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(value, dict):
             raise TypeError(value)
     except (OSError, ValueError, TypeError) as error:

@@ -50,7 +50,7 @@ def mlflow(
     with _alone(uri):
         client = library.MlflowClient(uri)
         if known.exists():
-            id = known.read_text()
+            id = known.read_text(encoding="utf-8")
             client.update_run(id, "RUNNING")
         else:
             id = _begin(client, experiment, "/".join(folder.parts[-2:]), config)
@@ -93,6 +93,6 @@ def _alone(uri: str) -> Iterator[None]:
         return
     path = Path(uri.removeprefix("sqlite:///"))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f".{path.name}.lock").open("a") as lock:
+    with path.with_name(f".{path.name}.lock").open("ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

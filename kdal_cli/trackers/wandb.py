@@ -32,7 +32,7 @@ def wandb(
     run = library.init(
         entity=entity,
         project=project,
-        id=known.read_text(),
+        id=known.read_text(encoding="utf-8"),
         name="/".join(folder.parts[-2:]),
         config=dict(config),
         dir=str(folder),

@@ -133,6 +133,18 @@ class TestFoldersOfSweeps:
         assert len(list((here / "sweep").rglob("curve.csv"))) == 2
         assert len(RunFolder(here / "sweep").table("summary.csv")) == 2
 
+    def test_however_much_is_overridden_the_jobs_have_folders_that_can_be(self, kdal: Kdal, here: Path):
+        recipe = ("batch=16", "pool_batch=16", "lr=0.002", "momentum=0.9", "weight_decay=0.0005", "warmup=0.1")
+        others = ("stopping.window=5", "stopping.plateau=0.002", "stopping.act=false", "members=3", "scorer=student")
+        others += ("data.split.validation=64", "student.dropout=0.0", "oracle.price=1.0", "trust=[a/../../../b]")
+        many = (*(f"recipe.{word}" for word in recipe), *others)
+        ended = kdal("al-loop", *SHORT, "loss=none", "-m", "seed=0,1", *many)
+        assert (ended.code, ended.err) == (0, "")
+        [sweep] = (here / "outputs" / "multirun" / "al-loop").iterdir()
+        assert len(list(sweep.glob("*/result.json"))) == 2
+        assert all(len(path.name.encode()) < 143 for path in sweep.iterdir())
+        assert kdal("al-loop", "-m", f"resume={sweep}").out.count("this run is done already") == 2
+
 
 class TestCodeOfOnesOwn:
     @pytest.mark.parametrize("name", ["nets:Net", "nets:make"])

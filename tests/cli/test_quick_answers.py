@@ -72,6 +72,18 @@ def test_a_training_does_without_the_compiler_that_takes_seconds_to_import(kdal:
     assert (ended.code, ended.err) == (0, "")
 
 
+def test_the_package_is_the_command(installed):
+    ran = subprocess.run([sys.executable, "-m", "kdal_cli", "--help"], capture_output=True, text=True, check=True)
+    assert ran.stdout == installed("--help").out
+
+
+@pytest.mark.parametrize("environment", [{"PYTHONIOENCODING": "ascii"}, {"PYTHONUTF8": "0", "LC_ALL": "C"}])
+def test_help_is_shown_on_a_terminal_that_lacks_its_characters(installed, environment: dict[str, str]):
+    plain, shown = installed("al-loop", "--help", **environment), installed("al-loop", "--help", PYTHONUTF8="1")
+    assert (plain.code, plain.err) == (0, "")
+    assert plain.out == shown.out.encode("ascii", "replace").decode()
+
+
 class TestWhatTheyAnswer:
     def test_the_version_is_that_of_the_package(self, kdal: Kdal):
         assert re.fullmatch(r"kdal \d+\.\d+\.\d+\n", kdal("--version").out)
