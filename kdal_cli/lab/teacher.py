@@ -27,7 +27,7 @@ from kdal_cli.records.run import Run
 from kdal_cli.training.recipe import Recipe
 from kdal_cli.values import NonNegative, Share
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the same configuration would train another teacher than before."""
 
 CHANCE = 1.5

@@ -43,9 +43,10 @@ def fit(
     teacher, peer: whose answers the terms compare with, of which a peer is trained besides. Raises MachineError, naming
     step and learning rate, when the loss is not finite.
 
-    With helpers each process takes its share of every batch, and gradients and losses are averaged at each step; what
-    else there is, batch-norm's statistics, memories, is number 0's from check to check. Raises UserError for a batch
-    that cannot be shared evenly.
+    Batch-norm's running statistics are measured at every check where they have not arrived by themselves, see
+    `kdal_cli.training.statistics`. With helpers each process takes its share of every batch, and gradients and losses
+    are averaged at each step; what else there is, statistics, memories, is number 0's from check to check. Raises
+    UserError for a batch that cannot be shared evenly.
     """
     refuse_uneven(recipe, engine.team.size)
     begun = keeper.load() if keeper is not None else None

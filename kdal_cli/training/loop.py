@@ -25,6 +25,7 @@ from kdal_cli.training.fitness import Fitness
 from kdal_cli.training.objective import Objective
 from kdal_cli.training.recipe import Recipe
 from kdal_cli.training.state import Keeper, State, optimizer_of
+from kdal_cli.training.statistics import settle
 from kdal_cli.types import Batch, Examples, Watcher
 
 WARM_UPS = 3
@@ -181,6 +182,7 @@ class Training:
             for name, part in parts.items():
                 sums[name] = sums.get(name, 0.0) + part.detach()
             self.watcher.advance(1, self.batch)
+        settle(self.learners, self.feed, stop, self.team)
         self.team.follow(self.learners.state_dict().values())
         self.job.engine.finish()
         if not _finite(self.student):
