@@ -197,6 +197,33 @@ class TestData:
         assert "train/dogs/07.png" in ended.out
         assert "31 in the pool" in ended.out
 
+    def test_labels_are_never_bought_out_of_a_folder_of_validation_images(self, kdal: Kdal, photos: Path, words):
+        (photos / "val").mkdir()
+        for kind in ("cats", "dogs"):
+            (photos / "val" / kind).mkdir()
+            for number in range(5):
+                (photos / "train" / kind / f"{number:02d}.png").rename(photos / "val" / kind / f"{number:02d}.png")
+        ended = kdal(*words)
+        assert "the 10 images of val/ are the validation set; data.split.validation is not used" in ended.out
+        assert "30 in the pool, 10 for validation" in ended.out
+        bought = {(row["path"].split("/")[0], row["purpose"]) for row in ended.run.table("ledger.csv")}
+        assert bought == {("train", "train"), ("val", "validation")}
+
+    def test_links_are_refused_with_the_keys_that_follow_them(self, kdal: Kdal, refused, photos: Path, words):
+        (photos / "train" / "dogs").rename(photos.parent / "dogs")
+        (photos / "train" / "dogs").symlink_to(photos.parent / "dogs")
+        refusal = refused(*words)
+        keys = refusal.split("or set ")[1].split()
+        assert [key.split("=")[0] for key in keys] == ["data.links", "data.roots"]
+        assert "32 in the pool" in kdal(*words, *keys).out
+
+    def test_training_images_that_all_turn_out_black_are_refused_for_that(self, refused, photos: Path, words):
+        for number, path in enumerate(sorted(photos.rglob("*.png"))):
+            Image.new("RGBA", (9, 9), (0, 0, 0, number)).save(path)
+        refusal = refused(*words, "data.background=black")
+        assert refusal.startswith("the 40 training images are all the same: every pixel is 0")
+        assert "data.background" in refusal
+
     @pytest.mark.parametrize("root", ["nowhere", "photos/train/cats/00.png", "empty"])
     def test_a_folder_that_is_not_one_is_named(self, refused, photos: Path, words, root: str):
         (photos.parent / "empty").mkdir()

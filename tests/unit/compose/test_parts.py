@@ -2,12 +2,14 @@
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Generator, Tensor, nn
 
 from kdal_cli.compose import parts
+from kdal_cli.data.blobs import blobs
 from kdal_cli.errors import UserError
 from kdal_cli.inference.evidence import Evidence, Sampler
 from kdal_cli.models.resnet import resnet
@@ -16,7 +18,7 @@ from kdal_cli.samplers.bald import bald
 from kdal_cli.samplers.margin import margin
 from kdal_cli.samplers.random import random
 from kdal_cli.training.objective import Objective
-from kdal_cli.types import Batch, ImageData, Query, Shape
+from kdal_cli.types import Batch, ImageData, Query, Shape, Unwatched, Watcher
 from kdal_cli.values import Share
 
 SHAPE = Shape(3, 8, 8, 5)
@@ -358,3 +360,20 @@ def test_one_class_alone_teaches_nothing(notes) -> None:
 def test_a_section_without_a_name_is_refused(build) -> None:
     with pytest.raises(UserError, match=r"^(sampler|oracle|student|data)\.name"):
         build()
+
+
+def given_validation(watcher: Watcher) -> ImageData:
+    """32 images of four classes, of which 20 to 25 came as a validation set."""
+    return replace(blobs(watcher, train=32, test=8), validation=torch.arange(20, 26))
+
+
+@pytest.mark.parametrize("trouble", [{}, {"imbalance": 4.0}, {"duplicates": 0.5}])
+def test_validation_images_of_their_own_are_in_no_pool_whatever_is_made_worse(trouble: dict[str, float]) -> None:
+    section = {"name": f"{__name__}:given_validation", "split": {"validation": 8, "pool": None}, **trouble}
+    images, ids = parts.data(section, [__name__.split(".")[0]], Unwatched())
+    assert ids.validation.tolist() == list(range(20, 26))
+    assert not set(ids.pool.tolist()) & set(range(20, 26))
+    assert torch.equal(ids.teacher, ids.pool)
+    assert len(ids.pool) == (26 if not trouble else 39 if "duplicates" in trouble else len(ids.pool))
+    assert len(ids.pool) < 26 or "imbalance" not in trouble
+    assert max(ids.pool.tolist()) < len(images.train)
