@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdal_cli.errors import UserError
-from kdal_cli.records import foreign, pickled
+from kdal_cli.records import foreign, pickled, torchfile
 
 MARKER = "ran"
 
@@ -80,7 +80,7 @@ def archived(path: Path, content: bytes) -> None:
 
 
 def legacy(path: Path, content: bytes) -> None:
-    first, second = (pickle.dumps(number, 2) for number in pickled.LEGACY)
+    first, second = (pickle.dumps(number, 2) for number in torchfile.LEGACY)
     path.write_bytes(first + second + pickle.dumps({}, 2) + content + pickle.dumps([], 2))
 
 
@@ -108,6 +108,12 @@ def test_what_is_passed_over_is_not_made_either(tmp_path: Path, function) -> Non
     torch.save({"state_dict": {"w": torch.ones(2)}, "x": Call(function, state={"__class__": 1})}, path)
     weights, _ = foreign.read(path)
     assert weights["w"].tolist() == [1, 1]
+
+
+def test_mappings_of_python_2_are_read(tmp_path: Path) -> None:
+    """There an OrderedDict is a call with the list of its pairs, in a protocol of text."""
+    content = b"ccollections\nOrderedDict\np0\n((lp1\n(lp2\nS'a'\np3\naI1\naa(lp4\nS'b'\nap5\nI2\naatp6\nRp7\n."
+    assert pickled.look(io.BytesIO(content)) == {"a": 1, "b": 2}
 
 
 # Sizes, from what is declared.
@@ -201,6 +207,9 @@ def test_compressed_archives_are_refused_before_they_unfold(tmp_path: Path) -> N
     refused_in_little_memory(path, "its contents are compressed")
 
 
+PAIRS = b"".join(b"X\4\0\0\0%04dN\x86" % number for number in range(3000))
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -211,11 +220,28 @@ def test_compressed_archives_are_refused_before_they_unfold(tmp_path: Path) -> N
         b"\x80\x02" + b")\x85" + b"\x85" * 10_000 + b".",
         b"\x80\x02}q\0h\0h\0s.",  # a mapping that is its own key
         b"\x80\x02}q\0X\x05\0\0\0modelh\0s.",  # or its own value
+        b"\x80\x02)" + b"2\x86" * 60 + b"2\x86q\0}h\0Ns.",  # a key of 2**60 tuples
+        b"\x80\x04)" + b"2\x86" * 60 + b"2\x93.",  # or the name of a function
+        b"\x80\x02ccollections\nOrderedDict\nq\0]q\1(" + PAIRS + b"eh\1\x85q\2" + b"h\0h\2R" * 9000,
         b"R.",
         b"\x80\x02.",
         b"",
     ],
-    ids=["memo", "bytes", "frame", "marks", "nested", "key", "value", "underflow", "stop", "empty"],
+    ids=[
+        "memo",
+        "bytes",
+        "frame",
+        "marks",
+        "nested",
+        "key",
+        "value",
+        "hash",
+        "name",
+        "copies",
+        "underflow",
+        "stop",
+        "empty",
+    ],
 )
 @pytest.mark.parametrize("write", [archived, legacy])
 def test_odd_pickles_cost_nothing_and_are_refused(tmp_path: Path, content: bytes, write) -> None:
