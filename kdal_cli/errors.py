@@ -62,5 +62,5 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def printable(text: object, length: int = 60) -> str:
     """A name out of a file, fit for one line of a terminal: what does not print is `?`, and its end is cut."""
-    shown = "".join(char if char.isprintable() else "?" for char in str(text))
+    shown = "".join(char if char.isprintable() else "?" for char in str(text)[: length + 1])
     return shown if len(shown) <= length else shown[: length - 1] + "…"

@@ -111,8 +111,9 @@ def architecture(
 
 
 def is_own(section: Section) -> bool:
-    """Whether an architecture is the user's own code, which may need its numbers while it is built."""
-    return ":" in str(section.get("name"))
+    """Whether an architecture is, or holds, the user's own code, which may need its numbers while it is built."""
+    inner = any(is_own(value) for value in section.values() if isinstance(value, Mapping))
+    return inner or ":" in str(section.get("name"))
 
 
 def _try(body: nn.Module, shape: Shape, where: str) -> None:

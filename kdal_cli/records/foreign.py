@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from kdal_cli.errors import UserError, printable
-from kdal_cli.records import pickled
+from kdal_cli.records import torchfile
 from kdal_cli.records.pickled import Opaque, Stored, Unreadable
 
 AVERAGED = ("state_dict_ema", "model_ema", "ema")
@@ -32,7 +32,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     Raises UserError when it is none, is damaged, holds no state dict, or calls functions.
     """
     try:
-        with pickled.opened(path) as saved:
+        with torchfile.opened(path) as saved:
             found, notes = unwrap(saved.content)
             return saved.load(found), notes
     except Unreadable as error:

@@ -1,31 +1,22 @@
-"""Tensors in a file of `torch.save`, found without running it.
+"""What a pickle says, found without running it.
 
 A pickle is a program that names functions and calls them. Here it is read as data: nothing is imported, nothing is
 called. Lists and mappings are made, a tensor becomes `Stored`, what the file declares of it, and everything else is
-`OPAQUE`: objects beside the weights (options, metrics, paths) are passed over, whatever their class. A file that calls
-a function outside of `CALLS` is refused. What is declared is counted before a single number is read.
+`OPAQUE`: objects beside the weights (options, metrics, paths) are passed over, whatever their class. A pickle that
+calls a function outside of `CALLS` is refused.
 """
 
 import pickletools
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from math import prod
-from pathlib import Path
 from typing import IO, Any
 
 import torch
-from torch import Tensor
 
 from kdal_cli.errors import printable
 
 OPERATIONS = 1_000_000
 """A pickle with more is refused: ResNet-1001 with its optimizer has 200,000."""
-
-ALIASES = 2
-"""Tensors may be views of one storage, as tied weights are, but together hold no more than so many times the file."""
 
 TYPES = {
     "FloatStorage": torch.float32,
@@ -72,9 +63,6 @@ CALLS = {
 
 MOVED = {"__builtin__": "builtins", "copy_reg": "copyreg", "pathlib._local": "pathlib"}
 """Other names of the same modules, in other versions of Python; numpy's `_core` is `core` too."""
-
-LEGACY = (0x1950A86A20F9469CFC6C, 1001)
-"""The first two pickles of a file that torch wrote before 1.6, or was asked to write like that."""
 
 
 class Unreadable(ValueError):
@@ -130,94 +118,6 @@ class Stored:
         size = self.storage.numel * self.storage.dtype.itemsize
         if prod(self.shape) and (last + 1) * self.dtype.itemsize > size:
             raise Unreadable("a tensor reaches beyond its storage")
-
-
-@dataclass(frozen=True)
-class Saved:
-    """A file of `torch.save` that is open. content: what was saved, with `Stored` where tensors were."""
-
-    content: Any
-    size: int
-    fetch: Callable[[Storage], bytes]
-
-    def load(self, wanted: Mapping[str, Stored]) -> dict[str, Tensor]:
-        """The numbers of these tensors. Raises Unreadable, before any is read, when they are more than the file has."""
-        for tensor in wanted.values():
-            tensor.refuse_unsound()
-        declared = sum(tensor.bytes for tensor in wanted.values())
-        if declared > ALIASES * self.size:
-            raise Unreadable(f"{declared:,} bytes of tensors are declared in a file of {self.size:,}")
-        storages = {tensor.storage.key: tensor.storage for tensor in wanted.values()}
-        data = {key: bytearray(self.fetch(storage)) for key, storage in storages.items()}
-        return {name: _tensor(tensor, data[tensor.storage.key]) for name, tensor in wanted.items()}
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[Saved]:
-    """A file of `torch.save`, zip archive or older. Raises Unreadable, and whatever a damaged archive raises."""
-    with path.open("rb") as file:
-        if zipfile.is_zipfile(file):
-            with zipfile.ZipFile(file) as archive:
-                yield _archive(archive, path.stat().st_size)
-        else:
-            file.seek(0)
-            yield _legacy(file, path.stat().st_size)
-
-
-def _archive(archive: zipfile.ZipFile, size: int) -> Saved:
-    entries = {entry.filename: entry for entry in archive.infolist()}
-    found = [name for name in entries if name.endswith("/data.pkl")]
-    if len(found) != 1:
-        raise Unreadable("it is an archive of something else")
-    root = found[0].removesuffix("data.pkl")
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries.values()):
-        raise Unreadable("its contents are compressed, which torch.save never does")
-    if sum(entry.file_size for entry in entries.values()) > size:
-        raise Unreadable("its contents are declared larger than the file")
-    if f"{root}byteorder" in entries and archive.read(f"{root}byteorder") != b"little":
-        raise Unreadable("its numbers are big-endian")
-
-    def fetch(storage: Storage) -> bytes:
-        return _whole(storage, archive.read(f"{root}data/{storage.key}"))
-
-    return Saved(look(BytesIO(archive.read(found[0]))), size, fetch)
-
-
-def _legacy(file: IO[bytes], size: int) -> Saved:
-    """Magic number, protocol, machine, content and the list of storages, a pickle each; then storage after storage."""
-    if (look(file), look(file)) != LEGACY:
-        raise Unreadable("it is a pickle of something else")
-    look(file)
-    storages: dict[str, Storage] = {}
-    content = look(file, storages)
-    places: dict[str, int] = {}
-    keys = look(file)
-    position = file.tell()
-    for key in keys:
-        places[key] = position + 8  # behind the number of elements
-        position += 8 + storages[key].numel * storages[key].dtype.itemsize
-
-    def fetch(storage: Storage) -> bytes:
-        length = storages[storage.key].numel * storage.dtype.itemsize
-        file.seek(places[storage.key] - 8)
-        if length > size or int.from_bytes(file.read(8), "little") != storage.numel:
-            raise Unreadable("a storage is not of its declared size")
-        return _whole(storage, file.read(length))
-
-    return Saved(content, size, fetch)
-
-
-def _whole(storage: Storage, data: bytes) -> bytes:
-    if len(data) != storage.numel * storage.dtype.itemsize:
-        raise Unreadable("a storage is not of its declared size")
-    return data
-
-
-def _tensor(stored: Stored, data: bytearray) -> Tensor:
-    if not data or not prod(stored.shape):
-        return torch.empty(stored.shape, dtype=stored.dtype)
-    flat = torch.frombuffer(data, dtype=stored.dtype, count=len(data) // stored.dtype.itemsize)
-    return flat.as_strided(stored.shape, stored.strides, stored.offset)
 
 
 def look(file: IO[bytes], storages: dict[str, Storage] | None = None) -> Any:
@@ -318,13 +218,16 @@ TAKES = {
 """How many things an operation takes from the stack, where it takes a fixed number."""
 
 
-def _paired(items: list[Any]) -> dict[Any, Any]:
-    return dict(zip(items[::2], items[1::2], strict=True))
+def _paired(items: list[Any]) -> dict[str, Any]:
+    """What lies under words; to hash any key would take for ever where tuples lie in tuples in tuples."""
+    return {key: value for key, value in zip(items[::2], items[1::2], strict=True) if isinstance(key, str)}
 
 
-def _name(module: object, name: object) -> Name:
-    module = str(module).replace("numpy._core.", "numpy.core.")
-    return Name(MOVED.get(module, module), str(name))
+def _name(module: Any, name: Any) -> Name:
+    if not isinstance(module, str) or not isinstance(name, str):
+        raise Unreadable("a function has no proper name")
+    place = module.replace("numpy._core.", "numpy.core.")
+    return Name(MOVED.get(place, place), name)
 
 
 def _called(function: Any, arguments: Any) -> Any:
@@ -334,7 +237,9 @@ def _called(function: Any, arguments: Any) -> Any:
     """
     match function, arguments:
         case Name("collections", "OrderedDict" | "defaultdict"), [list(pairs)]:
-            return dict(pairs)
+            items = [item for pair in pairs for item in pair[:2]]
+            pairs.clear()  # used up: to copy one list many times would fill the memory
+            return _paired(items)
         case Name("collections", "OrderedDict" | "defaultdict"), _:
             return {}
         case Name("torch", "Size"), [tuple(sides)]:

@@ -3,6 +3,7 @@
 import json
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,9 @@ from cli.harness import Kdal
 from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
+
+from kdal_cli.models.mlp import mlp
+from kdal_cli.records import checkpoint
 
 PROBABILITIES = """
 from torch import nn
@@ -120,6 +124,21 @@ class TestCheckpoints:
         state["fc.bias"][1] = float("nan")
         torch.save(state, here / "nan.pt")
         assert "fc.bias" in refused("evaluate", "experiment=smoke", "checkpoint=nan.pt")
+
+    def test_a_giant_card_is_refused_and_a_wrong_path_before_the_data_are_read(
+        self, refused, here: Path, weights: Path
+    ):
+        saved = checkpoint.read(weights)
+        assert saved.card is not None
+        body = mlp(saved.card.shape, hidden=(128,))
+        checkpoint.write(
+            here / "giant.safetensors", body, replace(saved.card, model={"name": "mlp", "hidden": [10**9]})
+        )
+        unread = ("data=npz", "data.path=nowhere.npz")
+        assert "far larger network" in refused("evaluate", *unread, "checkpoint=giant.safetensors")
+        assert "gone.pth" in refused("evaluate", *unread, "student=mlp", "checkpoint=gone.pth")
+        assert "gone.pth" in refused("al-loop", *unread, "teacher.checkpoint=gone.pth")
+        assert "nowhere.npz" in refused("evaluate", *unread, f"checkpoint={weights}")
 
     def test_pickled_code_is_not_run(self, refused, here: Path):
         (here / "evil.pt").write_bytes(pickle.dumps(Touch()))

@@ -1,5 +1,6 @@
 """Each stage from its command to its files: they are there, they can be read, and they agree with each other."""
 
+import argparse
 import json
 import re
 import struct
@@ -207,14 +208,16 @@ class TestEvaluation:
         ended = shared("evaluate", "data=blobs", f"checkpoint={al_loop.run.path}")
         assert (ended.code, ended.err) == (0, "")
 
-    def test_plain_weights_from_elsewhere_score_the_same_when_their_architecture_is_named(
+    def test_weights_from_elsewhere_score_the_same_when_their_architecture_is_named(
         self, shared: Kdal, al_loop: Ended, evaluate: Ended
     ):
         weights = load_file(al_loop.run.path / "checkpoints" / "round_002.safetensors")
-        torch.save(weights, shared.here / "elsewhere.pt")
+        parallel = {f"module.{name}": tensor for name, tensor in weights.items()}
+        torch.save({"state_dict": parallel, "args": argparse.Namespace(lr=0.1)}, shared.here / "elsewhere.pt")
         ended = shared("evaluate", "experiment=smoke", "student=mlp", "checkpoint=elsewhere.pt")
         ours, theirs = (json.loads((e.run.path / "result.json").read_text()) for e in (evaluate, ended))
         assert theirs["accuracy"] == ours["accuracy"]
+        assert "elsewhere.pt: without the prefix module." in ended.out
 
     def test_with_a_teacher_it_shows_the_gap_and_the_agreement(self, shared: Kdal, al_loop: Ended):
         ended = shared("evaluate", "experiment=smoke", f"checkpoint={al_loop.run.path}", "teacher=mlp")

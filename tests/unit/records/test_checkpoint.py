@@ -5,6 +5,7 @@ import json
 import os
 import zipfile
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -270,6 +271,48 @@ def test_a_folder_with_nothing_in_it_and_a_file_that_is_not_there_are_refused(tm
     with pytest.raises(UserError, match="no checkpoint in this folder"):
         checkpoint.read(tmp_path)
     with pytest.raises(UserError, match="no such checkpoint"):
+        checkpoint.read(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_what_is_no_file_of_weights_is_told_in_one_line(tmp_path: Path, suffix: str) -> None:
+    pipe, empty, text = (tmp_path / f"{name}{suffix}" for name in ("pipe", "empty", "text"))
+    os.mkfifo(pipe)
+    empty.write_bytes(b"")
+    text.write_text("<!DOCTYPE html>\n" * 9)
+    (tmp_path / f"folder{suffix}").mkdir()
+    for path, words in [
+        (pipe, "is neither a file nor a folder"),
+        (Path("/dev/zero"), "is neither a file nor a folder"),
+        (empty, "is empty"),
+        (text, "is neither safetensors nor a file of torch.save"),
+        (tmp_path / f"folder{suffix}", "no checkpoint in this folder"),
+        (tmp_path / f"link{suffix}", "no such checkpoint"),
+    ]:
+        with pytest.raises(UserError, match=words):
+            checkpoint.read(path)
+
+
+@pytest.mark.parametrize("beside", ["{}", '{"classes": ["x", "y"]}', "not JSON"])
+def test_the_json_beside_is_never_read(ours: Path, beside: str) -> None:
+    ours.with_suffix(".json").write_text(beside)
+    assert checkpoint.read(ours).card == CARD
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"classes": ("cat",)}, "says of itself what cannot be: its classes"),
+        ({"shape": Shape(1, 3, -3, 2)}, "says of itself what cannot be: its shape"),
+        ({"mean": (float("nan"),)}, "says of itself what cannot be: its mean"),
+        ({"model": {"name": "mlp", "hidden": [1] * 10**5}}, "says of itself what cannot be: its model"),
+        ({"model": {"name": "\x1b[31m"}}, "says of itself what cannot be: its model"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_card_that_cannot_be_is_refused_though_its_checksum_is_right(tmp_path: Path, changes, words: str) -> None:
+    checkpoint.write(tmp_path / "x.safetensors", small(), replace(CARD, **changes))
+    with pytest.raises(UserError, match=words):
         checkpoint.read(tmp_path / "x.safetensors")
 
 

@@ -1,0 +1,85 @@
+"""A card comes from a file that anybody may have written: what is odd in it is named, and nothing of it believed."""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+
+from kdal_cli.records.card import Card, parse
+from kdal_cli.types import Shape
+
+CARD = Card(
+    role="student",
+    model={"name": "simkd", "backbone": {"name": "resnet", "depth": 8, "widths": [4, 4, 8, 8]}, "features": 8},
+    shape=Shape(1, 3, 3, 2),
+    classes=("кот", "dög, or =so"),
+    mean=(0.25,),
+    std=(0.125,),
+    data="blobs",
+    trained_on={"data": "blobs", "labels": 7, "validation_labels": 0},
+    metrics={"accuracy": 0.75, "ece": float("nan")},
+)
+
+
+def card(**changes: Any) -> dict[str, Any]:
+    return {**json.loads(json.dumps(asdict(CARD))), **changes}
+
+
+def shape(**changes: Any) -> dict[str, Any]:
+    return {**asdict(CARD.shape), **changes}
+
+
+def nested(depth: int) -> dict[str, Any]:
+    return {"name": "x", "a": nested(depth - 1)} if depth else {"name": "x"}
+
+
+def test_a_card_comes_back_from_json_as_it_was() -> None:
+    assert repr(parse(card())) == repr(CARD)
+
+
+@pytest.mark.parametrize(
+    ("odd", "named"),
+    [
+        (None, "keys"),
+        ([], "keys"),
+        ("card", "keys"),
+        ({}, "keys"),
+        ({key: value for key, value in card().items() if key != "std"}, "keys"),
+        (card(extra=1), "keys"),
+        (card(shape=None), "shape"),
+        (card(shape={"channels": 1}), "shape"),
+        *((card(shape=shape(height=side)), "shape") for side in (-1, 0, 3.0, True, "3", None, 10**9, [3])),
+        (card(shape=shape(classes=3)), "classes"),
+        (card(classes="ab"), "classes"),
+        (card(classes=["a"] * 2), "classes"),
+        (card(classes=["a", 3]), "classes"),
+        (card(classes=[str(n) for n in range(10**5)]), "classes"),
+        (card(mean=0.25), "mean"),
+        (card(mean=[0.25, 0.25]), "mean"),
+        (card(mean=[float("nan")]), "mean"),
+        (card(std=[float("inf")]), "std"),
+        (card(std=[0.0]), "std"),
+        (card(std=["1"]), "std"),
+        (card(role=3), "role"),
+        (card(role="\x1b[2J"), "role"),
+        (card(data="x" * 1000), "data"),
+        (card(model="resnet"), "model"),
+        (card(model={}), "model"),
+        (card(model={"name": 3}), "model"),
+        (card(model={"name": "resnet", "depth": float("inf")}), "model"),
+        (card(model={"name": "resnet", "arch": "a\nb"}), "model"),
+        (card(model={"name": "mlp", "hidden": [1] * 5000}), "model"),
+        (card(model=nested(9)), "model"),
+        (card(trained_on=[]), "trained_on"),
+        (card(trained_on={"labels": "many", "data": "x"}), "trained_on"),
+        (card(trained_on={"labels": 3}), "trained_on"),
+        (card(trained_on={"labels": -3, "data": "x"}), "trained_on"),
+        (card(metrics={"accuracy": "high"}), "metrics"),
+        (card(metrics=[1]), "metrics"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_an_odd_card_is_refused_by_what_is_odd(odd: Any, named: str) -> None:
+    with pytest.raises(ValueError, match=f"^its {named}$"):
+        parse(odd)
