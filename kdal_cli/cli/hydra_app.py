@@ -26,16 +26,17 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import kdal_cli.cli.names  # noqa: F401 (the resolver in conf/base.yaml)
+from kdal_cli.cli.about import ours
 from kdal_cli.cli.conf import conf_folder
 from kdal_cli.cli.jobs import refuse_too_many
 from kdal_cli.cli.loader import Loader
 from kdal_cli.cli.outcome import tell
 from kdal_cli.cli.paths import quoted_paths, typed
 from kdal_cli.cli.refusals import refusal
-from kdal_cli.cli.resumed import Said, ours, saved_run, saved_sweep
+from kdal_cli.cli.resumed import Said, saved_run, saved_sweep
 from kdal_cli.cli.sweep import note
 from kdal_cli.cli.words import flags_first, numeric_budget, refuse_odd, several_seeds
-from kdal_cli.compose.settings import result_of, unresolved
+from kdal_cli.compose.settings import as_typed, result_of, said_again, unresolved
 from kdal_cli.errors import Stopped, UserError
 from kdal_cli.records.files import discard, shown, write_bytes
 from kdal_cli.records.run import Request
@@ -215,7 +216,9 @@ def job(config: DictConfig) -> Any:
         accuracy = _run(Request(stage, shlex.join(["kdal", stage, *overrides]), chosen(about)), config, folder)
     except Stopped as stop:
         _forget_unbegun(folder)
-        raise stop if sweep is None else Stopped(_how_to_go_on(stop, stage, sweep), signal=stop.signal) from None
+        raise (
+            stop if sweep is None else Stopped(_how_to_go_on(stop, stage, sweep, config), signal=stop.signal)
+        ) from None
     except KeyboardInterrupt:
         _forget_unbegun(folder)
         raise
@@ -249,9 +252,9 @@ def _forget_unbegun(folder: Path) -> None:
         discard(folder)
 
 
-def _how_to_go_on(stop: Stopped, stage: str, sweep: Path) -> str:
-    why = str(stop).partition(";")[0]
-    return f"{why}; go on with: kdal {stage} -m resume={shlex.quote(str(sweep))}"
+def _how_to_go_on(stop: Stopped, stage: str, sweep: Path, config: DictConfig) -> str:
+    why, again = str(stop).partition(";")[0], as_typed(said_again(unresolved(config)))
+    return f"{why}; go on with: kdal {stage} -m resume={shlex.quote(str(sweep))} {again}".rstrip()
 
 
 def told(about: Any) -> list[str]:

@@ -24,6 +24,7 @@ from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from kdal_cli.cli.about import TYPED
 from kdal_cli.cli.outside import is_about_hydra, refuse_calls_of_words, refuse_more_than_values
 from kdal_cli.compose.bounded import read_yaml
 from kdal_cli.compose.references import refuse_calls
@@ -110,7 +111,7 @@ class Loader(ConfigLoaderImpl):
         trusted = frozenset(place.provider for place in ours.get_path())
         if folder is not None:
             schema = SearchPathQuery(provider="schema")  # which stays the last
-            ours.prepend(provider="command-line", path=str(Path(folder).absolute()), anchor=schema)
+            ours.prepend(provider=TYPED, path=str(Path(folder).absolute()), anchor=schema)
         self.config_search_path = ours
         self.repository = Repository(ours, trusted)
         self.typed = typed

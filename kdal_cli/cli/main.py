@@ -77,6 +77,8 @@ cores from others: two runs at once on two cores were 46 times as slow as one al
 def main() -> None:
     """The console script."""
     settle()
+    if not sys.flags.safe_path and sys.path[:1] in ([""], [os.getcwd()]):  # noqa: PTH109
+        del sys.path[0]  # `python -m` and `-c` would import what lies in this folder; PYTHONPATH is asked for
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is imported
     words = sys.argv[1:]

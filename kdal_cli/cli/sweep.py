@@ -9,12 +9,14 @@ import fcntl
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from kdal_cli.cli.about import About
 from kdal_cli.errors import KdalError, UserError
 from kdal_cli.records.files import read_json, write_bytes
 from kdal_cli.values import flat
@@ -101,18 +103,27 @@ def jobs(sweep: Path) -> list[dict[str, Any]]:
 def unended(sweep: Path) -> Iterator[dict[str, Any]]:
     """A row for each job that has begun and of whose end nothing was heard."""
     ended = _notes(sweep)
-    for about in sweep.rglob(".hydra/hydra.yaml"):
-        job = OmegaConf.load(about).hydra
-        if job.job.num not in ended:
-            overrides = OmegaConf.to_container(job.overrides.task, resolve=False)
-            yield {"job": int(job.job.num), **_words(overrides), "state": "not done"}
+    for path in sweep.rglob(".hydra/hydra.yaml"):
+        about = About.read(path)
+        if about.number is not None and about.number not in ended:
+            yield {"job": about.number, **_words(about.task), "state": "not done"}
 
 
 def _notes(sweep: Path) -> dict[int, dict[str, Any]]:
     """{job: how it ended the last time}; a line that a killed job left half-written is none."""
     lines = (sweep / NOTES).read_text(encoding="utf-8").splitlines(keepends=True) if (sweep / NOTES).exists() else []
-    notes = [json.loads(line) for line in lines if line.endswith("}\n")]
-    return {note["job"]: note for note in notes}
+    notes = [_note(line) for line in lines if line.endswith("}\n")]
+    return {note["job"]: note for note in notes if note is not None}
+
+
+def _note(line: str) -> dict[str, Any] | None:
+    """What a line says; None where it says nothing that we would write."""
+    with suppress(ValueError, RecursionError):
+        note = json.loads(line)
+        kinds = {"job": int, "overrides": dict, "folder": str, "state": str}
+        if isinstance(note, dict) and all(isinstance(note.get(key), kind) for key, kind in kinds.items()):
+            return note
+    return None
 
 
 def _words(overrides: Any) -> dict[str, str]:

@@ -27,11 +27,14 @@ def read_yaml(path: Path) -> tuple[str, Any]:
     try:
         _measure(text, path)
         return text, OmegaConf.create(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" in line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise UserError(f"this is no YAML{line}", where=path, cure=problem) from None
+    except UserError:
+        raise
+    except yaml.MarkedYAMLError as error:
+        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UserError(f"this is no YAML{line}", where=path, cure=error.problem or "") from None
+    except Exception as error:  # whatever a reader of YAML stumbles over is in the file
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError("this is no configuration", where=path, cure=reason[0]) from error
 
 
 def _text(path: Path) -> str:

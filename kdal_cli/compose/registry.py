@@ -43,7 +43,7 @@ def _own_code(name: str, trust: Sequence[str], where: str) -> Callable[..., Any]
     if top not in trust:
         raise UserError(f"{where}.name={name} is code from outside", cure=f"say that you trust it: trust=[{top}]")
     if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+        sys.path.append(str(Path.cwd()))  # last: a file of this folder takes the place of no package that is installed
     cure = "package.module:name, importable from this folder"
     try:
         thing = getattr(importlib.import_module(path), attribute)

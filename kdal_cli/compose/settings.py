@@ -93,7 +93,7 @@ def refuse_unsaid(values: Mapping[str, Any], typed: Mapping[str, Any], command: 
     unsaid = {key: value for key, value in said_again(values).items() if not _agrees(value, typed.get(key))}
     if unsaid:
         what = ", ".join(f"{key}={_shown(value)}" for key, value in unsaid.items())
-        cure = f"if you do: {command} {words(said_again(values))}"
+        cure = f"if you do: {command} {as_typed(said_again(values))}"
         raise UserError(f"a folder says {what}, which only you can say", cure=cure)
 
 
@@ -103,7 +103,7 @@ def _agrees(said: Any, typed: Any) -> bool:
     return typed == said
 
 
-def words(values: Mapping[str, Any]) -> str:
+def as_typed(values: Mapping[str, Any]) -> str:
     """Keys and values as they are typed."""
     return " ".join(shlex.quote(f"{key}={_shown(value)}") for key, value in values.items())
 

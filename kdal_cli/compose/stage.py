@@ -17,7 +17,7 @@ from kdal_cli.compose.bench import Bench
 from kdal_cli.compose.bind import convert, make
 from kdal_cli.compose.early import refuse_early
 from kdal_cli.compose.loss import LossPlan
-from kdal_cli.compose.settings import plain
+from kdal_cli.compose.settings import as_typed, plain, said_again
 from kdal_cli.errors import InUse, Stopped, UserError
 from kdal_cli.inference.evidence import Sampler
 from kdal_cli.lab.baselines import Baselines
@@ -48,7 +48,7 @@ def run_stage(request: Request, config: DictConfig, folder: Path, *, resumed: bo
     with Display() as display:
         try:
             request, values = _replaying(request, plain(config))
-            with claim(folder) as run, stoppable(request.stage, folder):
+            with claim(folder) as run, stoppable(request.stage, folder, as_typed(said_again(values))):
                 display.say(f"run folder {shown(folder)}")
                 run.refuse_other(values)
                 if run.result is not None:
@@ -237,11 +237,14 @@ STAGES: dict[str, Callable[[Bench], dict[str, Any]]] = {
 
 
 @contextmanager
-def stoppable(stage: str, folder: Path) -> Iterator[None]:
-    """Signals that ask a process to end raise Stopped, with the command that goes on; finished rounds are on disk."""
+def stoppable(stage: str, folder: Path, again: str = "") -> Iterator[None]:
+    """Signals that ask a process to end raise Stopped, with the command that goes on; finished rounds are on disk.
+
+    again: words of the run that have to be typed beside `resume`.
+    """
 
     def stop(number: int, frame: object) -> None:
-        go_on = f"kdal {stage} resume={shlex.quote(str(shown(folder)))}"
+        go_on = f"kdal {stage} resume={shlex.quote(str(shown(folder)))} {again}".rstrip()
         raise Stopped(f"stopped by {signal.Signals(number).name}; go on with: {go_on}", signal=number)
 
     before = {}

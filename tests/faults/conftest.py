@@ -1,8 +1,10 @@
 """A run that nothing happens to, which those that much happens to must equal."""
 
+import logging
 import shutil
 import signal
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,10 @@ from typing import Any
 import pytest
 from cli.harness import Kdal, RunFolder, Running
 from faults.sabotage import DieBefore
+
+from kdal_cli.cli import hydra_app
+from kdal_cli.cli.main import answer
+from kdal_cli.cli.outcome import guarded
 
 SMALL = ("al-loop", "experiment=smoke", "budget.rounds=3", "recipe.checks=4")
 """Four rounds of 20 labels, each trained for 20 steps with a check every fifth; a second in all."""
@@ -67,3 +73,37 @@ def go_on(kdal: Kdal, run: RunFolder) -> Callable[..., Running]:
         return kdal.start(*SMALL, f"hydra.run.dir={run.path}", first=first)
 
     return go_on
+
+
+SECONDS = 20
+"""That a refusal may take here, where it shares the machine with other tests; alone it is a third of one."""
+
+
+def no_stage(config: object) -> float:
+    """In place of a run."""
+    return 0.0
+
+
+@pytest.fixture
+def attempt(here: Path, monkeypatch: pytest.MonkeyPatch, capfd) -> Iterator[Callable[..., tuple[int, str]]]:
+    """attempt(words) is (exit code, what stderr says) of `kdal al-loop`, of which all runs but the stage itself."""
+    monkeypatch.chdir(here)
+    monkeypatch.syspath_prepend(here)
+    monkeypatch.setattr(hydra_app, "job", no_stage)
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    before = {
+        name: logger.disabled for name, logger in logging.root.manager.loggerDict.items() if hasattr(logger, "disabled")
+    }
+    level, handlers = logging.root.level, list(logging.root.handlers)
+
+    def attempt(*words: str, stage: str = "al-loop") -> tuple[int, str]:
+        began = time.monotonic()
+        code = guarded(lambda: answer([stage, *words]), debug=False)
+        assert time.monotonic() - began < SECONDS
+        return code, capfd.readouterr().err
+
+    yield attempt
+    logging.root.setLevel(level)
+    logging.root.handlers[:] = handlers
+    for name, disabled in before.items():
+        logging.getLogger(name).disabled = disabled
