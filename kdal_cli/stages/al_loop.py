@@ -10,6 +10,7 @@ from kdal_cli.errors import UserError
 from kdal_cli.inference.evidence import Sampler
 from kdal_cli.inference.predict import predict
 from kdal_cli.inference.scorers import Remembering, Seer
+from kdal_cli.lab.checkup import complaints, tie
 from kdal_cli.lab.clock import Clock
 from kdal_cli.lab.guide import Guide
 from kdal_cli.lab.lab import Blueprint, Lab, MakeObjective
@@ -30,9 +31,6 @@ from kdal_cli.report.contact import contact_png
 from kdal_cli.training.loop import Fitted
 from kdal_cli.training.recipe import Recipe
 from kdal_cli.types import Examples
-
-UNDERFITTED = 0.95
-"""Train accuracy below which a scorer has not learnt its own labels, so that its uncertainty says little."""
 
 SHEET = 100
 """Images of a query that are pictured."""
@@ -125,6 +123,8 @@ class Loop:
         if self.teacher is not None and self.asked is not None:
             new = self.ledger.consult(round, self.asked.asked.nonzero().flatten(), self.price)
             lab.odometer.forward(self.teacher.network, new)
+        if told := tie(pool, query):
+            lab.watcher.say(f"round {round}: {told}")
         seconds = clock.seconds["score_s"] + clock.seconds["select_s"]
         self.ledger.compute(round, "choose", lab.odometer.flops - before, seconds)
         if query.candidates is not None:
@@ -224,9 +224,8 @@ class Loop:
         right = seen.argmax(1).cpu() == truth
         row["forgotten"] = int((self._right(round - 1) & ~right).sum())
         self.right = right
-        row["train_accuracy"] = float(
-            (predict(network, lab.train, ids).logits.argmax(1).cpu() == labels).float().mean()
-        )
+        own = predict(network, lab.train, ids).logits
+        row["train_accuracy"] = float((own.argmax(1).cpu() == labels).float().mean())
         validate = lab.accuracy(*self.ledger.bought("validation"))
         if validate is not None and fitted.best is not None:
             row["val_accuracy"] = validate(network)
@@ -239,11 +238,8 @@ class Loop:
         self.curve.add(row)
         lab.log.figures(row)
         lab.display.say(f"round {round}: {len(ids):,} labels, test accuracy {row['test_accuracy']:.2%}")
-        if row["train_accuracy"] < UNDERFITTED:
-            lab.watcher.say(
-                f"round {round}: the student fits only {row['train_accuracy']:.1%} of its own labels; "
-                "its scores say little: train longer (recipe.steps)"
-            )
+        for complaint in complaints(lab, network, ids, labels, own, seen):
+            lab.watcher.say(f"round {round}: the student {complaint}")
 
     def _right(self, round: int) -> Tensor:
         """Which test images the student of a round is right on, (N,) bool; none before round 0."""
