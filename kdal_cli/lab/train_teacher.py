@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from kdal_cli.lab.checkup import examine
 from kdal_cli.lab.lab import Blueprint, Lab
 from kdal_cli.network import Network
 from kdal_cli.records.card import Card
@@ -39,6 +40,7 @@ def train_teacher(lab: Lab, blueprint: Blueprint, recipe: Recipe, seed: int) -> 
         keeper=snapshots,
         what=f"teacher {blueprint.spec['name']}",
     )
+    examine(lab, network, "the teacher", examples.ids, examples.labels)
     Table(lab.run.folder / "timings.csv").add({"training": 0, **fitted.spent, **lab.pace(network, fitted)})
     snapshots.clear()
     trained_on = {"data": lab.data.name, "labels": len(lab.ids.teacher), "validation_labels": len(lab.validation)}

@@ -11,6 +11,7 @@ from kdal_cli.inference.evidence import Sampler
 from kdal_cli.inference.predict import predict
 from kdal_cli.inference.scorers import Remembering, Seer
 from kdal_cli.lab.baselines import Baselines
+from kdal_cli.lab.checkup import complaints, tie
 from kdal_cli.lab.clock import Clock
 from kdal_cli.lab.guide import Guide
 from kdal_cli.lab.lab import Blueprint, Lab, MakeObjective
@@ -32,9 +33,6 @@ from kdal_cli.study.baselines import remark
 from kdal_cli.training.loop import Fitted
 from kdal_cli.training.recipe import Recipe
 from kdal_cli.types import Examples
-
-UNDERFITTED = 0.95
-"""Train accuracy below which a scorer has not learnt its own labels, so that its uncertainty says little."""
 
 SHEET = 100
 """Images of a query that are pictured."""
@@ -129,6 +127,8 @@ class Loop:
         if self.teacher is not None and self.asked is not None:
             new = self.ledger.consult(round, self.asked.asked.nonzero().flatten(), self.price)
             lab.odometer.forward(self.teacher.network, new)
+        if told := tie(pool, query):
+            lab.watcher.say(f"round {round}: {told}")
         seconds = clock.seconds["score_s"] + clock.seconds["select_s"]
         self.ledger.compute(round, "choose", lab.odometer.flops - before, seconds)
         if query.candidates is not None:
@@ -229,9 +229,8 @@ class Loop:
         right = seen.argmax(1).cpu() == truth
         row["forgotten"] = int((self._right(round - 1) & ~right).sum())
         self.right = right
-        row["train_accuracy"] = float(
-            (predict(network, lab.train, ids).logits.argmax(1).cpu() == labels).float().mean()
-        )
+        own = predict(network, lab.train, ids).logits
+        row["train_accuracy"] = float((own.argmax(1).cpu() == labels).float().mean())
         validate = lab.accuracy(*self.ledger.bought("validation"))
         if validate is not None and fitted.best is not None:
             row["val_accuracy"] = validate(network)
@@ -249,11 +248,8 @@ class Loop:
         lab.display.say(f"round {round}: {len(ids):,} labels, test accuracy {row['test_accuracy']:.2%}")
         if against := remark(row):
             lab.watcher.say(f"round {round}: {against}")
-        if row["train_accuracy"] < UNDERFITTED:
-            lab.watcher.say(
-                f"round {round}: the student fits only {row['train_accuracy']:.1%} of its own labels; "
-                f"its scores say little: train longer ({self.recipe.lengthen})"
-            )
+        for complaint in complaints(lab, network, ids, labels, own, seen):
+            lab.watcher.say(f"round {round}: the student {complaint}")
 
     def _right(self, round: int) -> Tensor:
         """Which test images the student of a round is right on, (N,) bool; none before round 0."""

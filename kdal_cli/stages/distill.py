@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from kdal_cli.errors import UserError
+from kdal_cli.lab.checkup import examine
 from kdal_cli.lab.guide import Guide
 from kdal_cli.lab.lab import Blueprint, Lab, MakeObjective
 from kdal_cli.lab.teacher import Teacher, warn_of_pupil
@@ -104,6 +105,7 @@ def _train(
     fitted, peer = train(
         lab, network, examples, make_objective, guide, recipe, validate, snapshots, address, what=link.role
     )
+    examine(lab, network, f"the {link.role}", examples.labelled_ids, examples.labels)
     timings = Table(lab.run.folder / "timings.csv")
     timings.add({"training": len(timings), **fitted.spent, **lab.pace(network, fitted)})
     trained_on = {"data": lab.data.name, "labels": len(examples.labels), "validation_labels": len(lab.validation)}
