@@ -117,6 +117,10 @@ class Display:
         """One line, however long."""
         self._line(clean(text))
 
+    def warn(self, text: str) -> None:
+        """One line that is seen before the others."""
+        self._line(clean(text), style="bold red")
+
     def begin(self, what: str, steps: int) -> None:
         """A piece of work of so many steps starts; 0 where nobody knows how many."""
         work = self._started(clean(what), steps)
