@@ -11,6 +11,7 @@ from kdal_cli.errors import UserError, nearest
 from kdal_cli.study.cells import factors
 from kdal_cli.study.records import CURRENCIES, FIGURE, Record, Value, find
 
+FORMS = (".pdf", ".svg", ".png")
 LISTED = 50
 """Runs that are listed unless more are asked for."""
 
@@ -31,10 +32,18 @@ def report(words: Sequence[str]) -> None:
     parser.add_argument("--x", default="labels", metavar="CURRENCY", help=f"against what: {', '.join(CURRENCIES)}")
     parser.add_argument("--target", type=float, metavar="VALUE", help="the figure that is to be met: 0.9")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where the report goes; FOLDER/report of the first")
+    parser.add_argument(
+        "--figure", type=Path, metavar="FILE", help="the curves alone, as .pdf, .svg or .png, for a paper"
+    )
+    parser.add_argument(
+        "--width", type=_inches, default=3.25, metavar="INCHES", help="of that figure: 3.25in unless told"
+    )
     options = parser.parse_args(words)
+    if options.figure and options.figure.suffix not in FORMS:
+        raise UserError(f"--figure {options.figure}", cure=f"a file that ends in {', '.join(FORMS)}")
 
     from kdal_cli.report.display import Display
-    from kdal_cli.report.write import write_report
+    from kdal_cli.report.write import write_figure, write_report
     from kdal_cli.study.compare import compare
 
     told = {"figure": options.metric, "x": options.x, "against": options.against, "target": options.target}
@@ -45,6 +54,20 @@ def report(words: Sequence[str]) -> None:
         raise UserError(f"cannot write here: {error.strerror}", where=out, cure="choose another --out") from None
     with Display() as display:
         write_report(study, out, display)
+        if options.figure:
+            write_figure(study, options.figure, options.width, display)
+
+
+def _inches(word: str) -> float:
+    """`3.25in`, `3.25` or `8.3cm` in inches."""
+    number, unit = (word[:-2], word[-2:]) if word[-2:] in ("in", "cm") else (word, "in")
+    try:
+        width = float(number) / (2.54 if unit == "cm" else 1)
+    except ValueError:
+        width = math.nan
+    if not 2 <= width <= 20:
+        raise UserError(f"--width {word}", cure="from 2in to 20in, or in cm")
+    return width
 
 
 def runs(words: Sequence[str]) -> None:

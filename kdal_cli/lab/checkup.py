@@ -21,6 +21,8 @@ UNDERFITTED = 0.95
 APART = 0.1
 """How much better it is in training mode when it is the mode that makes the difference."""
 
+LONGER = "train longer (recipe.until.ceiling, or recipe.steps)"
+
 LOOKED = 1000
 """Labelled images that a network is looked at in training mode, at most."""
 
@@ -53,7 +55,7 @@ def complaints(
 def _reason(lab: Lab, network: Network, ids: Tensor, labels: Tensor, logits: Tensor) -> str:
     """What makes a network wrong about its own labels, and what helps."""
     if undecided(logits):
-        return "every class is as likely for it: train longer (recipe.until.ceiling, or recipe.steps), or faster (recipe.lr)"
+        return f"every class is as likely for it: {LONGER}, or raise recipe.lr"
     if alike(logits):
         return "it answers every image alike, as one whose units are all dead: lower recipe.lr"
     some = torch.linspace(0, len(ids) - 1, min(LOOKED, len(ids))).round().long()
@@ -64,7 +66,7 @@ def _reason(lab: Lab, network: Network, ids: Tensor, labels: Tensor, logits: Ten
             f"in training mode it is right on {awake:.1%} of them: it is batch-norm's statistics or dropout that "
             "make the difference, not the length of the training"
         )
-    return "train longer (recipe.until.ceiling, or recipe.steps)"
+    return LONGER
 
 
 @torch.inference_mode()

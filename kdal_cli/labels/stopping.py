@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kdal_cli.study.prediction import LEVEL, futures
 from kdal_cli.values import Count, NonNegative, Positive, Share
 
 FEWEST = 4
@@ -49,6 +50,21 @@ class Stopping:
             if gain < self.worth * price * query:
                 return f"the next {query:,} labels promise {100 * gain:.2f} points for a price of {price * query:,.2f}"
         return ""
+
+
+def outlook(labels: Sequence[float], accuracy: Sequence[float], target: float | None, query: int, end: float) -> str:
+    """Where the validation accuracy is going, in words; nothing of too few rounds.
+
+    labels, accuracy: of each round so far. query: labels of the next round. end: labels that the budget ends with. With
+    a target the labels that it takes, without one the accuracy at the end.
+    """
+    ahead = futures(labels, [accuracy], query)
+    if ahead is None or accuracy[-1] >= (target or math.inf):
+        return ""
+    if target is not None:
+        return f"{target:.2%} of the validation images {ahead.reaching(target).sentence}"
+    low, _, high = ahead.at(end)
+    return f"with {end:,.0f} labels it promises {low:.1%} to {high:.1%} on the validation images ({LEVEL:.0%} interval)"
 
 
 def slope(values: Sequence[float]) -> tuple[float, float]:

@@ -26,6 +26,7 @@ def name_ends(axes: "Axes", ends: Sequence[End], size: float) -> None:
     figure = axes.get_figure(root=True)
     assert figure is not None
     points = figure.get_size_inches()[1] * axes.get_position().height * 72
+    axes.autoscale(False)  # the lines to the names are no data
     (low, high), right = axes.get_ylim(), axes.get_xlim()[1]
     gap = LINE * size / points * (high - low)
     order = sorted(ends, key=lambda end: end.y)

@@ -123,6 +123,10 @@ class Display:
         """One line, however long."""
         self._line(clean(text))
 
+    def warn(self, text: str) -> None:
+        """One line that is seen before the others."""
+        self._line(clean(text), style="bold red")
+
     def begin(self, what: str, steps: int, *, at_most: bool = False) -> None:
         """A piece of work of so many steps starts, or of so many at most; 0 where nobody knows how many."""
         work = self._started(clean(what), steps, at_most=at_most)

@@ -11,9 +11,10 @@ from kdal_cli.images.opening import Unreadable, opened, quietly, regular
 from kdal_cli.report import study_plots
 from kdal_cli.report.html import Content, Html, element, join, picture, table
 from kdal_cli.report.page_block import judged, sections
+from kdal_cli.report.page_opening import opening, title
 from kdal_cli.report.standings import drawn_out, standings
 from kdal_cli.report.study_details import manifests, sheets, starts
-from kdal_cli.report.study_text import CURRENCIES, Figure, answer, question
+from kdal_cli.report.study_text import Figure
 from kdal_cli.study.ranks import ENOUGH_DATA_SETS
 from kdal_cli.study.records import Record
 from kdal_cli.study.statistics import ENOUGH_SEEDS
@@ -27,14 +28,17 @@ SHEETS, SHEET_BYTES, SHEET_PIXELS = 12, 6_000_000, 1_100
 READING = (
     "± is half of a 95 % interval: Student's t interval of a mean over seeds, “The probable error of a mean”, "
     "Biometrika 1908. With two seeds it is seven times as wide as with five.",
-    "A difference is that of runs with the same seed, and is positive where the cell is the better one. BEATS means "
-    "that its whole interval is above 0, LOSES below, INCONCLUSIVE neither: it does not say that two cells are equal. "
-    f"Fewer than {ENOUGH_SEEDS} seeds rank nothing.",
-    "A verdict is about one comparison. Of twenty between equals one is wrong on average: p is therefore corrected for "
-    "all cells of a table (Holm, Scandinavian Journal of Statistics 1979). The exact signed-rank test cannot be below "
-    "0.0625 with five seeds.",
+    "A difference is that of runs with the same seed, and is positive where the cell is the better one. BEATS and LOSES "
+    "mean that the paired t test is at 0.05 or below after correction for all comparisons of the page (Holm, "
+    "Scandinavian Journal of Statistics 1979): where all cells are equal, a report has any such word in one study of "
+    "twenty. An interval is about one comparison, and may leave 0 out where the verdict is INCONCLUSIVE; that in turn "
+    f"does not say that two cells are equal. Fewer than {ENOUGH_SEEDS} seeds rank nothing. The exact signed-rank test "
+    "cannot be below 0.0625 with five seeds.",
     "Area is the mean height of a curve over the range that all curves cover. What a target takes is read off between "
     "two rounds on a straight line; runs that end before it count as later than all others.",
+    "Ahead: where the mean of a cell that has not met the target will meet it, by a power law with an offset fitted to "
+    "its rounds; an 80 % interval from futures with noise like that of the rounds so far. never: fewer than one in ten "
+    "of them get there before twenty times the labels bought.",
     "Who beats whom: the share of rounds in which a paired t test over seeds is significant, after Ash, Zhang, "
     "Krishnamurthy, Langford, Agarwal, “Deep Batch Active Learning by Diverse, Uncertain Gradient Lower Bounds”, "
     "ICLR 2020.",
@@ -50,48 +54,11 @@ def page(study: Study) -> str:
         Html('<meta charset="utf-8">'),
         Html(f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'),
         Html('<meta name="viewport" content="width=device-width, initial-scale=1">'),
-        element("title", _title(study)),
+        element("title", title(study)),
         element("style", css),
     )
-    body = element("body", _opening(study), element("main", *_content(study)))
+    body = element("body", opening(study), element("main", *_content(study)))
     return f'<!doctype html>\n<html lang="en">\n{element("head", head)}\n{body}\n</html>\n'
-
-
-def _opening(study: Study) -> Html:
-    """What was compared, the question and the answer."""
-    asked = element("p", question(study), class_="question")
-    told = element("div", asked, *(element("p", sentence) for sentence in answer(study)), class_="answer")
-    names = [block.name for block in study.blocks]
-    links = [element("a", name, href=f"#data-{place}") for place, name in enumerate(names)] if len(names) > 1 else []
-    nav = element("nav", *links, aria_label="data sets") if links else None
-    return element("header", element("h1", _title(study)), element("p", _facts(study), class_="facts"), told, nav)
-
-
-def _title(study: Study) -> str:
-    factors = dict.fromkeys(
-        factor for block in study.blocks for entry in block.entries for factor in entry.cell.factors
-    )
-    if not factors:
-        return f"{study.stage}: one cell"
-    compared = " × ".join(factors) if len(factors) <= 3 else f"{len(study.blocks[0].entries)} cells"
-    return f"{study.stage}: {compared}"
-
-
-def _facts(study: Study) -> str:
-    """`8 runs · 2 seeds · digits · test accuracy against labels`"""
-    records = study.records
-    data = dict.fromkeys(record.choices.get("data") or str(record.settings.get("data.name", "")) for record in records)
-    seeds = len({seed for block in study.blocks for entry in block.entries for seed in entry.cell.runs})
-    figure = Figure(study.figure).name
-    stepped = any(block.range for block in study.blocks)
-    parts = [
-        f"{len(records)} run{'s' * (len(records) != 1)}"
-        + (f", {len(study.unfinished)} unfinished" if study.unfinished else ""),
-        f"{seeds} seed{'s' * (seeds != 1)}",
-        ", ".join(filter(None, data)),
-        f"{figure} against {CURRENCIES[study.x]}" if stepped else figure,
-    ]
-    return " · ".join(filter(None, parts))
 
 
 def _content(study: Study) -> Iterator[Html]:
@@ -122,7 +89,7 @@ def _claims(study: Study) -> Html:
             claim.compared,
             figure.difference(claim.gain),
             str(claim.gain.n),
-            judged(claim.gain),
+            judged(claim),
         ]
         for claim in study.claims
     ]

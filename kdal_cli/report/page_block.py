@@ -7,10 +7,10 @@ from kdal_cli.report import study_plots
 from kdal_cli.report.html import Content, Html, element, join, picture, table
 from kdal_cli.report.standings import Standing, drawn_out, standings
 from kdal_cli.report.study_details import class_names, pace, per_class
-from kdal_cli.report.study_text import CURRENCIES, Figure, amount, p_value, verdict
+from kdal_cli.report.study_text import CURRENCIES, Figure, amount, interval_ahead, p_value, verdict
 from kdal_cli.report.text import MISSING, percent
-from kdal_cli.study.statistics import Paired
-from kdal_cli.study.study import Block, Study
+from kdal_cli.study.statistics import ENOUGH_SEEDS
+from kdal_cli.study.study import Block, Claim, Gain, Study
 
 SIGNS = {"BEATS": "▲ ", "LOSES": "▼ ", "INCONCLUSIVE": "● "}
 
@@ -42,7 +42,7 @@ def sections(study: Study, block: Block) -> Iterator[Section]:
     yield "Summary", summary(study, block, ranked)
     stepped = any(len(entry.curve) > 1 for entry in block.entries)
     yield ("Curves" if stepped else "At the end"), drawing(study, block, ranked)
-    if any(standing.entry.reached for standing in ranked) and len(ranked) > 1:
+    if any(s.entry.reached for s in ranked) and (len(ranked) > 1 or ranked[0].entry.forecast):
         yield f"{CURRENCIES[study.x].capitalize()} to the target", targets(study, block, ranked)
     if block.penalties is not None:
         yield "Who beats whom", penalties(block, ranked)
@@ -56,7 +56,7 @@ def sections(study: Study, block: Block) -> Iterator[Section]:
         yield "Where the time went", times
 
 
-def judged(gain: Paired | None) -> Content:
+def judged(gain: Gain | Claim | None) -> Content:
     """The verdict, with a sign and a colour of its own."""
     if gain is None:
         return None
@@ -87,16 +87,17 @@ def summary(study: Study, block: Block, ranked: Sequence[Standing]) -> Html:
             figure.mean(entry.area),
             figure.difference(gain.area if gain else None),
             figure.difference(gain.last if gain else None),
-            judged(own),
-            p_value(standing.p_t),
-            p_value(standing.p_wilcoxon),
+            judged(gain),
+            p_value(gain.p_t if gain else None),
+            p_value(gain.p_wilcoxon if gain else None),
             f"{own.wins}, {own.ties}, {own.losses}" if own else MISSING,
             _reached(standing, study.x),
             MISSING if standing.saving is None else f"{standing.saving:.2f}",
         ])  # fmt: skip
     told = f"{figure.name.capitalize()}, mean ± half of the 95 % interval over seeds, best first"
     if rows and any(standing.gain for standing in ranked):
-        told += f"; compared with {study.against}, p corrected after Holm for {sum(s.gain is not None for s in ranked)}"
+        count = sum(entry.gain is not None for each in study.blocks for entry in each.entries)
+        told += f"; compared with {study.against}, p corrected after Holm for {count}"
     return table(told, heads, rows)
 
 
@@ -106,7 +107,7 @@ def drawing(study: Study, block: Block, ranked: Sequence[Standing]) -> Html:
     ends = "; ".join(f"{standing.entry.name} {figure.mean(standing.entry.last)}" for standing in drawn_out(ranked))
     alt = f"{figure.headed} of {len(ranked)} cell{'s' * (len(ranked) > 1)}, at the end: {ends}"
     stepped = any(len(entry.curve) > 1 for entry in block.entries)
-    bands = "Bands are 95 % intervals, cut off where they are higher than the panel."
+    bands = f"Bands are 95 % intervals, of {ENOUGH_SEEDS} seeds or more; of fewer, thin lines are single seeds."
     caption = bands if stepped else "Bars are 95 % intervals, rings single runs."
     if any(standing.is_baseline for standing in ranked):
         caption += " Baselines are dashed and dotted." if stepped else " Baselines are diamonds."
@@ -128,8 +129,17 @@ def targets(study: Study, block: Block, ranked: Sequence[Standing]) -> Html:
         between = MISSING if math.isnan(found.low) else f"{amount(study.x, found.low)} to {amount(study.x, found.high)}"
         saving = MISSING if standing.saving is None else f"{standing.saving:.2f}"
         length = element("td", amount(study.x, found.median), bar, class_="bars")
-        rows.append([named(standing), length, between, f"{found.reached} of {found.n}", saving])
-    heads = ["cell", f"{CURRENCIES[study.x]}, median", "95 % interval", "seeds that reach it", "saving, times"]
+        ahead = standing.entry.forecast
+        predicted = interval_ahead(study.x, ahead) if ahead else MISSING
+        rows.append([named(standing), length, between, f"{found.reached} of {found.n}", predicted, saving])
+    heads = [
+        "cell",
+        f"{CURRENCIES[study.x]}, median",
+        "95 % interval",
+        "seeds that reach it",
+        "ahead, 80 % interval",
+        "saving, times",
+    ]
     figure = Figure(study.figure)
     target = f"{figure.value(block.target or 0.0)} {figure.unit}".strip()
     return table(f"What it takes to reach {target}; never: half of the seeds or more do not", heads, rows)

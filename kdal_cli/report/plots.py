@@ -6,7 +6,7 @@ user's matplotlibrc does not count, and `$` in a class name is a dollar.
 
 import io
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
-Form = Literal["png", "svg"]
+Form = Literal["png", "svg", "pdf"]
 Layout = Literal["constrained", "compressed", "free"]
 
 DPI = 150
 INK, MUTED, FAINT = "#1f2933", "#616e7c", "#d9dee4"
 BLUE, ORANGE = "#1d5fa8", "#c2570c"  # told apart by the colour-blind; lines differ in dashes as well
 
-PALETTE = ("#1d5fa8", "#c2570c", "#2f7d4f", "#8a3ffc", "#b3261e", "#5f6b7a", "#0f8b8d", "#a86f00", "#d6409f")
+PALETTE = ("#0b4f9e", "#e07b00", "#6a1b9a", "#3fa7d6", "#a3201a", "#7c8794", "#0d6e4f", "#c79a00", "#7a2e5d")
+"""Neighbours differ in lightness, so that they can be told apart in grey as well, and to the colour-blind."""
+
 MARKERS = "os^Dv*PXp"
 
 NUMBERED = 30
@@ -32,6 +34,13 @@ NUMBERED = 30
 
 NAMED = 120
 """Above so many classes only some of them are named at the axes."""
+
+UNDATED: Mapping[Form, dict[str, None]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+"""What a file does not tell of when and by what it was made, so that equal drawings are equal bytes."""
 
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters everywhere
@@ -51,6 +60,7 @@ STYLE: dict[Any, Any] = {
     "legend.edgecolor": "none",
     "legend.framealpha": 0.9,
     "svg.fonttype": "path",  # letters as outlines: legible where the font is not installed
+    "pdf.fonttype": 42,  # letters as text, which printers ask for
     "svg.hashsalt": "kdal",  # names within the file are the same each time
     "figure.constrained_layout.w_pad": 0.12,  # inches
     "figure.constrained_layout.h_pad": 0.12,
@@ -135,13 +145,13 @@ def picture(
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box is drawn in its place
-        below_head = (0, 0, 1, 1 - (0.62 if subtitle else 0.42) / height)  # left, bottom, width, height
+        head = 0.62 if subtitle else 0.42 if title else 0.0
+        below_head = (0, 0, 1, 1 - head / height)  # left, bottom, width, height
         engine = ConstrainedLayoutEngine(rect=below_head, compress=layout == "compressed")
         figure = Figure(figsize=(width, height), dpi=DPI, layout=None if layout == "free" else engine)
         _head(figure, title, subtitle)
         yield figure, file
-        nothing = {"Software": None} if form == "png" else {"Date": None, "Creator": None}
-        figure.savefig(file, format=form, metadata=nothing)
+        figure.savefig(file, format=form, metadata=UNDATED[form])
 
 
 def _head(figure: "Figure", title: str, subtitle: str) -> None:

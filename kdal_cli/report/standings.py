@@ -4,8 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kdal_cli.report.study_text import headline
-from kdal_cli.study.statistics import Paired, holm
+from kdal_cli.study.statistics import Paired
 from kdal_cli.study.study import Block, Entry, Study, sign_of
 
 FEW = 9
@@ -19,16 +18,17 @@ BEST = 6
 class Standing:
     """A cell at its place. is_baseline: whether another is compared with it.
 
-    gain: what it is judged by. p_t and p_wilcoxon: its two tests, corrected after Holm for all cells of the block.
     saving: how many times as much its baseline takes to reach the target; None unless both reach it.
     """
 
     entry: Entry
     is_baseline: bool
-    gain: Paired | None
-    p_t: float | None
-    p_wilcoxon: float | None
     saving: float | None
+
+    @property
+    def gain(self) -> Paired | None:
+        """What it is judged by."""
+        return self.entry.gain.headline if self.entry.gain else None
 
 
 def standings(study: Study, block: Block) -> list[Standing]:
@@ -36,17 +36,11 @@ def standings(study: Study, block: Block) -> list[Standing]:
     sign = sign_of(study.figure)
     entries = sorted(block.entries, key=lambda entry: -sign * (entry.area or entry.last).mean)
     by_name = {entry.name: entry for entry in entries}
-    gains = {entry.name: headline(entry.gain) for entry in entries if entry.gain}
     baselines = {entry.gain.baseline for entry in entries if entry.gain}
-    p_t = dict(zip(gains, holm([gain.p_t for gain in gains.values()]), strict=True))
-    p_wilcoxon = dict(zip(gains, holm([gain.p_wilcoxon for gain in gains.values()]), strict=True))
     return [
         Standing(
             entry,
             entry.name in baselines,
-            gains.get(entry.name),
-            p_t.get(entry.name),
-            p_wilcoxon.get(entry.name),
             _saving(entry, by_name[entry.gain.baseline]) if entry.gain else None,
         )
         for entry in entries

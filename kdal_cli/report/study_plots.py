@@ -5,45 +5,98 @@ What is told apart by colour is told apart by its marker or its dashes as well.
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kdal_cli.report.curve_plot import bought_ticks
+from kdal_cli.report.direct import End, name_ends
 from kdal_cli.report.plots import BLUE, INK, MARKERS, MUTED, ORANGE, PALETTE, Form, picture
 from kdal_cli.report.standings import Standing, drawn_out, standings
 from kdal_cli.report.study_text import CURRENCIES, Figure
 from kdal_cli.report.text import shortened
+from kdal_cli.study.statistics import ENOUGH_SEEDS
 from kdal_cli.study.study import Block, Entry, Ranking, Study
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
-WIDTH, PANEL = 10.5, 4.6
-LEFT, RIGHT, HEAD, FOOT = 0.8, 3.6, 0.35, 0.65
-"""Inches: a picture and a panel of it, and what is left free around the axes, to the right for the legend."""
+WIDTH, HEAD = 10.5, 0.35
+"""Inches: a picture, and what is left free above a panel that has a title."""
+
+MANY_TICKS = 40
+"""Of more places where labels were bought the axis has round numbers."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What curves are drawn on. width: inches. size: points of the letters. titled: whether the picture has a headline,
+    and its means their intervals in figures; in print the caption has both."""
+
+    width: float = WIDTH
+    size: float = 9.0
+    titled: bool = True
+
+    @property
+    def panel(self) -> float:
+        """Inches of height, the more of the width the narrower it is."""
+        return self.width * (0.42 if self.width > 7 else 0.62)
+
+    @property
+    def right(self) -> float:
+        """Inches to the right of the axes, for names."""
+        return self.width * (0.27 if self.width > 7 else 0.3)
+
+    @property
+    def left(self) -> float:
+        return 0.085 * self.size
+
+    @property
+    def foot(self) -> float:
+        return 0.06 * self.size
+
+    @property
+    def line(self) -> float:
+        return 0.2 * self.size
+
+    @property
+    def letters(self) -> int:
+        """As many of a usual width as fit to the right of the axes."""
+        return int((self.right - 0.2) * 72 / (0.58 * self.size))
+
+
+PAGE = Sheet()
+
+
+def in_print(width: float) -> Sheet:
+    """A sheet for a column of a paper: letters of 7 to 9 points at the size that is printed."""
+    return Sheet(width, min(9.0, max(7.0, 2 * width)), titled=False)
+
 
 AXES = {"labels": "labels bought", "flops": "floating-point operations", "seconds": "seconds"}
 """Currencies whose axis is named in more words than in a table."""
 
 
-def curves(study: Study, blocks: Sequence[Block], form: Form = "png") -> bytes:
-    """The curves of each block in a panel of its own: means over seeds, 95 % t intervals as bands. 10.5 inches wide.
+def curves(study: Study, blocks: Sequence[Block], form: Form = "png", sheet: Sheet = PAGE) -> bytes:
+    """The curves of each block in a panel of its own: means over seeds, named at their ends.
 
+    From five seeds on 95 % t intervals are bands; of fewer seeds each is a thin line, as a band would fill the panel.
     Unfinished runs are thin and dashed, baselines dashed and dotted. Of more than nine cells the best six and their
-    baselines are told apart, the others are grey. Cells without rounds are points with their intervals. Bands wider
-    than the panel are cut off, so that two seeds do not hide the means.
+    baselines are told apart, the others are grey. Ticks are where labels were bought. Cells without rounds are points
+    with their intervals.
     """
     figure = Figure(study.figure)
     ranked = [standings(study, block) for block in blocks]
-    high = [PANEL if _stepped(block) else 1.3 + 0.3 * len(block.entries) for block in blocks]
+    high = [sheet.panel if _stepped(block) else 1.3 + 0.3 * len(block.entries) for block in blocks]
     against = f" against {AXES.get(study.x, CURRENCIES[study.x])}" if any(map(_stepped, blocks)) else ""
-    title = f"{figure.name[0].upper()}{figure.name[1:]}{against}"
-    with picture(WIDTH, sum(high) + 0.55, title, _seeds(blocks), layout="free", form=form) as (canvas, file):
+    title = f"{figure.name[0].upper()}{figure.name[1:]}{against}" if sheet.titled else ""
+    subtitle, head = (_seeds(blocks), 0.55) if sheet.titled else ("", 0.0)
+    with picture(sheet.width, sum(high) + head, title, subtitle, layout="free", form=form) as (canvas, file):
         below = sum(high)
         for block, members, height in zip(blocks, ranked, high, strict=True):
             below -= height
-            axes = _panel(canvas, below, height, block.name)
-            (_curves if _stepped(block) else _points)(axes, study, block, members)
+            axes = _panel(canvas, below, height, block.name, sheet)
+            (_curves if _stepped(block) else _points)(axes, study, block, members, sheet)
     return file.getvalue()
 
 
@@ -87,64 +140,74 @@ def _scale(axes: "Axes", methods: int, critical: float) -> None:
     axes.text((1 + end) / 2, 0.56, f"critical difference {critical:.2f}", ha="center", va="bottom", fontsize=9)
 
 
-def _panel(canvas: "Canvas", below: float, height: float, title: str) -> "Axes":
+def _panel(canvas: "Canvas", below: float, height: float, title: str, sheet: Sheet) -> "Axes":
     """Axes `below` inches above the lower edge."""
     whole = float(canvas.get_size_inches()[1])
-    head = HEAD if title else 0.2
-    inside = (LEFT / WIDTH, (below + FOOT) / whole, 1 - (LEFT + RIGHT) / WIDTH, (height - FOOT - head) / whole)
-    axes = canvas.add_axes(inside)
+    left, foot, head = sheet.left, sheet.foot, HEAD if title else 0.2
+    share = 1 - (left + sheet.right) / sheet.width
+    axes = canvas.add_axes((left / sheet.width, (below + foot) / whole, share, (height - foot - head) / whole))
     if title:
-        axes.set_title(shortened(title, 80), loc="left", fontsize=10.5, color=INK)
-    axes.grid(linewidth=0.8)
+        axes.set_title(shortened(title, int(8 * sheet.width)), loc="left", fontsize=sheet.size + 1, color=INK)
+    axes.tick_params(labelsize=sheet.size)
+    axes.grid(linewidth=0.6)
     return axes
 
 
-def _curves(axes: "Axes", study: Study, block: Block, ranked: Sequence[Standing]) -> None:
+def _curves(axes: "Axes", study: Study, block: Block, ranked: Sequence[Standing], sheet: Sheet) -> None:
     from matplotlib.ticker import EngFormatter, MaxNLocator, StrMethodFormatter
 
     figure, shown = Figure(study.figure), drawn_out(ranked)
     scale = 100 if figure.share else 1
     others = [standing.entry for standing in ranked if standing not in shown]
-    for place, entry in enumerate(others):
-        label = f"{len(others)} others" if place == 0 else None
-        axes.plot(*_mean(entry, scale), color=MUTED, alpha=0.4, linewidth=0.8, label=label)
-    for place, standing in reversed(list(enumerate(shown))):  # the best on top
-        _curve(axes, study, standing, place, scale)
+    for entry in others:
+        axes.plot(*_mean(entry, scale), color=MUTED, alpha=0.4, linewidth=0.8)
+    ends = [_curve(axes, study, standing, place, scale, sheet) for place, standing in reversed(list(enumerate(shown)))]
+    right = max(end.x for end in ends)
+    if others:
+        ends.append(End(right, _mean(others[0], scale)[1][-1], f"{len(others)} others", MUTED))
     if block.target is not None:
-        label = f"target {figure.value(block.target)}"
-        axes.axhline(scale * block.target, color=INK, linewidth=0.9, linestyle=(0, (1, 3)), label=label)
-    axes.set(xlabel=AXES.get(study.x, CURRENCIES[study.x]), ylabel=figure.headed, ylim=_limits(block, figure.share))
-    axes.xaxis.set_major_locator(MaxNLocator(7, integer=study.x == "labels"))
-    axes.xaxis.set_major_formatter(EngFormatter(sep="") if study.x == "flops" else StrMethodFormatter("{x:,.0f}"))
-    handles, names = axes.get_legend_handles_labels()
-    grey = 1 if others else 0
-    ends = [*range(grey + len(shown) - 1, grey - 1, -1), *range(grey), *range(grey + len(shown), len(names))]
-    unit = f", {figure.unit}" if figure.unit else ""
-    _legend(axes, [handles[i] for i in ends], [names[i] for i in ends], f"at the end{unit}")
+        axes.axhline(scale * block.target, color=INK, linewidth=0.9, linestyle=(0, (1, 3)))
+        ends.append(End(right, scale * block.target, f"target {figure.value(block.target)}", INK))
+    axes.set_ylim(_limits(block, figure.share))
+    axes.set_xlabel(AXES.get(study.x, CURRENCIES[study.x]), fontsize=sheet.size)
+    axes.set_ylabel(figure.headed, fontsize=sheet.size)
+    places = sorted({x for entry in block.entries for run in entry.cell.runs.values() for x in run.values(study.x)})
+    if study.x == "labels" and len(places) <= MANY_TICKS:
+        bought_ticks(axes, places, sheet.size)
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(int(sheet.width / 1.5), integer=study.x == "labels"))
+        axes.xaxis.set_major_formatter(EngFormatter(sep="") if study.x == "flops" else StrMethodFormatter("{x:,.0f}"))
+    name_ends(axes, ends, sheet.size)
 
 
-def _curve(axes: "Axes", study: Study, standing: Standing, place: int, scale: float) -> None:
-    """The mean of a cell with its band, and its unfinished runs."""
+def _curve(axes: "Axes", study: Study, standing: Standing, place: int, scale: float, sheet: Sheet) -> End:
+    """The mean of a cell with its band or its seeds, and its unfinished runs; the end of the mean."""
     entry, colour = standing.entry, PALETTE[place % len(PALETTE)]
     x, mean = _mean(entry, scale)
     finished = all(run.done for run in entry.cell.runs.values())
     dashes = ("-." if standing.is_baseline else "-") if finished else "--"
     axes.plot(
-        x, mean, color=colour, linestyle=dashes, linewidth=1.8 if finished else 1, markersize=5, zorder=3,
-        marker=MARKERS[place % len(MARKERS)], markevery=max(1, len(x) // 10),
-        label=f"{shortened(entry.name, 27)}  {Figure(study.figure).mean(entry.last)}",
+        x, mean, color=colour, linestyle=dashes, linewidth=sheet.line if finished else 1, zorder=3,
+        marker=MARKERS[place % len(MARKERS)], markersize=sheet.size / 2, markevery=max(1, len(x) // 10),
     )  # fmt: skip
-    if entry.last.n > 1:
+    if entry.last.n >= ENOUGH_SEEDS:
         low, high = (
             [scale * end for end in ends] for ends in zip(*((i.low, i.high) for _, i in entry.curve), strict=True)
         )
         axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
-    for run in entry.cell.unfinished if finished else ():
+    seeds = entry.cell.runs.values() if 1 < entry.last.n < ENOUGH_SEEDS else ()
+    for run in (*seeds, *(entry.cell.unfinished if finished else ())):
         y = [scale * value for value in run.values(study.figure)]
-        axes.plot(run.values(study.x), y, color=colour, linestyle="--", linewidth=0.9)
+        axes.plot(
+            run.values(study.x), y, color=colour, linestyle="-" if run.done else "--", linewidth=0.6 if run.done else 0.9,
+            alpha=0.5 if run.done else 1,
+        )  # fmt: skip
+    figure = Figure(study.figure)
+    told = figure.mean(entry.last) if sheet.titled else figure.value(entry.last.mean)
+    return End(x[-1], mean[-1], f"{shortened(entry.name, sheet.letters - len(told))} {told}", colour)
 
 
-def _points(axes: "Axes", study: Study, block: Block, ranked: Sequence[Standing]) -> None:
+def _points(axes: "Axes", study: Study, block: Block, ranked: Sequence[Standing], sheet: Sheet) -> None:
     """A line for each cell: its seeds as rings, its mean with the interval."""
     figure = Figure(study.figure)
     scale = 100 if figure.share else 1
@@ -157,20 +220,14 @@ def _points(axes: "Axes", study: Study, block: Block, ranked: Sequence[Standing]
             scale * entry.last.mean, place, xerr=None if math.isnan(reach) else reach, color=colour, capsize=4,
             marker="D" if standing.is_baseline else "o",
         )  # fmt: skip
-    names = [shortened(standing.entry.name, 40) + " (baseline)" * standing.is_baseline for standing in ranked]
+    names = [
+        shortened(standing.entry.name, sheet.letters) + " (baseline)" * standing.is_baseline for standing in ranked
+    ]
     axes.set(xlabel=figure.headed, ylim=(len(ranked) - 0.5, -0.5))
     axes.set_yticks(range(len(ranked)), names)
     axes.yaxis.tick_right()
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
-
-
-def _legend(axes: "Axes", handles: "Sequence[Artist]", names: Sequence[str], title: str) -> None:
-    legend = axes.legend(
-        handles, names, loc="upper left", bbox_to_anchor=(1.01, 1.03), fontsize=8.5, title=title, title_fontsize=8.5,
-        alignment="left", labelspacing=0.7, handlelength=2.6, frameon=False,
-    )  # fmt: skip
-    legend.get_title().set_color(MUTED)
 
 
 def _mean(entry: Entry, scale: float) -> tuple[list[float], list[float]]:
@@ -201,4 +258,4 @@ def _seeds(blocks: Sequence[Block]) -> str:
     if seeds == [1]:
         return "one seed: no interval"
     many = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    return f"mean of {many} seeds, 95 % interval"
+    return f"mean of {many} seeds" + (", 95 % interval" if seeds[-1] >= ENOUGH_SEEDS else ", each a thin line")

@@ -33,7 +33,7 @@ def summary_table(study: Study, block: Block) -> Table:
         row = [clean(entry.name) + " (baseline)" * standing.is_baseline, str(entry.last.n), figure.mean(entry.last)]
         if stepped:
             row += [figure.mean(entry.area), _reached(standing, study.x)]
-        row += [figure.difference(standing.gain), verdict(standing.gain) if standing.gain else ""]
+        row += [figure.difference(standing.gain), verdict(entry.gain) if entry.gain else ""]
         table.add_row(*map(Text, row))
     return table
 
@@ -49,7 +49,7 @@ def claims_table(study: Study) -> Table:
     table.add_column("verdict")
     for claim in study.claims:
         row = [claim.sentence, clean(claim.compared), figure.difference(claim.gain), str(claim.gain.n)]
-        table.add_row(*map(Text, [*row, verdict(claim.gain)]))
+        table.add_row(*map(Text, [*row, verdict(claim)]))
     return table
 
 
@@ -73,11 +73,14 @@ def _row(study: Study, block: Block, standing: Standing) -> dict[str, Number]:
     row |= {"target": block.target}
     for key in ("median", "low", "high", "reached", "n"):
         row[f"to_target_{key}"] = _given(getattr(reached, key)) if reached else None
+    for key in ("median", "low", "high"):
+        row[f"predicted_{key}"] = getattr(entry.forecast, key) if entry.forecast else None
     row["saving"] = standing.saving
     row |= dict(_paired("last_gain", gain.last if gain else None)) | dict(
         _paired("area_gain", gain.area if gain else None)
     )
-    row |= {"p_t_holm": standing.p_t, "p_wilcoxon_holm": standing.p_wilcoxon}
+    row |= {"p_t_holm": gain.p_t if gain else None, "p_wilcoxon_holm": gain.p_wilcoxon if gain else None}
+    row["verdict"] = verdict(gain) if gain else None
     for key, found in entry.others.items():
         row |= dict(_interval(f"end_{key}", found))
     return row | {f"spent_{key}": _given(value) for key, value in entry.spent.items()}
@@ -91,7 +94,6 @@ def _interval(name: str, found: Interval | None) -> Iterator[tuple[str, Number]]
 def _paired(name: str, found: Paired | None) -> Iterator[tuple[str, Number]]:
     for key in ("mean", "low", "high", "n", "p_t", "p_wilcoxon", "wins", "ties", "losses"):
         yield f"{name}_{key}", _given(getattr(found, key)) if found else None
-    yield f"{name}_verdict", verdict(found) if found else None
 
 
 def _given(value: Number) -> Number:

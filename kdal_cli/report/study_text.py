@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from kdal_cli.report.text import MISSING, count, duration, number, percent
+from kdal_cli.study.prediction import Forecast
 from kdal_cli.study.statistics import ENOUGH_SEEDS, Interval, Paired
-from kdal_cli.study.study import Gain, Study
+from kdal_cli.study.study import Claim, Gain, Study
 
 CURRENCIES = {
     "labels": "labels",
@@ -96,19 +97,22 @@ def amount(currency: str, value: float) -> str:
     return count(value) if currency != "cost" else number(round(value, 2))
 
 
+def interval_ahead(currency: str, found: Forecast) -> str:
+    """Where a target will be met: `420 to 610`, `from 420 on`, `never`."""
+    if math.isinf(found.low):
+        return "never"
+    low = amount(currency, found.low)
+    return f"{low} to {amount(currency, found.high)}" if math.isfinite(found.high) else f"from {low} on"
+
+
 def p_value(p: float | None) -> str:
     """Three decimals; below that `< 0.001`."""
     return MISSING if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def verdict(gain: Paired) -> str:
-    """What the interval says, or that there are not seeds enough to say it."""
-    return gain.verdict if gain.enough else NOT_ENOUGH
-
-
-def headline(gain: Gain) -> Paired:
-    """The comparison that a cell is judged by: the area under the curve, or the figure at the end without one."""
-    return gain.area or gain.last
+def verdict(judged: Gain | Claim) -> str:
+    """What the corrected test says, or that there are not seeds enough to say it."""
+    return judged.verdict if judged.headline.enough else NOT_ENOUGH
 
 
 def question(study: Study) -> str:
@@ -126,7 +130,7 @@ def question(study: Study) -> str:
 def answer(study: Study) -> Iterator[str]:
     """What was found: a sentence for each claim, or one for all comparisons with the baseline."""
     gains = {
-        f"{block.name}: {entry.name}" if block.name else entry.name: headline(entry.gain)
+        f"{block.name}: {entry.name}" if block.name else entry.name: entry.gain
         for block in study.blocks
         for entry in block.entries
         if entry.gain
@@ -142,20 +146,30 @@ def answer(study: Study) -> Iterator[str]:
         yield f"The best average rank over {study.ranking.data_sets} data sets: {method}, {rank:.2f}."
 
 
+def ahead(study: Study) -> Iterator[str]:
+    """Where cells will meet the target that have not met it yet."""
+    figure = Figure(study.figure)
+    for block in study.blocks if study.x == "labels" else ():
+        for entry in block.entries:
+            if entry.forecast:
+                target = f"{figure.value(entry.forecast.target)} {figure.unit}"
+                yield f"{f'{block.name}: ' * bool(block.name)}{entry.name}: {target} {entry.forecast.sentence}"
+
+
 def _of_claims(study: Study) -> Iterator[str]:
-    by_sentence: dict[str, list[Paired]] = {}
+    by_sentence: dict[str, list[Claim]] = {}
     for claim in study.claims:
-        by_sentence.setdefault(claim.sentence, []).append(claim.gain)
+        by_sentence.setdefault(claim.sentence, []).append(claim)
     for sentence, gains in by_sentence.items():
         yield f"{sentence[0].upper()}{sentence[1:]}: {_told(gains, Figure(study.figure))}."
 
 
-def _of_gains(study: Study, gains: Mapping[str, Paired]) -> Iterator[str]:
-    figure, best = Figure(study.figure), max(gains, key=lambda name: gains[name].mean)
+def _of_gains(study: Study, gains: Mapping[str, Gain]) -> Iterator[str]:
+    figure, best = Figure(study.figure), max(gains, key=lambda name: gains[name].headline.mean)
     compared = best if len(gains) == 1 else f"{len(gains)} cells"
     yield f"{compared} against {study.against}: {_told(list(gains.values()), figure)}."
     if len(gains) > 1:
-        yield f"The best difference: {best}, {figure.measured(gains[best])}."
+        yield f"The best difference: {best}, {figure.measured(gains[best].headline)}."
 
 
 def _alone(study: Study) -> Iterator[str]:
@@ -168,12 +182,12 @@ def _alone(study: Study) -> Iterator[str]:
         yield f"{len(entries)} cells, and no two of them that can be compared seed by seed."
 
 
-def _told(found: Sequence[Paired], figure: Figure) -> str:
+def _told(found: Sequence[Gain | Claim], figure: Figure) -> str:
     """The verdict with its difference, or how often there is each."""
     if len(found) == 1:
-        gain = found[0]
+        gain = found[0].headline
         seeds = f"{gain.n} seed{'s' * (gain.n > 1)}" + ("" if gain.enough else f" of {ENOUGH_SEEDS}")
-        return f"{verdict(gain)} ({figure.measured(gain)}, {seeds})"
+        return f"{verdict(found[0])} ({figure.measured(gain)}, {seeds})"
     counted = Counter(map(verdict, found))
     if len(counted) == 1:
         return (

@@ -3,23 +3,31 @@
 import csv
 import io
 from pathlib import Path
+from typing import cast
 
+from kdal_cli.errors import UserError
 from kdal_cli.records.files import write_bytes
 from kdal_cli.report.display import Display
 from kdal_cli.report.page import page
-from kdal_cli.report.study_plots import critical_difference, curves
+from kdal_cli.report.plots import Form
+from kdal_cli.report.study_plots import critical_difference, curves, in_print
 from kdal_cli.report.study_tables import claims_table, summary_rows, summary_table
-from kdal_cli.report.study_text import answer, question
+from kdal_cli.report.study_text import ahead, answer, question
+from kdal_cli.study.doubts import doubts
 from kdal_cli.study.study import Study
 
 
 def write_report(study: Study, folder: Path, display: Display, *, table: str = "summary.csv") -> None:
     """Write `report.html`, the table, `curves.png` and `curves.svg` into a folder, and show the tables."""
+    for sentence in doubts(study):
+        display.warn(sentence)
     display.say(question(study))
     for line in answer(study):
         display.say(line)
     for block in study.blocks:
         display.table(summary_table(study, block))
+    for sentence in ahead(study):
+        display.say(sentence)
     if study.claims:
         display.table(claims_table(study))
     for note in study.notes:
@@ -31,6 +39,17 @@ def write_report(study: Study, folder: Path, display: Display, *, table: str = "
         write_bytes(folder / "critical_difference.png", critical_difference(study.ranking, "png"))
     write_bytes(folder / "report.html", page(study).encode())
     display.say(f"report in {folder / 'report.html'}")
+
+
+def write_figure(study: Study, path: Path, width: float, display: Display) -> None:
+    """The curves alone, so many inches wide, without a headline: for a paper."""
+    form = cast("Form", path.suffix.removeprefix("."))
+    drawn = curves(study, study.blocks, form, in_print(width))
+    try:
+        write_bytes(path, drawn)
+    except OSError as error:
+        raise UserError(f"cannot write here: {error.strerror}", where=path, cure="choose another --figure") from None
+    display.say(f"figure in {path}")
 
 
 def _csv(study: Study) -> str:

@@ -22,7 +22,7 @@ from kdal_cli.lab.train import train
 from kdal_cli.labels.budget import Plan
 from kdal_cli.labels.ledger import Ledger
 from kdal_cli.labels.oracle import Oracle
-from kdal_cli.labels.stopping import Stopping
+from kdal_cli.labels.stopping import Stopping, outlook
 from kdal_cli.metrics.classification import agreement, class_rows, measure
 from kdal_cli.network import Network, freeze
 from kdal_cli.records import checkpoint
@@ -102,6 +102,9 @@ class Loop:
         if reason:
             advice = "stopping here" if self.stopping.act else "stopping.act=true would stop here"
             self.lab.watcher.say(f"round {round}: {reason}; {advice}")
+        end = sum(self.budget.plan(len(self.lab.pool)))
+        if going := outlook(labels, accuracy, self.stopping.target, query, end):
+            self.lab.watcher.say(f"round {round}: {going}")
         return bool(reason) and self.stopping.act
 
     def _purchase(self, round: int, k: int, network: Network | None, clock: Clock) -> None:

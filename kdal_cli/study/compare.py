@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import median, median_low
 
 from kdal_cli.errors import UserError, nearest
@@ -12,7 +13,7 @@ from kdal_cli.study.penalties import penalties
 from kdal_cli.study.ranks import ENOUGH_DATA_SETS, cliques, critical_difference, friedman, ranks
 from kdal_cli.study.records import CURRENCIES, FIGURE, Record
 from kdal_cli.study.statistics import interval
-from kdal_cli.study.study import Block, Entry, Gain, Ranking, Study, sign_of
+from kdal_cli.study.study import SHARES, Block, Entry, Gain, Ranking, Study, corrected, sign_of
 
 OTHERS = ("test_accuracy_at_best_val", "test_precision", "test_recall", "test_f1", "test_nll", "test_ece")
 """Figures of the last round that are told besides."""
@@ -49,8 +50,9 @@ def compare(
     by_data, sign = _by_data(found), sign_of(figure)
     factors = baseline(against, [cell for part in by_data.values() for cell in part])
     parts = {name: [Curves.of(cell, figure, x, sign) for cell in part] for name, part in by_data.items()}
-    blocks = [_block(name, part, factors, target) for name, part in parts.items()]
-    told = [claim for block in blocks for claim in claims(block.name, parts[block.name], block.range)]
+    blocks = [_block(name, part, factors, target, figure.endswith(SHARES)) for name, part in parts.items()]
+    blocks = _judged(blocks)
+    told = corrected([claim for block in blocks for claim in claims(block.name, parts[block.name], block.range)])
     return Study(
         records, stage, figure, x, told_in_full(factors), blocks, told, _ranking(blocks, sign), unfinished, notes
     )
@@ -88,14 +90,14 @@ def _of_data(factor: str) -> bool:
     return factor.partition(".")[0] == "data"
 
 
-def _block(name: str, found: Sequence[Curves], against: Factors, target: float | None) -> Block:
+def _block(name: str, found: Sequence[Curves], against: Factors, target: float | None, predicted: bool) -> Block:
     stepped = all(len(run.x) > 1 for curves in found for run in curves.runs.values())
     within = common(found) if stepped else None
     by_cell = {id(curves.cell): curves for curves in found}
     others = [matched(curves.cell, against, [c.cell for c in found]) for curves in found]
     target = (_target(found, against) if target is None else target) if stepped else None
     entries = [
-        _entry(curves, by_cell[id(other)] if other else None, within, target)
+        _entry(curves, by_cell[id(other)] if other else None, within, target, predicted)
         for curves, other in zip(found, others, strict=True)
     ]
     heights = {c.cell.name: {seed: [c.sign * y for y in run.y] for seed, run in c.runs.items()} for c in found}
@@ -110,6 +112,15 @@ def _target(found: Sequence[Curves], against: Factors) -> float:
     return sign * min(median_low(sign * end for end in curves.last.values()) for curves in baselines)
 
 
+def _judged(blocks: Sequence[Block]) -> list[Block]:
+    """The blocks, each comparison corrected for all of the study: its headline is about all of them."""
+    gains = iter(corrected([entry.gain for block in blocks for entry in block.entries if entry.gain]))
+    return [
+        replace(block, entries=[replace(entry, gain=next(gains)) if entry.gain else entry for entry in block.entries])
+        for block in blocks
+    ]
+
+
 def _in_step(found: Sequence[Curves]) -> bool:
     """Whether a round means as many labels in every run."""
     runs = [record.values("labels") for curves in found for record in curves.cell.runs.values()]
@@ -117,7 +128,7 @@ def _in_step(found: Sequence[Curves]) -> bool:
     return all(labels == longest[: len(labels)] for labels in runs)
 
 
-def _entry(curves: Curves, other: Curves | None, within: Range | None, target: float | None) -> Entry:
+def _entry(curves: Curves, other: Curves | None, within: Range | None, target: float | None, predicted: bool) -> Entry:
     runs = list(curves.cell.runs.values())
     return Entry(
         cell=curves.cell,
@@ -128,6 +139,7 @@ def _entry(curves: Curves, other: Curves | None, within: Range | None, target: f
         spent={key: median(run.values(key)[-1] for run in runs) for key in CURRENCIES if _all_have(runs, key)},
         others={key: interval(run.values(key)[-1] for run in runs) for key in OTHERS if _all_have(runs, key)},
         gain=_gain(curves, other, within) if other else None,
+        forecast=curves.forecast(target) if target is not None and predicted else None,
     )
 
 

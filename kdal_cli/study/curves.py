@@ -11,6 +11,7 @@ import numpy as np
 from kdal_cli.errors import UserError
 from kdal_cli.study import statistics
 from kdal_cli.study.cells import Cell
+from kdal_cli.study.prediction import Forecast, futures
 from kdal_cli.study.records import Record
 from kdal_cli.study.statistics import Interval, Paired, Reached, interval, paired
 
@@ -70,6 +71,24 @@ class Curves:
             statistics.reaches(run.x, [self.sign * y for y in run.y], self.sign * target) for run in self.runs.values()
         )
         return statistics.labels_to_target(firsts)
+
+    def forecast(self, target: float) -> Forecast | None:
+        """Where the mean of the seeds will be as good as a target; None where it is, or after too few rounds.
+
+        Seeds that were measured at other places are read off at as many as the shortest of them has rounds.
+        """
+        runs = list(self.runs.values())
+        places = list(runs[0].x)
+        if any(run.x != runs[0].x for run in runs):
+            within = _covered(run.x for run in runs)
+            if within is None:
+                return None
+            places = np.linspace(*within, min(len(run.x) for run in runs)).tolist()
+        shares = [[statistics.at(run.x, run.y, x) for x in places] for run in runs]
+        if len(places) < 2 or max(fmean(column) for column in zip(*shares, strict=True)) >= target:
+            return None
+        ahead = futures(places, shares, places[-1] - places[-2])
+        return ahead.reaching(target) if ahead else None
 
     def better(self, ours: Mapping[int, float], theirs: Mapping[int, float]) -> Paired | None:
         """By how much ours are better, seed by seed; None where no seed has both."""

@@ -82,11 +82,6 @@ class Recipe:
             return max(1, round(self.epochs * labelled / self.batch))
         return self.steps
 
-    @property
-    def lengthen(self) -> str:
-        """The key that makes a training longer."""
-        return next((f"recipe.{key}" for key in ("steps", "epochs") if getattr(self, key)), "recipe.until.ceiling")
-
     def rate(self, progress: float, *, first: bool = False) -> float:
         """The learning rate at `progress`, the share done of a main stage of known length or of the `first` one.
 
