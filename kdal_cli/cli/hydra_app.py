@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 import kdal_cli.cli.names  # noqa: F401 (the resolver in conf/base.yaml)
 from kdal_cli.cli.conf import conf_folder
+from kdal_cli.cli.options import hide_parts
 from kdal_cli.cli.outcome import tell
 from kdal_cli.cli.paths import quoted_paths, typed
 from kdal_cli.cli.refusals import refusal
@@ -39,6 +40,7 @@ SWEEPS = {"-m", "--multirun"}
 
 def start(stage: str, words: Sequence[str]) -> None:
     """Run a stage as the words after its name say."""
+    hide_parts()
     flags, overrides = flags_first(words)
     refuse_strange_files(flags)
     resumed = [typed(o.removeprefix("resume=")) for o in overrides if o.startswith("resume=")]

@@ -86,6 +86,11 @@ class TestCompletion:
             ("kdal al-loop sampler=ma", {"sampler=margin"}),
             ("kdal al-loop experiment=smoke budget=", {"budget=small", "budget=medium", "budget=large"}),
             ("kdal al-loop recipe.st", {"recipe.steps="}),
+            (
+                "kdal al-loop seed_set=",
+                {f"seed_set={name}" for name in ("random", "typical", "farthest", "class_balanced")},
+            ),
+            ("kdal al-loop data=_", set()),
             ("kdal distill comp", {"compare="}),
         ],
     )
