@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 import kdal_cli.cli.names  # noqa: F401 (the resolver in conf/base.yaml)
 from kdal_cli.cli.conf import conf_folder
-from kdal_cli.cli.options import hide_parts
+from kdal_cli.cli.options import offer
 from kdal_cli.cli.outcome import tell
 from kdal_cli.cli.paths import quoted_paths, typed
 from kdal_cli.cli.refusals import refusal
@@ -40,7 +40,6 @@ SWEEPS = {"-m", "--multirun"}
 
 def start(stage: str, words: Sequence[str]) -> None:
     """Run a stage as the words after its name say."""
-    hide_parts()
     flags, overrides = flags_first(words)
     refuse_strange_files(flags)
     resumed = [typed(o.removeprefix("resume=")) for o in overrides if o.startswith("resume=")]
@@ -103,6 +102,7 @@ def run_hydra(stage: str, words: Sequence[str]) -> None:
     """Hand the words to Hydra; its errors come back as UserError."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us instead of being printed
     sys.argv = ["kdal", *words]
+    offer(words)
     decorated = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=stage)(job)
     try:
         with redirect_stderr(OwnLines(sys.stderr)):  # pyright: ignore[reportArgumentType]

@@ -117,9 +117,7 @@ def complete(words: list[str]) -> None:
             typed = line.split()[1:] + [""] * line.endswith(" ")
             if typed and typed[0] in STAGES and len(typed) > 1:
                 from kdal_cli.cli import hydra_app
-                from kdal_cli.cli.options import hide_parts
 
-                hide_parts()
                 os.environ["COMP_LINE"] = " ".join(["kdal", *typed[1:]])
                 hydra_app.run_hydra(typed[0], ["-sc", "query=bash"])
             else:
