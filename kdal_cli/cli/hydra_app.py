@@ -30,6 +30,7 @@ from kdal_cli.cli.about import ours
 from kdal_cli.cli.conf import conf_folder
 from kdal_cli.cli.jobs import refuse_too_many
 from kdal_cli.cli.loader import Loader
+from kdal_cli.cli.options import offer
 from kdal_cli.cli.outcome import tell
 from kdal_cli.cli.paths import quoted_paths, typed
 from kdal_cli.cli.refusals import refusal
@@ -118,6 +119,7 @@ def run_hydra(stage: str, flags: Namespace, typed: Mapping[str, Any] | None = No
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us instead of being printed
     words = flags.overrides
+    offer(words)
     try:
         with composer(flags.config_dir, typed) as app, redirect_stderr(OwnLines(sys.stderr)):  # pyright: ignore[reportArgumentType]
             _carry_out(app, stage, flags)

@@ -12,7 +12,6 @@ from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository, IConfigRepository
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.default_element import ResultDefault
@@ -25,6 +24,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from kdal_cli.cli.about import TYPED
+from kdal_cli.cli.options import FileConfigSource
 from kdal_cli.cli.outside import is_about_hydra, refuse_calls_of_words, refuse_more_than_values
 from kdal_cli.compose.bounded import read_yaml
 from kdal_cli.compose.references import refuse_calls

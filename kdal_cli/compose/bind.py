@@ -31,10 +31,13 @@ def bind(
     hints = get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
     anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     accepted = [name for name, p in parameters.items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    code = section.get("name") if "name" in besides else None
     section = {key: value for key, value in section.items() if key not in besides}
     for key in section:
         if key not in accepted and not anything:
             cure = nearest(str(key), [*accepted, *besides])
+            if ":" in str(code):
+                cure += f"; {where.partition('.')[0]}={code} brings no settings of another option"
             raise UserError(f"{_join(where, key)}={section[key]}", where="no such key", cure=cure)
     for name in accepted:
         if name not in (*section, *besides) and parameters[name].default is inspect.Parameter.empty:

@@ -61,7 +61,8 @@ def plan_term(where: str, section: Section, soft: float, trust: Sequence[str]) -
     hints = get_type_hints(call, include_extras=True)
     schedules = {key: schedule(plan, hints.get(key, float), f"{where}.{key}") for key, plan in plans.items()}
     ends = {key: value.end for key, value in schedules.items()}
-    fixed = bind(term, _without(own | ends, called), where, given=3, besides=tuple(called))
+    named = {"name": section["name"], **_without(own | ends, called)}
+    fixed = bind(term, named, where, given=3, besides=("name", *called))
     if made:  # what its call takes beside the batch
         values = bind(call, {k: v for k, v in (own | ends).items() if k in called}, where, given=4)
         schedules |= {k: Schedule("constant", end=v) for k, v in values.items() if k not in schedules}

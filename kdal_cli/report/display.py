@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column, Table
 from rich.text import Text
 
+from kdal_cli.report.narrow import narrowed
 from kdal_cli.report.pace import Pace
 from kdal_cli.report.text import clean, count, duration, figures_text
 
@@ -110,14 +111,18 @@ class Display:
         self._line(f"{rounds.what}: {rounds.latest}", style="bold")
 
     def table(self, table: Table) -> None:
-        """Where there is no terminal, as wide as it needs to be: nothing is cut."""
+        """Where there is no terminal, as wide as it needs to be; on one, without the columns it has no room for."""
+        if not self.plain:
+            table, left_out = narrowed(table, self.console)
+            self.console.print(table)
+            if left_out:
+                self._line(f"in a wider terminal also: {', '.join(left_out)}", style="dim")
+            return
         usual = self.console.width
-        if self.plain:
-            needed = Measurement.get(self.console, self.console.options.update(max_width=10_000), table).maximum
-            self.console.width = max(usual, needed)
+        needed = Measurement.get(self.console, self.console.options.update(max_width=10_000), table).maximum
+        self.console.width = max(usual, needed)
         self.console.print(table)
-        if self.plain:
-            self.console.width = usual
+        self.console.width = usual
 
     def say(self, text: str) -> None:
         """One line, however long."""
@@ -161,7 +166,9 @@ class Display:
         work = self._works.pop()
         if self._bars and work.bar is not None:
             self._bars.remove_task(work.bar)
-        done = f"{count(work.pace.done)} steps in {duration(work.pace.elapsed)}"
+        skipped = work.pace.skipped
+        done = f"{count(work.pace.done - skipped)} steps in {duration(work.pace.elapsed)}"
+        done += f" ({count(skipped)} were done before)" if skipped else ""
         self._line(f"{work.what}: " + ", ".join(filter(None, (done, _speed(work.pace.mean_images_per_s), work.latest))))
 
     def _started(self, what: str, steps: int, *, at_most: bool = False) -> Work:

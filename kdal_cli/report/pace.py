@@ -18,12 +18,13 @@ class Pace:
 
     an exponential average that does not depend on how often it is updated; the first sample is taken as it is.
 
-    steps: how many there will be, 0 where nobody knows. done: how many there have been. images: how many were in them.
+    steps: how many there will be, 0 where nobody knows. done: how many there have been, `skipped` of them before the
+    clock started. images: how many were in them.
     steps_per_s, images_per_s: smoothed; NaN until something is done, 0 images/s where the work has none.
     """
 
     def __init__(self, steps: int, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self.steps, self.done, self.images = steps, 0, 0
+        self.steps, self.done, self.skipped, self.images = steps, 0, 0, 0
         self.steps_per_s = self.images_per_s = math.nan
         self._clock = clock
         self._start = self._sampled_at = clock()
@@ -38,6 +39,7 @@ class Pace:
     def skip(self, steps: int) -> None:
         """So much was done before the clock started, and says nothing about speed."""
         self.done += steps
+        self.skipped += steps
         self._sampled_done += steps
 
     def sample(self) -> bool:

@@ -199,8 +199,8 @@ def _curve(axes: "Axes", study: Study, standing: Standing, place: int, scale: fl
     for run in (*seeds, *(entry.cell.unfinished if finished else ())):
         y = [scale * value for value in run.values(study.figure)]
         axes.plot(
-            run.values(study.x), y, color=colour, linestyle="-" if run.done else "--", linewidth=0.6 if run.done else 0.9,
-            alpha=0.5 if run.done else 1,
+            run.values(study.x), y, color=colour, linestyle="-" if run.done else "--",
+            linewidth=0.6 if run.done else 0.9, alpha=0.5 if run.done else 1,
         )  # fmt: skip
     figure = Figure(study.figure)
     told = figure.mean(entry.last) if sheet.titled else figure.value(entry.last.mean)

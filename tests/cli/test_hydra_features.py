@@ -86,6 +86,11 @@ class TestCompletion:
             ("kdal al-loop sampler=ma", {"sampler=margin"}),
             ("kdal al-loop experiment=smoke budget=", {"budget=small", "budget=medium", "budget=large"}),
             ("kdal al-loop recipe.st", {"recipe.steps="}),
+            (
+                "kdal al-loop seed_set=",
+                {f"seed_set={name}" for name in ("random", "typical", "farthest", "class_balanced")},
+            ),
+            ("kdal al-loop data=_", set()),
             ("kdal distill comp", {"compare="}),
         ],
     )
@@ -149,7 +154,7 @@ class TestFoldersOfSweeps:
 class TestCodeOfOnesOwn:
     @pytest.mark.parametrize("name", ["nets:Net", "nets:make"])
     def test_a_module_named_by_its_path_is_trained_and_evaluated_when_it_is_trusted(self, kdal: Kdal, own, name: str):
-        words = ("student=custom", f"student.name={name}", "+student.width=5", "trust=[nets]")
+        words = (f"student={name}", "+student.width=5", "trust=[nets]")
         trained = kdal("al-loop", *SHORT, *words)
         assert (trained.code, trained.err) == (0, "")
         measured = kdal("evaluate", "experiment=smoke", *words, f"checkpoint={trained.run.path}")
@@ -164,9 +169,11 @@ class TestCodeOfOnesOwn:
     @pytest.mark.parametrize(
         "words",
         [
-            ["student=custom", "student.name=nets:Net"],
+            ["student=nets:Net"],
             ["teacher=custom", "teacher.model.name=nets:Net"],
+            ["sampler=nets:Net"],
             ["sampler.name=nets:Net"],
+            ["loss=[kd,nets:Net]"],
             ["loss.kd.name=nets:Net"],
             ["data.name=nets:Net"],
         ],
@@ -186,7 +193,7 @@ class TestCodeOfOnesOwn:
         assert "trust=[nets]" in ended.refusal
 
     def test_a_sampler_of_ones_own_chooses(self, kdal: Kdal, own: Path):
-        ended = kdal("al-loop", *SHORT, "sampler.name=mine:lowest", "trust=[mine]")
+        ended = kdal("al-loop", *SHORT, "sampler=mine:lowest", "trust=[mine]")
         run = ended.run
         left = sorted(set(range(512)) - set(run.requested(0)) - set(run.requested(0, "validation")))
         assert run.picks(1) == left[:20]

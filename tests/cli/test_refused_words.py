@@ -168,6 +168,11 @@ def test_a_convex_alpha_above_one_is_told(refused):
     assert "loss.weighting.alpha=1.5" in refused("al-loop", SMOKE, "loss.weighting.alpha=1.5")
 
 
+@pytest.mark.parametrize("name", ["student", "x" * 65])
+def test_a_name_that_no_assistant_can_have_is_told(refused, name: str):
+    assert refused("distill", SMOKE, f"+student@assistants.{name}=mlp").startswith(f"assistants.{name} (no name")
+
+
 def test_steps_and_epochs_exclude_each_other(refused):
     assert "set one of the two, or neither" in refused("al-loop", SMOKE, "recipe.epochs=3")
     assert "decay below floor" in refused("al-loop", SMOKE, "recipe.steps=null", "recipe.until.decay=200")

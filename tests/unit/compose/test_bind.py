@@ -275,3 +275,11 @@ def test_a_constant_schedule_needs_no_start() -> None:
 def test_the_ends_of_a_scheduled_weight_are_in_the_range_of_the_weight() -> None:
     with pytest.raises(UserError, match=r"^loss\.kd\.weight"):
         convert({"schedule": "linear", "start": -5, "end": 1}, NonNegative | Schedule, "loss.kd.weight")
+
+
+def test_settings_left_over_from_another_option_are_told_with_the_way_to_have_none() -> None:
+    def term(*, power: float = 1.0) -> None: ...
+
+    section = {"name": "my_losses:term", "temperature": 4.0}
+    with pytest.raises(UserError, match=r"loss=my_losses:term brings no settings of another option"):
+        bind(term, section, "loss.kd", besides=("name",))

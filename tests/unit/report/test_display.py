@@ -133,6 +133,8 @@ def test_a_resumed_run_knows_its_speed() -> None:
     display.advance(1, 8)
     display.figures({})
     assert "  step 91/100 8 images/s 9 s left\n" in written(display)
+    display.end()
+    assert "student: 1 steps in 1 s (90 were done before), 8 images/s\n" in written(display)
 
 
 @pytest.mark.parametrize("terminal", [False, True])
