@@ -28,7 +28,7 @@ from kdal_cli.types import Examples, ImageData, Unwatched
 CONF = Path(__file__).parents[2] / "conf" / "student"
 NOT_ALONE = {"custom", "simkd"}  # what only the user knows; what needs a teacher's classifier
 STUDENTS = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem not in NOT_ALONE)
-STEPS = {"mlp": 2000, "mobilenet_v3_small": 600}
+STEPS = {"mlp": 2000, **{name: 600 for name in STUDENTS if name.startswith(("mobilenet", "shufflenet"))}}
 """Of those that need more than 300 to beat logistic regression."""
 RECIPE = {"optimizer": "adamw", "lr": 0.003, "weight_decay": 0.01, "warmup": 0.1, "precision": "fp32", "checks": 1}
 
