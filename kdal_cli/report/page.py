@@ -29,8 +29,8 @@ SHEETS, SHEET_BYTES, SHEET_PIXELS = 12, 6_000_000, 1_100
 READING = (
     "± is half of a 95 % interval: Student's t interval of a mean over seeds, “The probable error of a mean”, "
     "Biometrika 1908. With two seeds it is seven times as wide as with five.",
-    "A difference is that of runs with the same seed, and is positive where the cell is the better one. BEATS and LOSES "
-    "mean that the paired t test is at 0.05 or below after correction for all comparisons of the page (Holm, "
+    "A difference is that of runs with the same seed, and is positive where the cell is the better one. BEATS and "
+    "LOSES mean that the paired t test is at 0.05 or below after correction for all comparisons of the page (Holm, "
     "Scandinavian Journal of Statistics 1979): where all cells are equal, a report has any such word in one study of "
     "twenty. An interval is about one comparison, and may leave 0 out where the verdict is INCONCLUSIVE; that in turn "
     f"does not say that two cells are equal. Fewer than {ENOUGH_SEEDS} seeds rank nothing. The exact signed-rank test "
