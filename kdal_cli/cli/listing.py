@@ -2,6 +2,9 @@
 
 import argparse
 import math
+import os
+import re
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +13,11 @@ from typing import NoReturn
 from kdal_cli.errors import UserError, nearest
 from kdal_cli.study.cells import factors
 from kdal_cli.study.records import CURRENCIES, FIGURE, Record, Value, find
+
+Row = dict[str, float | str | None]
+
+JOB = re.compile(r"(^|(?<=/))(\d+)_[^/]*=[^/]*$")
+"""The folder of a job of a sweep: its number and its words."""
 
 FORMS = (".pdf", ".svg", ".png")
 LISTED = 50
@@ -32,12 +40,8 @@ def report(words: Sequence[str]) -> None:
     parser.add_argument("--x", default="labels", metavar="CURRENCY", help=f"against what: {', '.join(CURRENCIES)}")
     parser.add_argument("--target", type=float, metavar="VALUE", help="the figure that is to be met: 0.9")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where the report goes; FOLDER/report of the first")
-    parser.add_argument(
-        "--figure", type=Path, metavar="FILE", help="the curves alone, as .pdf, .svg or .png, for a paper"
-    )
-    parser.add_argument(
-        "--width", type=_inches, default=3.25, metavar="INCHES", help="of that figure: 3.25in unless told"
-    )
+    parser.add_argument("--figure", type=Path, metavar="FILE", help="the curves alone, a .pdf, .svg or .png for print")
+    parser.add_argument("--width", type=_inches, default=3.25, metavar="INCHES", help="its width, 3.25in unless told")
     options = parser.parse_args(words)
     if options.figure and options.figure.suffix not in FORMS:
         raise UserError(f"--figure {options.figure}", cure=f"a file that ends in {', '.join(FORMS)}")
@@ -76,6 +80,8 @@ def runs(words: Sequence[str]) -> None:
     parser.add_argument("words", nargs="*", metavar="FOLDER | key=value", help="where to look (outputs), and which")
     parser.add_argument("--sort", metavar="FIGURE", help="by a figure of the last round, such as test_accuracy")
     parser.add_argument("--limit", type=int, default=LISTED, metavar="N", help=f"so many, {LISTED} unless told")
+    parser.add_argument("--columns", metavar="KEY,KEY", help="these, rather than those that differ and fit: recipe.lr")
+    parser.add_argument("--csv", action="store_true", help="every column that differs, as CSV; all runs unless --limit")
     options = parser.parse_args(words)
     folders = [word for word in options.words if "=" not in word or Path(word).is_dir()]
     wanted = dict(word.split("=", 1) for word in options.words if word not in folders)
@@ -85,21 +91,32 @@ def runs(words: Sequence[str]) -> None:
         raise UserError(f"--limit {options.limit}", cure="a whole number from 1 on")
 
     from kdal_cli.report.display import Display
-    from kdal_cli.report.tables import curve_table
+    from kdal_cli.report.tables import csv_text, curve_table, fitting
     from kdal_cli.study.index import index
 
     found, damage = index(Path(folders[0] if folders else "outputs"))
     _refuse_unknown(wanted, found)
     chosen = _sorted([record for record in found if _agrees(record, wanted)], options.sort)
+    shown = chosen if options.csv and options.limit == LISTED else chosen[-options.limit :]
+    rows = _picked(shown, options.columns) if options.columns else _rows(shown, options.sort)
+    if options.csv:
+        sys.stdout.write(csv_text(rows))
+        return
     with Display() as display:
         for line in damage:
             display.say(f"left out: {line}")
-        rows = _rows(chosen[-options.limit :], options.sort)
+        below = ""
         if rows:
-            display.table(curve_table(rows))
+            if not options.columns:
+                rows, below = _differing(rows)
+            keep = list(rows[0]) if options.columns else ["run", *_figures(shown, options.sort)]
+            fit, left_out = fitting(rows, display.console.width, keep)
+            display.table(curve_table(fit))
+            if left_out:
+                display.say(f"columns left out: {', '.join(left_out)} (--columns {left_out[0]},…, or --csv)")
         hidden = len(chosen) - len(rows)
         more = f", {hidden:,} more with --limit {len(chosen)}" if hidden else ""
-        display.say(f"{len(chosen):,} of {len(found):,} runs{more}")
+        display.say(f"{len(chosen):,} of {len(found):,} runs{below}{more}")
 
 
 def _agrees(record: Record, wanted: Mapping[str, str]) -> bool:
@@ -143,12 +160,57 @@ def _state(record: Record) -> str:
     return "done" if record.done else "not done"
 
 
-def _rows(records: Sequence[Record], figure: str | None) -> list[dict[str, float | str | None]]:
+def _rows(records: Sequence[Record], figure: str | None) -> list[Row]:
     """A line a run: where it is, what sets it apart, and its last figures."""
-    rows = []
+    rows: list[Row] = []
+    figures = _figures(records, figure)
     for record, apart in zip(records, factors(records) if records else [], strict=True):
-        figures = ["labels", FIGURE.get(record.stage, "accuracy"), *([figure] if figure else [])]
-        told = {key: record.rounds[-1].get(key) if record.rounds else None for key in figures}
-        row = {"run": str(record.folder), "stage": record.stage, "state": _state(record), "seed": str(record.seed)}
-        rows.append({**row, **apart, **told})
+        own = {"stage": record.stage, "state": _state(record), "seed": str(record.seed)}
+        groups = {key: level for key, level in apart.items() if "." not in key}  # a whole option says more than a key
+        row = {"run": str(record.folder), **own, **groups, **apart}
+        rows.append({**row, **{key: _last(record, key) for key in figures}})
     return rows
+
+
+def _differing(rows: Sequence[Row]) -> tuple[list[Row], str]:
+    """(rows without stage, state or seed where all have the same, names of folders cut short; where these lie).
+
+    A job of a sweep is `3_*`: what follows its number is in the columns, and a shell completes it.
+    """
+    if len(rows) < 2:
+        return list(rows), ""
+    same = [key for key in ("stage", "state", "seed") if len({row[key] for row in rows}) == 1]
+    top = Path(os.path.commonpath([str(row["run"]) for row in rows]))
+    short = [JOB.sub(r"\2_*", str(Path(str(row["run"])).relative_to(top))) for row in rows]
+    kept = [{key: value for key, value in row.items() if key not in same} for row in rows]
+    return [row | {"run": name} for row, name in zip(kept, short, strict=True)], f" below {top}"
+
+
+def _figures(records: Sequence[Record], figure: str | None) -> list[str]:
+    usual = (FIGURE.get(record.stage, "accuracy") for record in records)
+    return list(dict.fromkeys(["labels", *usual, *([figure] if figure else [])]))
+
+
+def _picked(records: Sequence[Record], columns: str) -> list[Row]:
+    """A line a run with the columns asked for: `run`, `started`, a group, a setting, a figure of the last round."""
+    keys, known = columns.split(","), {"run", "started"}
+    for record in records:
+        known |= {*_about(record), *record.settings, *(record.rounds[-1] if record.rounds else ())}
+    for key in keys:
+        if records and key not in known:
+            raise UserError(f"--columns {key}", where="no run has it", cure=nearest(key, known))
+    return [{key: _told(record, key) for key in keys} for record in records]
+
+
+def _told(record: Record, key: str) -> float | str | None:
+    about = {"run": str(record.folder), "started": record.started, **_about(record)}
+    if key in about:
+        return about[key]
+    if key in record.settings:
+        value = record.settings[key]
+        return str(value).lower() if isinstance(value, bool) else value
+    return _last(record, key)
+
+
+def _last(record: Record, key: str) -> float | None:
+    return record.rounds[-1].get(key) if record.rounds else None

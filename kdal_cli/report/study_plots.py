@@ -45,7 +45,7 @@ class Sheet:
     @property
     def right(self) -> float:
         """Inches to the right of the axes, for names."""
-        return self.width * (0.27 if self.width > 7 else 0.3)
+        return self.width * (0.27 if self.width > 7 else 0.32)
 
     @property
     def left(self) -> float:
@@ -62,7 +62,7 @@ class Sheet:
     @property
     def letters(self) -> int:
         """As many of a usual width as fit to the right of the axes."""
-        return int((self.right - 0.2) * 72 / (0.58 * self.size))
+        return int((self.right - 0.15) * 72 / (0.56 * self.size))
 
 
 PAGE = Sheet()
@@ -188,7 +188,7 @@ def _curve(axes: "Axes", study: Study, standing: Standing, place: int, scale: fl
     dashes = ("-." if standing.is_baseline else "-") if finished else "--"
     axes.plot(
         x, mean, color=colour, linestyle=dashes, linewidth=sheet.line if finished else 1, zorder=3,
-        marker=MARKERS[place % len(MARKERS)], markersize=sheet.size / 2, markevery=max(1, len(x) // 10),
+        marker=MARKERS[place % len(MARKERS)], markersize=0.45 * sheet.size, markevery=max(1, len(x) // 10),
     )  # fmt: skip
     if entry.last.n >= ENOUGH_SEEDS:
         low, high = (
@@ -197,11 +197,8 @@ def _curve(axes: "Axes", study: Study, standing: Standing, place: int, scale: fl
         axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
     seeds = entry.cell.runs.values() if 1 < entry.last.n < ENOUGH_SEEDS else ()
     for run in (*seeds, *(entry.cell.unfinished if finished else ())):
-        y = [scale * value for value in run.values(study.figure)]
-        axes.plot(
-            run.values(study.x), y, color=colour, linestyle="-" if run.done else "--",
-            linewidth=0.6 if run.done else 0.9, alpha=0.5 if run.done else 1,
-        )  # fmt: skip
+        y, dash = [scale * value for value in run.values(study.figure)], "-" if run.done else "--"
+        axes.plot(run.values(study.x), y, color=colour, linestyle=dash, linewidth=0.6, alpha=0.6)
     figure = Figure(study.figure)
     told = figure.mean(entry.last) if sheet.titled else figure.value(entry.last.mean)
     return End(x[-1], mean[-1], f"{shortened(entry.name, sheet.letters - len(told))} {told}", colour)
@@ -220,9 +217,7 @@ def _points(axes: "Axes", study: Study, block: Block, ranked: Sequence[Standing]
             scale * entry.last.mean, place, xerr=None if math.isnan(reach) else reach, color=colour, capsize=4,
             marker="D" if standing.is_baseline else "o",
         )  # fmt: skip
-    names = [
-        shortened(standing.entry.name, sheet.letters) + " (baseline)" * standing.is_baseline for standing in ranked
-    ]
+    names = [shortened(one.entry.name, sheet.letters) + " (baseline)" * one.is_baseline for one in ranked]
     axes.set(xlabel=figure.headed, ylim=(len(ranked) - 0.5, -0.5))
     axes.set_yticks(range(len(ranked)), names)
     axes.yaxis.tick_right()

@@ -3,6 +3,8 @@
 Cells are `rich.text.Text`, never markup: a class called `[red]x[/red]` is shown as such.
 """
 
+import csv
+import io
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -47,6 +49,31 @@ def curve_table(rows: Sequence[Row], *, title: str | None = None) -> Table:
     for row in rows:
         table.add_row(*(_cell(key, row.get(key)) for key in keys))
     return table
+
+
+def fitting(rows: Sequence[Row], width: int, keep: Sequence[str]) -> tuple[list[Row], list[str]]:
+    """(rows with as many columns as so many characters hold, the columns that are left out), the last ones first.
+
+    keep: columns that are never left out.
+    """
+    keys = _keys(rows)
+    widths = {key: max(len(_header(key)), *(len(_cell(key, row.get(key))) for row in rows)) + 2 for key in keys}
+    left_out: list[str] = []
+    for key in reversed([key for key in keys if key not in keep]):
+        if sum(widths[each] for each in keys if each not in left_out) - 2 <= width:
+            break
+        left_out.insert(0, key)
+    return [{key: value for key, value in row.items() if key not in left_out} for row in rows], left_out
+
+
+def csv_text(rows: Sequence[Row]) -> str:
+    """Rows as CSV, a column for each key; what a row lacks is empty. Nothing where there are no rows."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _keys(rows), lineterminator="\n")
+    if rows:
+        writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def models_table(rows: Sequence[Row], *, title: str | None = None) -> Table:

@@ -1,7 +1,5 @@
 """`kdal report`: a study on the screen and as files."""
 
-import csv
-import io
 from pathlib import Path
 from typing import cast
 
@@ -13,6 +11,7 @@ from kdal_cli.report.plots import Form
 from kdal_cli.report.study_plots import critical_difference, curves, in_print
 from kdal_cli.report.study_tables import claims_table, summary_rows, summary_table
 from kdal_cli.report.study_text import ahead, answer, question
+from kdal_cli.report.tables import csv_text
 from kdal_cli.study.doubts import doubts
 from kdal_cli.study.study import Study
 
@@ -32,7 +31,7 @@ def write_report(study: Study, folder: Path, display: Display, *, table: str = "
         display.table(claims_table(study))
     for note in study.notes:
         display.say(note)
-    write_bytes(folder / table, _csv(study).encode())
+    write_bytes(folder / table, csv_text(summary_rows(study)).encode())
     write_bytes(folder / "curves.png", curves(study, study.blocks, "png"))
     write_bytes(folder / "curves.svg", curves(study, study.blocks, "svg"))
     if study.ranking:
@@ -50,11 +49,3 @@ def write_figure(study: Study, path: Path, width: float, display: Display) -> No
     except OSError as error:
         raise UserError(f"cannot write here: {error.strerror}", where=path, cure="choose another --figure") from None
     display.say(f"figure in {path}")
-
-
-def _csv(study: Study) -> str:
-    rows, text = summary_rows(study), io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
