@@ -1,6 +1,7 @@
 """A stage as a Hydra application, with what Hydra's own command line lacks.
 
-Before Hydra reads argv: flags may stand anywhere, `budget=100` is a number of labels as well as a preset, and
+Hydra writes nothing into a run folder: what it would is written when the folder is known to be this run's.
+Before it reads argv: flags may stand anywhere, `budget=100` is a number of labels as well as a preset, and
 `resume=FOLDER` continues a run with the configuration that lies in it. After: every refusal is one line.
 """
 
@@ -8,8 +9,9 @@ import gc
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, suppress
+from collections.abc import Sequence
+from contextlib import redirect_stderr, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -21,18 +23,21 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kdal_cli.cli.conf import conf_folder
-from kdal_cli.cli.outcome import tell
+from kdal_cli.cli.outcome import Escape, tell
 from kdal_cli.cli.refusals import refusal
 from kdal_cli.cli.sweep import note
 from kdal_cli.cli.words import flags_first, numeric_budget, quoted_paths, refuse_strange_files, several_seeds
 from kdal_cli.compose.settings import result_of
-from kdal_cli.errors import Stopped, UserError
-from kdal_cli.records.files import discard, shown, write_bytes
+from kdal_cli.errors import UserError
+from kdal_cli.records.files import shown
+from kdal_cli.records.folders import forget, made_for_us
 from kdal_cli.records.run import Request
 from kdal_cli.report.display import Display
-from kdal_cli.study.records import run_folders
+from kdal_cli.signals import heard, undo
 
 SWEEPS = {"-m", "--multirun"}
+
+undo.append(forget)
 
 
 def start(stage: str, words: Sequence[str]) -> None:
@@ -50,36 +55,13 @@ def start(stage: str, words: Sequence[str]) -> None:
         resume(stage, resumed[0])
     else:
         more, overrides = several_seeds(overrides)
-        with kept(*named_folders(overrides)):
-            run_hydra(stage, [*flags, *more, *numeric_budget(quoted_paths(overrides))])
+        run_hydra(stage, [*flags, *more, *numeric_budget(quoted_paths(overrides))])
 
 
 def is_sweep(folder: Path) -> bool:
     with suppress(OSError):  # a name that no folder can have is told later
         return (folder / "multirun.yaml").exists()
     return False
-
-
-def named_folders(overrides: Sequence[str]) -> list[Path]:
-    """Where there may be runs already: the folders that the words name."""
-    folders = dict(text.split("=", 1) for text in overrides if text.startswith(("hydra.run.dir=", "hydra.sweep.dir=")))
-    run, sweep = folders.get("hydra.run.dir"), folders.get("hydra.sweep.dir")
-    return [*([Path(run)] if run else []), *(run_folders(Path(sweep)) if sweep else [])]
-
-
-@contextmanager
-def kept(*runs: Path) -> Iterator[None]:
-    """Put the configuration of runs back, where Hydra wrote another over it before they were refused or found done."""
-    saved: dict[Path, bytes] = {}
-    with suppress(OSError):  # Hydra itself says what is wrong with a folder
-        begun = [run for run in runs if (run / "manifest.json").exists()]
-        saved = {path: path.read_bytes() for run in begun for path in run.glob(".hydra/*.yaml")}
-    try:
-        yield
-    finally:
-        for path, content in saved.items():
-            if path.exists() and path.read_bytes() != content:
-                write_bytes(path, content)
 
 
 class OwnLines:
@@ -105,7 +87,11 @@ def run_hydra(stage: str, words: Sequence[str]) -> None:
             decorated()
     except Escape as escape:
         raise escape.error from None
+    except KeyboardInterrupt:
+        forget()
+        raise
     except (HydraException, OmegaConfBaseException, ValueError) as error:
+        forget()
         raise refusal(stage, error, words) from error
     except OSError as error:
         cure = "choose another hydra.run.dir"
@@ -114,14 +100,6 @@ def run_hydra(stage: str, words: Sequence[str]) -> None:
         sweep = sys.modules.get("kdal_cli.cli.sweep")  # imported by Hydra when a sweep starts
         if sweep is not None:
             sweep.summarise(stopped=isinstance(sys.exception(), KeyboardInterrupt))
-
-
-class Escape(BaseException):
-    """An error on its way out of Hydra, which would print a line of its own about an Exception."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(error)
-        self.error = error
 
 
 def job(config: DictConfig) -> Any:
@@ -133,14 +111,15 @@ def job(config: DictConfig) -> Any:
     overrides = told(about)
     stage, folder = str(about.job.config_name), Path(about.runtime.output_dir)
     sweep = Path(about.runtime.cwd, about.sweep.dir) if about.mode == RunMode.MULTIRUN else None
+    if sweep is not None and sweep.resolve() in folder.resolve().parents:
+        made_for_us(folder)
+    request = Request(stage, shlex.join(["kdal", stage, *overrides]), chosen(about), papers(config))
     try:
         refuse_borrowed_trust(config, overrides)
-        accuracy = _run(Request(stage, shlex.join(["kdal", stage, *overrides]), chosen(about)), config, folder)
-    except Stopped as stop:
-        _forget_unbegun(folder)
-        raise stop if sweep is None else Stopped(_how_to_go_on(stop, stage, sweep), signal=stop.signal) from None
+        with heard(partial(go_on, stage, folder, sweep)):
+            accuracy = _run(request, config, folder)
     except KeyboardInterrupt:
-        _forget_unbegun(folder)
+        forget()
         raise
     except Exception as error:
         if sweep is None:
@@ -154,7 +133,14 @@ def job(config: DictConfig) -> Any:
     return accuracy
 
 
-def _run(request: Request, config: DictConfig, folder: Path, *, resumed: bool = False) -> float | None:
+def papers(config: DictConfig) -> dict[str, str]:
+    """What Hydra would write into `.hydra`, and over what is there, before anybody knows whose folder that is."""
+    about = HydraConfig.get()
+    texts = {"config.yaml": config, "hydra.yaml": {"hydra": about}, "overrides.yaml": about.overrides.task}
+    return {name: OmegaConf.to_yaml(content) for name, content in texts.items()}
+
+
+def _run(request: Request, config: DictConfig, folder: Path) -> float | None:
     """Run a stage; one that is done already is told without the imports that computing needs."""
     result = result_of(config, folder)
     if result is not None:
@@ -164,17 +150,14 @@ def _run(request: Request, config: DictConfig, folder: Path, *, resumed: bool = 
         return result.get("val_accuracy")
     from kdal_cli.compose.stage import run_stage
 
-    return run_stage(request, config, folder, resumed=resumed)
+    return run_stage(request, config, folder)
 
 
-def _forget_unbegun(folder: Path) -> None:
-    if not (folder / "manifest.json").exists():
-        discard(folder)
-
-
-def _how_to_go_on(stop: Stopped, stage: str, sweep: Path) -> str:
-    why = str(stop).partition(";")[0]
-    return f"{why}; go on with: kdal {stage} -m resume={shlex.quote(str(sweep))}"
+def go_on(stage: str, folder: Path, sweep: Path | None = None) -> str:
+    """The command that goes on with a run, or with the sweep that it belongs to; empty where nothing has begun."""
+    if sweep is not None:
+        return f"kdal {stage} -m resume={shlex.quote(str(sweep))}"
+    return f"kdal {stage} resume={shlex.quote(str(shown(folder)))}" if (folder / "manifest.json").exists() else ""
 
 
 def told(about: Any) -> list[str]:
@@ -208,7 +191,8 @@ def resume(stage: str, folder: Path) -> None:
     refuse_borrowed_trust(config, told(about))
     if Path(about.runtime.cwd).is_dir():
         os.chdir(about.runtime.cwd)
-    _run(Request(stage, shlex.join(["kdal", stage, f"resume={folder}"]), chosen(about)), config, folder, resumed=True)
+    with heard(partial(go_on, stage, folder)):
+        _run(Request(stage, shlex.join(["kdal", stage, f"resume={folder}"]), chosen(about)), config, folder)
 
 
 def resume_sweep(stage: str, folder: Path) -> None:
@@ -227,8 +211,7 @@ def resume_sweep(stage: str, folder: Path) -> None:
     of_hydra = [
         str(text) for text in about.overrides.hydra if not str(text).startswith(("hydra.sweep.dir=", "hydra.mode="))
     ]
-    with kept(*run_folders(folder)):
-        run_hydra(stage, ["-m", *flags, *told(about), *of_hydra, f"hydra.sweep.dir={folder}"])
+    run_hydra(stage, ["-m", *flags, *told(about), *of_hydra, f"hydra.sweep.dir={folder}"])
 
 
 def refuse_borrowed_trust(config: DictConfig, overrides: Sequence[str]) -> None:

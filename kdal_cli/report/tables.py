@@ -11,7 +11,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from kdal_cli.report.text import MISSING, clean, count, number, percent
+from kdal_cli.plain import clean
+from kdal_cli.report.text import MISSING, count, number, percent
 
 if TYPE_CHECKING:
     from kdal_cli.metrics.classification import PerClass
