@@ -1,6 +1,5 @@
 """What can go wrong, and the exit code it means. Standard library only: the console script imports it first."""
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -53,6 +52,8 @@ FEW = 40
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """What to do about a name that is not there: the nearest one that is, and all of them where they are few."""
+    import difflib  # takes longer than all else that a command needs to hear a signal
+
     names = sorted(map(str, known))
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     guess = f"did you mean {close[0]!r}?" if close else ""

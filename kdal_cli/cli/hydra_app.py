@@ -1,6 +1,7 @@
 """A stage as a Hydra application, with what Hydra's own command line lacks.
 
-Before Hydra reads argv: flags may stand anywhere, `budget=100` is a number of labels as well as a preset, and
+Hydra writes nothing into a run folder: what it would is written when the folder is known to be this run's.
+Before it reads argv: flags may stand anywhere, `budget=100` is a number of labels as well as a preset, and
 `resume=FOLDER` continues a run with the configuration that lies in it. After: every refusal is one line.
 """
 
@@ -12,6 +13,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -31,21 +33,24 @@ from kdal_cli.cli.conf import conf_folder
 from kdal_cli.cli.jobs import refuse_too_many
 from kdal_cli.cli.loader import Loader
 from kdal_cli.cli.options import offer
-from kdal_cli.cli.outcome import tell
+from kdal_cli.cli.outcome import Escape, tell
 from kdal_cli.cli.paths import quoted_paths, typed
 from kdal_cli.cli.refusals import refusal
 from kdal_cli.cli.resumed import Said, saved_run, saved_sweep
 from kdal_cli.cli.sweep import note
 from kdal_cli.cli.words import flags_first, numeric_budget, refuse_odd, several_seeds
 from kdal_cli.compose.settings import as_typed, result_of, said_again, unresolved
-from kdal_cli.errors import Stopped, UserError
-from kdal_cli.records.files import discard, shown, write_bytes
+from kdal_cli.errors import UserError
+from kdal_cli.records.files import shown
+from kdal_cli.records.folders import forget, made_for_us
 from kdal_cli.records.run import Request
 from kdal_cli.report.display import Display
-from kdal_cli.study.records import run_folders
+from kdal_cli.signals import heard, undo
 
 CALLS = ("oc.env", "oc.decode", "oc.create", "oc.select", "oc.deprecated", "oc.dict.keys", "oc.dict.values")
 """Resolvers of OmegaConf, which are taken away: no text, wherever it is from, reads the environment."""
+
+undo.append(forget)
 
 
 def start(stage: str, words: Sequence[str]) -> None:
@@ -67,36 +72,13 @@ def start(stage: str, words: Sequence[str]) -> None:
     multirun, overrides = several_seeds(overrides)
     flags.multirun = flags.multirun or bool(multirun)
     flags.overrides = numeric_budget(quoted_paths(overrides))
-    with kept(*named_folders(overrides)):
-        run_hydra(stage, flags)
+    run_hydra(stage, flags)
 
 
 def is_sweep(folder: Path) -> bool:
     with suppress(OSError):  # a name that no folder can have is told later
         return (folder / "multirun.yaml").exists()
     return False
-
-
-def named_folders(overrides: Sequence[str]) -> list[Path]:
-    """Where there may be runs already: the folders that the words name."""
-    folders = dict(text.split("=", 1) for text in overrides if text.startswith(("hydra.run.dir=", "hydra.sweep.dir=")))
-    run, sweep = folders.get("hydra.run.dir"), folders.get("hydra.sweep.dir")
-    return [*([Path(run)] if run else []), *(run_folders(Path(sweep)) if sweep else [])]
-
-
-@contextmanager
-def kept(*runs: Path) -> Iterator[None]:
-    """Put the configuration of runs back, where Hydra wrote another over it before they were refused or found done."""
-    saved: dict[Path, bytes] = {}
-    with suppress(OSError):  # Hydra itself says what is wrong with a folder
-        begun = [run for run in runs if (run / "manifest.json").exists()]
-        saved = {path: path.read_bytes() for run in begun for path in run.glob(".hydra/*.yaml")}
-    try:
-        yield
-    finally:
-        for path, content in saved.items():
-            if path.exists() and path.read_bytes() != content:
-                write_bytes(path, content)
 
 
 class OwnLines:
@@ -125,7 +107,11 @@ def run_hydra(stage: str, flags: Namespace, typed: Mapping[str, Any] | None = No
             _carry_out(app, stage, flags)
     except Escape as escape:
         raise escape.error from None
+    except KeyboardInterrupt:
+        forget()
+        raise
     except (HydraException, OmegaConfBaseException, ValueError) as error:
+        forget()
         raise refusal(stage, error, words) from error
     except OSError as error:
         cure = "choose another hydra.run.dir"
@@ -197,14 +183,6 @@ def continuations(stage: str, line: str) -> list[str]:
     return []
 
 
-class Escape(BaseException):
-    """An error on its way out of Hydra, which would print a line of its own about an Exception."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(error)
-        self.error = error
-
-
 def job(config: DictConfig) -> Any:
     """One run of a stage, in the folder that Hydra made for it. Module-level and plain, so that launchers can ship it.
 
@@ -214,15 +192,15 @@ def job(config: DictConfig) -> Any:
     overrides = told(about)
     stage, folder = str(about.job.config_name), Path(about.runtime.output_dir)
     sweep = Path(about.runtime.cwd, about.sweep.dir) if about.mode == RunMode.MULTIRUN else None
+    if sweep is not None and sweep.resolve() in folder.resolve().parents:
+        made_for_us(folder)
+    request = Request(stage, shlex.join(["kdal", stage, *overrides]), chosen(about), papers(config))
     try:
-        accuracy = _run(Request(stage, shlex.join(["kdal", stage, *overrides]), chosen(about)), config, folder)
-    except Stopped as stop:
-        _forget_unbegun(folder)
-        raise (
-            stop if sweep is None else Stopped(_how_to_go_on(stop, stage, sweep, config), signal=stop.signal)
-        ) from None
+        again = as_typed(said_again(unresolved(config)))
+        with heard(partial(go_on, stage, folder, sweep, again)):
+            accuracy = _run(request, config, folder)
     except KeyboardInterrupt:
-        _forget_unbegun(folder)
+        forget()
         raise
     except Exception as error:
         if sweep is None:
@@ -236,7 +214,14 @@ def job(config: DictConfig) -> Any:
     return accuracy
 
 
-def _run(request: Request, config: DictConfig, folder: Path, *, resumed: bool = False) -> float | None:
+def papers(config: DictConfig) -> dict[str, str]:
+    """What Hydra would write into `.hydra`, and over what is there, before anybody knows whose folder that is."""
+    about = HydraConfig.get()
+    texts = {"config.yaml": config, "hydra.yaml": {"hydra": about}, "overrides.yaml": about.overrides.task}
+    return {name: OmegaConf.to_yaml(content) for name, content in texts.items()}
+
+
+def _run(request: Request, config: DictConfig, folder: Path) -> float | None:
     """Run a stage; one that is done already is told without the imports that computing needs."""
     result = result_of(config, folder)
     if result is not None:
@@ -246,17 +231,19 @@ def _run(request: Request, config: DictConfig, folder: Path, *, resumed: bool = 
         return result.get("val_accuracy")
     from kdal_cli.compose.stage import run_stage
 
-    return run_stage(request, config, folder, resumed=resumed)
+    return run_stage(request, config, folder)
 
 
-def _forget_unbegun(folder: Path) -> None:
+def go_on(stage: str, folder: Path, sweep: Path | None = None, again: str = "") -> str:
+    """The command that goes on with a run, or with the sweep that it belongs to; empty where nothing has begun.
+
+    again: words of the run that have to be typed beside `resume`.
+    """
+    if sweep is not None:
+        return f"kdal {stage} -m resume={shlex.quote(str(sweep))} {again}".rstrip()
     if not (folder / "manifest.json").exists():
-        discard(folder)
-
-
-def _how_to_go_on(stop: Stopped, stage: str, sweep: Path, config: DictConfig) -> str:
-    why, again = str(stop).partition(";")[0], as_typed(said_again(unresolved(config)))
-    return f"{why}; go on with: kdal {stage} -m resume={shlex.quote(str(sweep))} {again}".rstrip()
+        return ""
+    return f"kdal {stage} resume={shlex.quote(str(shown(folder)))} {again}".rstrip()
 
 
 def told(about: Any) -> list[str]:
@@ -274,17 +261,16 @@ def resume(stage: str, folder: Path, said: Said) -> None:
     config, choices = saved_run(stage, folder, said)
     folder = folder.resolve()
     request = Request(stage, shlex.join(["kdal", stage, f"resume={folder}", *said.words]), choices)
-    _run(request, config, folder, resumed=True)
+    with heard(partial(go_on, stage, folder, None, as_typed(said_again(unresolved(config))))):
+        _run(request, config, folder)
 
 
 def resume_sweep(stage: str, folder: Path, said: Said) -> None:
     """Do what is left of a sweep: jobs that are done stay as they are, others go on where they were stopped."""
     words = saved_sweep(stage, folder, said)
     folder = folder.resolve()
-    words = [*words, *quoted_paths([f"hydra.sweep.dir={folder}"])]
-    with kept(*run_folders(folder)):
-        run_hydra(
-            stage,
-            Namespace(**vars(flags_first(["-m"])) | {"config_dir": said.options, "overrides": words}),
-            said.values,
-        )
+    run_hydra(
+        stage,
+        Namespace(**vars(flags_first(["-m"])) | {"config_dir": said.options, "overrides": words}),
+        said.values,
+    )

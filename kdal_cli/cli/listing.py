@@ -5,7 +5,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -46,17 +46,20 @@ def report(words: Sequence[str]) -> None:
     if options.figure and options.figure.suffix not in FORMS:
         raise UserError(f"--figure {options.figure}", cure=f"a file that ends in {', '.join(FORMS)}")
 
+    from kdal_cli.records.files import folder_below
     from kdal_cli.report.display import Display
     from kdal_cli.report.write import write_figure, write_report
     from kdal_cli.study.compare import compare
 
     told = {"figure": options.metric, "x": options.x, "against": options.against, "target": options.target}
-    study, out = compare(find(options.folders), **told), options.out or options.folders[0] / "report"
+    study = compare(find(options.folders), **told)
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        out = folder_below(options.out) if options.out else folder_below(options.folders[0], "report")
     except OSError as error:
-        raise UserError(f"cannot write here: {error.strerror}", where=out, cure="choose another --out") from None
+        where, cure = error.filename, "choose another --out"
+        raise UserError(f"cannot write here: {error.strerror}", where=where, cure=cure) from None
     with Display() as display:
+        _say_unsealed(study.records, display.say)
         write_report(study, out, display)
         if options.figure:
             write_figure(study, options.figure, options.width, display)
@@ -106,6 +109,7 @@ def runs(words: Sequence[str]) -> None:
         for line in damage:
             display.say(f"left out: {line}")
         below = ""
+        _say_unsealed(found, display.say)
         if rows:
             if not options.columns:
                 rows, below = _differing(rows)
@@ -117,6 +121,11 @@ def runs(words: Sequence[str]) -> None:
         hidden = len(chosen) - len(rows)
         more = f", {hidden:,} more with --limit {len(chosen)}" if hidden else ""
         display.say(f"{len(chosen):,} of {len(found):,} runs{below}{more}")
+
+
+def _say_unsealed(records: Sequence[Record], say: Callable[[str], None]) -> None:
+    if unsealed := sum(not record.sealed for record in records):
+        say(f"{unsealed:,} of {len(records):,} runs have no seals: that a figure of theirs was changed would not show")
 
 
 def _agrees(record: Record, wanted: Mapping[str, str]) -> bool:

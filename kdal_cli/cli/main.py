@@ -11,6 +11,7 @@ from kdal_cli.cli.conf import conf_folder
 from kdal_cli.cli.outcome import guarded
 from kdal_cli.cli.screen import settle
 from kdal_cli.errors import UserError, nearest
+from kdal_cli.signals import heard, listen, over
 
 STAGES = {
     "train-teacher": "train the big model that the student will learn from",
@@ -75,16 +76,20 @@ cores from others: two runs at once on two cores were 46 times as slow as one al
 
 
 def main() -> None:
-    """The console script."""
+    """The console script. What it needs to hear a signal is all that is imported before it listens."""
+    listen()
     settle()
     if not sys.flags.safe_path and sys.path[:1] in ([""], [os.getcwd()]):  # noqa: PTH109
         del sys.path[0]  # `python -m` and `-c` would import what lies in this folder; PYTHONPATH is asked for
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is imported
+    os.umask(os.umask(0o077) | 0o002)  # whatever is made here, by whichever library, not everybody writes it
     words = sys.argv[1:]
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
-    sys.exit(guarded(lambda: answer(words), debug))
+    code = guarded(lambda: answer(words), debug)
+    over(code)
+    sys.exit(code)
 
 
 def answer(words: list[str]) -> None:
@@ -104,7 +109,8 @@ def answer(words: list[str]) -> None:
     elif first in READERS:
         from kdal_cli.cli import listing
 
-        {"report": listing.report, "runs": listing.runs}[first](words[1:])
+        with heard():
+            {"report": listing.report, "runs": listing.runs}[first](words[1:])
     elif first in STAGES and words[1:] in (["--help"], ["-h"]):
         from kdal_cli.cli.help import stage_help
 
@@ -112,7 +118,8 @@ def answer(words: list[str]) -> None:
     elif first in STAGES:
         from kdal_cli.cli import hydra_app
 
-        hydra_app.start(first, words[1:])
+        with heard():
+            hydra_app.start(first, words[1:])
     else:
         raise UserError(f"no stage {first!r}", cure=nearest(first, [*STAGES, *READERS]))
 

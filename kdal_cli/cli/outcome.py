@@ -1,10 +1,18 @@
 """How a command ends: an exit code, and at most one line on stderr."""
 
 import sys
-import traceback
 from collections.abc import Callable
 
 from kdal_cli.errors import KdalError, Stopped
+from kdal_cli.plain import clean, clean_lines
+
+
+class Escape(BaseException):
+    """An error on its way out of Hydra, which would print a line of its own about an Exception."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
 
 
 def guarded(work: Callable[[], None], debug: bool) -> int:
@@ -18,7 +26,9 @@ def guarded(work: Callable[[], None], debug: bool) -> int:
         return say("kdal: stopped", 130)
     except Exception as error:
         if debug:
-            traceback.print_exc()
+            import traceback
+
+            sys.stderr.write(clean_lines(traceback.format_exc()))
         return tell(error)
     return 0
 
@@ -35,5 +45,6 @@ def tell(error: Exception) -> int:
 
 
 def say(line: str, code: int) -> int:
-    sys.stderr.write(line + "\n")
+    """A line on stderr, without what commands a terminal: names and files from outside have their words in it."""
+    sys.stderr.write(clean(line) + "\n")
     return code

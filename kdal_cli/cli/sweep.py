@@ -8,8 +8,9 @@ import csv
 import fcntl
 import io
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,12 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from kdal_cli.cli.about import About
+from kdal_cli.cli.outcome import Escape
 from kdal_cli.errors import KdalError, UserError
-from kdal_cli.records.files import read_json, write_bytes
+from kdal_cli.plain import plain_row
+from kdal_cli.records.files import append, hold, opened, read_bytes, refusals, write_bytes
+from kdal_cli.records.folders import enter, is_empty
+from kdal_cli.records.seals import read_object
 from kdal_cli.values import flat
 
 if TYPE_CHECKING:
@@ -29,25 +34,62 @@ SHOWN = ("labels", "test_accuracy", "test_f1", "teacher.accuracy", "student.accu
 
 NOTES = "jobs.jsonl"
 
+TOLD = {"folder": str, "overrides": dict, "state": str}
+"""What each line of the notes has, beside the number of the job."""
+
+OURS = b"kdal_cli.cli.sweep.Sweep"
+"""What the `multirun.yaml` of a sweep of kdal has in it."""
+
 
 class Sweep(Callback):
-    """Remembers where the sweep under way puts its jobs; Hydra makes one when it starts."""
+    """Looks whose the folder is, before Hydra writes a byte into it; remembers where a sweep puts its jobs."""
 
     folder: Path | None = None
 
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        with escaping():
+            enter(Path(config.hydra.run.dir))
+
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        Sweep.folder = Path(config.hydra.sweep.dir)
+        folder = Path(config.hydra.sweep.dir)
+        with escaping():
+            _refuse_strange(folder)
+        Sweep.folder = folder
+
+
+@contextmanager
+def escaping() -> Iterator[None]:
+    """Hydra makes a warning of what is raised in a callback, unless it is no Exception."""
+    try:
+        yield
+    except KdalError as error:
+        raise Escape(error) from error
+
+
+def _refuse_strange(folder: Path) -> None:
+    """Raise UserError for a folder that is not empty and in which no sweep of ours began."""
+    about = folder / "multirun.yaml"
+    try:
+        if not folder.exists() or is_empty(folder):
+            return
+        if about.exists() and OURS in read_bytes(about):
+            return
+    except OSError as error:
+        cure = "choose another hydra.sweep.dir"
+        raise UserError(f"cannot write here: {error.strerror}", where=folder, cure=cure) from None
+    cure = "take an empty or a new folder: hydra.sweep.dir=…"
+    raise UserError("this folder holds files that are not those of a sweep", where=folder, cure=cure)
 
 
 def note(sweep: Path, number: int, overrides: Sequence[str], run: Path, error: Exception | None) -> None:
     """Write down how a job has ended, and bring the summary up to date."""
     state = {"state": "done"} if error is None else {"state": "failed", **_reason(error)}
-    folder = run.relative_to(sweep.resolve()) if run.is_relative_to(sweep.resolve()) else run
+    top = hold(sweep)
+    folder = run.relative_to(top) if run.is_relative_to(top) else run
     line = json.dumps({"job": number, "overrides": _words(overrides), "folder": str(folder), **state})
-    with (sweep / NOTES).open("a", encoding="utf-8") as notes:
+    with refusals(sweep / NOTES), opened(sweep / NOTES, os.O_RDWR | os.O_CREAT) as notes:
         fcntl.flock(notes, fcntl.LOCK_EX)  # jobs of one sweep may end at the same time
-        notes.write(f"{line}\n")
-        notes.flush()
+        append(sweep / NOTES, f"{line}\n".encode())
         write_bytes(sweep / "summary.csv", _csv(jobs(sweep)).encode())
 
 
@@ -59,6 +101,7 @@ def summarise(*, stopped: bool) -> None:
     folder, Sweep.folder = Sweep.folder, None
     if folder is None or not (rows := sorted([*jobs(folder), *unended(folder)], key=lambda row: row["job"])):
         return
+    hold(folder)
     write_bytes(folder / "summary.csv", _csv(rows).encode())
     from kdal_cli.report.display import Display
     from kdal_cli.report.tables import curve_table
@@ -95,7 +138,7 @@ def jobs(sweep: Path) -> list[dict[str, Any]]:
     for about in _notes(sweep).values():
         ended = {key: about[key] for key in ("state", "exit_code", "reason") if key in about}
         result = sweep / about["folder"] / "result.json"
-        figures = flat(read_json(result)) if about["state"] == "done" and result.exists() else {}
+        figures = flat(read_object(result)) if about["state"] == "done" and result.exists() else {}
         rows.append({"job": about["job"], **about["overrides"], **ended, **figures})
     return sorted(rows, key=lambda row: row["job"])
 
@@ -111,12 +154,12 @@ def unended(sweep: Path) -> Iterator[dict[str, Any]]:
 
 def _notes(sweep: Path) -> dict[int, dict[str, Any]]:
     """{job: how it ended the last time}; a line that a killed job left half-written is none."""
-    lines = (sweep / NOTES).read_text(encoding="utf-8").splitlines(keepends=True) if (sweep / NOTES).exists() else []
-    notes = [_note(line) for line in lines if line.endswith("}\n")]
+    lines = read_bytes(sweep / NOTES).splitlines(keepends=True) if (sweep / NOTES).exists() else []
+    notes = [_note(line) for line in lines if line.endswith(b"}\n")]
     return {note["job"]: note for note in notes if note is not None}
 
 
-def _note(line: str) -> dict[str, Any] | None:
+def _note(line: bytes) -> dict[str, Any] | None:
     """What a line says; None where it says nothing that we would write."""
     with suppress(ValueError, RecursionError):
         note = json.loads(line)
@@ -137,9 +180,9 @@ def _reason(error: Exception) -> dict[str, Any]:
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    keys = list(dict.fromkeys(key for row in rows for key in row))
+    text, plain = io.StringIO(), [plain_row(row) for row in rows]
+    keys = list(dict.fromkeys(key for row in plain for key in row))
     writer = csv.DictWriter(text, keys, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(plain)
     return text.getvalue()

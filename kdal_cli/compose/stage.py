@@ -1,11 +1,8 @@
 """One run of a stage: configuration checked and made into objects, the stage called, its result shown and saved."""
 
-import os
-import shlex
-import signal
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,8 +14,8 @@ from kdal_cli.compose.bench import Bench
 from kdal_cli.compose.bind import convert, make
 from kdal_cli.compose.early import refuse_early
 from kdal_cli.compose.loss import LossPlan
-from kdal_cli.compose.settings import as_typed, plain, said_again
-from kdal_cli.errors import InUse, Stopped, UserError
+from kdal_cli.compose.settings import plain
+from kdal_cli.errors import InUse, MachineError, UserError
 from kdal_cli.inference.evidence import Sampler
 from kdal_cli.lab.baselines import Baselines
 from kdal_cli.lab.guide import Guide, told
@@ -29,9 +26,12 @@ from kdal_cli.lab.teacher import Teacher, find_teacher, publish
 from kdal_cli.lab.train import rehearse
 from kdal_cli.lab.train_teacher import train_teacher
 from kdal_cli.labels.budget import Budget, Plan
+from kdal_cli.labels.ledger import Ledger
 from kdal_cli.labels.stopping import Stopping
+from kdal_cli.plain import clean_lines
 from kdal_cli.records import checkpoint
-from kdal_cli.records.files import discard, shown
+from kdal_cli.records.files import append, holds, shown
+from kdal_cli.records.folders import begun, discard
 from kdal_cli.records.run import Request, claim
 from kdal_cli.report.display import Display
 from kdal_cli.stages import present
@@ -42,15 +42,16 @@ from kdal_cli.training.recipe import Recipe
 from kdal_cli.values import Count
 
 
-def run_stage(request: Request, config: DictConfig, folder: Path, *, resumed: bool = False) -> float | None:
+def run_stage(request: Request, config: DictConfig, folder: Path) -> float | None:
     """Run a stage in `folder`. Returns the validation accuracy, for sweeps that search; never a test figure."""
-    fresh = not resumed and not (folder / "manifest.json").exists()
     with Display() as display:
         try:
             request, values = _replaying(request, plain(config))
-            with claim(folder) as run, stoppable(request.stage, folder, as_typed(said_again(values))):
+            with claim(folder) as run:
                 display.say(f"run folder {shown(folder)}")
                 run.refuse_other(values)
+                Ledger.look(run.folder / "ledger.jsonl")  # one that was changed is refused before anything is put down
+                run.begin(request)
                 if run.result is not None:
                     display.say("this run is done already")
                     return run.result.get("val_accuracy")
@@ -63,7 +64,7 @@ def run_stage(request: Request, config: DictConfig, folder: Path, *, resumed: bo
                 display.say(f"results in {shown(folder)}")
                 return result.get("val_accuracy")
         except Exception as error:
-            _record(folder, error, fresh)
+            _record(folder, error)
             raise
 
 
@@ -236,35 +237,9 @@ STAGES: dict[str, Callable[[Bench], dict[str, Any]]] = {
 }
 
 
-@contextmanager
-def stoppable(stage: str, folder: Path, again: str = "") -> Iterator[None]:
-    """Signals that ask a process to end raise Stopped, with the command that goes on; finished rounds are on disk.
-
-    again: words of the run that have to be typed beside `resume`.
-    """
-
-    def stop(number: int, frame: object) -> None:
-        go_on = f"kdal {stage} resume={shlex.quote(str(shown(folder)))} {again}".rstrip()
-        raise Stopped(f"stopped by {signal.Signals(number).name}; go on with: {go_on}", signal=number)
-
-    before = {}
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):
-        number = getattr(signal, name)
-        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
-            before[number] = signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _record(folder: Path, error: Exception, fresh: bool) -> None:
+def _record(folder: Path, error: Exception) -> None:
     """Keep the traceback in `run.log`; a refused run that did nothing yet leaves no folder behind."""
-    if isinstance(error, InUse):
-        return  # the folder is another's
-    if isinstance(error, UserError) and (not fresh or discard(folder)):
-        return  # a refusal changes nothing
-    if folder.is_dir() and os.access(folder, os.W_OK):
-        with (folder / "run.log").open("a", encoding="utf-8") as log:
-            log.write("".join(traceback.format_exception(error)))
+    refused = isinstance(error, InUse | UserError) and (discard(folder) or not begun(folder))
+    if holds(folder) and not refused:
+        with suppress(MachineError):  # what went wrong is told all the same
+            append(folder / "run.log", clean_lines("".join(traceback.format_exception(error))).encode())

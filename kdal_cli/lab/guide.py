@@ -7,11 +7,12 @@ from pathlib import Path
 import torch
 
 from kdal_cli.devices.precision import Precision
+from kdal_cli.errors import MachineError
 from kdal_cli.images.augment import Resident
 from kdal_cli.lab.lab import Blueprint, Lab
 from kdal_cli.lab.teacher import Manner
 from kdal_cli.network import Network
-from kdal_cli.records.files import sha256
+from kdal_cli.records.files import folder_below, sha256
 from kdal_cli.streams import undisturbed
 from kdal_cli.training.answers import FILL, Asked, CachedTeacher, LiveTeacher, Table
 from kdal_cli.training.objective import Objective
@@ -65,8 +66,17 @@ def answers(lab: Lab, guide: Guide, images: Resident, wanted: Precision) -> Live
     augment, path = images.augment, None
     if guide.shelf is not None:
         view = "clean" if clean else f"pad{augment.pad}{'_flip' * augment.flip}"
-        path = guide.shelf / f"{view}_{guide.asked}_{precision}.rows"
+        path = _made(guide.shelf) / f"{view}_{guide.asked}_{precision}.rows"
     return CachedTeacher(live, images, Table(len(images) * _views(guide, images), _width(lab, guide), path))
+
+
+def _made(shelf: Path) -> Path:
+    """The folder of a shelf in its store, `answers/<hash>`, made where it is missing."""
+    try:
+        return folder_below(shelf.parent.parent, *shelf.parts[-2:])
+    except OSError as error:
+        cure = "make room; or teacher.cache=off"
+        raise MachineError(f"cannot keep the teacher's answers: {error.strerror}", where=shelf, cure=cure) from error
 
 
 def why_live(lab: Lab, guide: Guide, images: Resident) -> str | None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kdal_cli.inference.evidence import Evidence, Scorer
-from kdal_cli.labels.ledger import plain_cell
+from kdal_cli.plain import plain_cell
 from kdal_cli.types import ImageData, Query
 
 COLUMNS = ("order", "id", "path", "score", "first", "p_first", "second", "p_second")

@@ -12,7 +12,7 @@ from kdal_cli.errors import MachineError, UserError
 from kdal_cli.inference.evidence import Evidence
 from kdal_cli.lab.lab import Lab, fingerprint, named
 from kdal_cli.labels.ledger import Ledger
-from kdal_cli.records.files import read_json
+from kdal_cli.records.seals import read_object
 from kdal_cli.types import Query
 
 
@@ -68,4 +68,4 @@ def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / "manifest.json"
     if not path.is_file():
         raise UserError("no run here", where=f"replay={folder}", cure="name a run folder, below outputs/al-loop")
-    return read_json(path)
+    return read_object(path)

@@ -5,8 +5,9 @@ is locked while its teacher trains, so that of two runs that start at once one t
 """
 
 import fcntl
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -22,7 +23,7 @@ from kdal_cli.network import Network, freeze, mean_of
 from kdal_cli.records import checkpoint
 from kdal_cli.records.card import Card
 from kdal_cli.records.checkpoint import Checkpoint
-from kdal_cli.records.files import sha256
+from kdal_cli.records.files import folder_below, opened, sha256
 from kdal_cli.records.run import Run
 from kdal_cli.training.recipe import Recipe
 from kdal_cli.values import NonNegative, Share
@@ -181,14 +182,14 @@ def _stored(plan: Member, lab: Lab) -> Checkpoint:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("ab")
-    except OSError as error:
-        cure = "choose another teacher.store"
-        raise UserError(f"cannot keep a teacher here: {error.strerror}", where=folder, cure=cure) from None
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with ExitStack() as stack:
+        try:
+            lock = folder_below(folder.parent, folder.name) / ".lock"
+            handle = stack.enter_context(opened(lock, os.O_RDWR | os.O_CREAT))
+        except OSError as error:
+            cure = "choose another teacher.store"
+            raise UserError(f"cannot keep a teacher here: {error.strerror}", where=folder, cure=cure) from None
+        fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
 

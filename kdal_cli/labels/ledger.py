@@ -23,9 +23,20 @@ import torch
 from torch import Tensor
 
 from kdal_cli.errors import MachineError, UserError
+from kdal_cli.labels._record import number, numbers, ranges, spread, whole, wholes
 from kdal_cli.labels.oracle import Oracle
+from kdal_cli.plain import plain_cell
+from kdal_cli.records.files import append, cut, finite, lines, opened, whole_lines, write_bytes
 
 GENESIS = "0" * 64
+
+LONGEST_LINE = 1 << 26
+"""Bytes of a line: a query of two million labels."""
+
+MOST_FLOPS = 1 << 100
+
+MOST_ANSWERS = 1 << 25
+"""Images about which a teacher was asked: more than there can be in a data set that is held in memory."""
 
 
 @dataclass(frozen=True)
@@ -61,19 +72,17 @@ class Ledger:
     @classmethod
     def open(cls, path: Path) -> "Ledger":
         """Read a ledger, or start one. Raises UserError naming the line where the chain does not hold."""
-        ledger = cls(path)
         if path.exists():
-            for line in _whole_lines(path):
-                ledger._read(line)
-        return ledger
+            _put_torn_aside(path)
+        return cls.look(path)
 
     @classmethod
     def look(cls, path: Path) -> "Ledger":
         """Read the ledger of another run, which may be going on: nothing is mended. Raises UserError as `open` does."""
         ledger = cls(path)
-        data = path.read_bytes() if path.exists() else b""
-        for line in data[: data.rfind(b"\n") + 1].splitlines():
-            ledger._read(line)
+        if path.exists():
+            for line in lines(path, LONGEST_LINE):
+                ledger._read(line)
         return ledger
 
     def bought(self, purpose: str = "train", through: int | None = None) -> tuple[Tensor, Tensor]:
@@ -101,7 +110,7 @@ class Ledger:
         """
         new = ids[~torch.isin(ids, self.teacher_ids())].sort().values
         if len(new):
-            self._append(kind="answers", round=round, ids=_ranges(new), cost=price * len(new))
+            self._append(kind="answers", round=round, ids=ranges(new), cost=price * len(new))
         return int((~torch.isin(ids, self.teacher_ids(round - 1))).sum())
 
     def compute(self, round: int, what: str, flops: int, seconds: float) -> None:
@@ -177,7 +186,7 @@ class Ledger:
                         name,
                         plain_cell(p.owner),
                         f"{cost:g}",
-                        f"{score:.6g}",
+                        "" if math.isnan(score) else f"{score:.6g}",
                         p.time,
                         path,
                     ]
@@ -191,15 +200,11 @@ class Ledger:
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             **record,
         }
-        line = json.dumps(record | {"sha256": _digest(record)}).encode()
-        try:
-            with self.path.open("ab") as file:
-                file.write(line + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            cure = "make room, then resume the run"
-            raise MachineError(f"cannot write: {error.strerror}", where=self.path, cure=cure) from error
+        record = finite(record)  # a score that is not finite is null
+        line = json.dumps(record | {"sha256": _digest(record)}, allow_nan=False).encode()
+        if len(line) > LONGEST_LINE:
+            raise UserError(f"{len(line):,} bytes for one query", where=self.path, cure="buy fewer labels a round")
+        append(self.path, line + b"\n", durable=True)
         self._read(line)
 
     def _read(self, line: bytes) -> None:
@@ -210,7 +215,7 @@ class Ledger:
             if not whole or record["previous"] != self._last or record["n"] != number:
                 raise ValueError
             self._take(record)
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             raise UserError(
                 f"line {number} is not what was written there: the ledger was changed by hand or damaged",
                 where=self.path,
@@ -219,57 +224,53 @@ class Ledger:
         self._last, self._lines = hashlib.sha256(line).hexdigest(), number
 
     def _take(self, record: dict[str, Any]) -> None:
-        if record["kind"] == "request":
-            self.pending = record
-            return
-        if record["kind"] == "answers":
-            ids = torch.cat([torch.arange(first, last + 1) for first, last in record["ids"]])
-            self.answered.append((record["round"], ids, record["cost"]))
-            return
-        if record["kind"] == "compute":
-            self.computed[record["round"], record["what"]] = record["flops"]
-            return
+        """Understand a record. Raises ValueError, KeyError or TypeError for one that this class cannot have written."""
+        round, kind = whole(record["round"]), record["kind"]
+        if kind == "request":
+            ids, scores = wholes(record["ids"]), numbers(record["scores"])
+            if self.pending is not None or len(scores) != len(ids):
+                raise ValueError(kind)
+            self.pending = {"round": round, "purpose": str(record["purpose"]), "ids": ids, "scores": scores}
+        elif kind == "answers":
+            asked = sum(len(ids) for _, ids, _ in self.answered)
+            self.answered.append((round, spread(record["ids"], MOST_ANSWERS - asked), number(record["cost"])))
+        elif kind == "compute":
+            self.computed[round, str(record["what"])] = whole(record["flops"], below=MOST_FLOPS)
+        elif kind == "receipt":
+            self._take_receipt(round, record)
+        else:
+            raise ValueError(kind)
+
+    def _take_receipt(self, round: int, record: dict[str, Any]) -> None:
         request, self.pending = self.pending, None
-        if request is None or (request["round"], request["purpose"]) != (record["round"], record["purpose"]):
-            raise ValueError
+        if request is None or (request["round"], request["purpose"]) != (round, record["purpose"]):
+            raise ValueError("nobody asked for this")
+        labels, costs = wholes(record["labels"]), numbers(record["costs"])
+        if not len(labels) == len(costs) == len(request["ids"]):
+            raise ValueError("others were asked for")
         self.purchases.append(
             Purchase(
-                round=record["round"],
-                purpose=record["purpose"],
+                round=round,
+                purpose=request["purpose"],
                 ids=torch.tensor(request["ids"], dtype=torch.int64),
-                labels=torch.tensor(record["labels"], dtype=torch.int64),
-                costs=torch.tensor(record["costs"], dtype=torch.float64),
+                labels=torch.tensor(labels, dtype=torch.int64),
+                costs=torch.tensor(costs, dtype=torch.float64),
                 scores=torch.tensor(request["scores"], dtype=torch.float64),
-                owner=record["owner"],
-                time=record["time"],
+                owner=str(record["owner"]),
+                time=str(record["time"]),
             )
         )
-
-
-def _ranges(ids: Tensor) -> list[list[int]]:
-    """Sorted ids as [first, last] of each unbroken stretch: a pool is few of them."""
-    breaks = (ids.diff() != 1).nonzero().flatten()
-    firsts, lasts = torch.cat([ids[:1], ids[breaks + 1]]), torch.cat([ids[breaks], ids[-1:]])
-    return torch.stack([firsts, lasts], 1).tolist()
 
 
 def _digest(record: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(record).encode()).hexdigest()
 
 
-def _whole_lines(path: Path) -> list[bytes]:
-    """The lines that were written to their end; what follows the last of them is kept aside and cut off."""
-    data = path.read_bytes()
-    whole, torn = data[: data.rfind(b"\n") + 1], data[data.rfind(b"\n") + 1 :]
+def _put_torn_aside(path: Path) -> None:
+    """Keep what follows the last whole line in a file of its own, and cut it off."""
+    whole = whole_lines(path)
+    with opened(path, os.O_RDONLY) as handle:
+        torn = os.pread(handle, LONGEST_LINE, whole)
     if torn:
-        path.with_suffix(".torn").write_bytes(torn)
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
-            os.fsync(file.fileno())
-    return whole.splitlines()
-
-
-def plain_cell(text: str) -> str:
-    """Text that a spreadsheet will not take for a formula, and that stays in its cell."""
-    text = text.replace("\r", "\\r")
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t") else text
+        write_bytes(path.with_suffix(".torn"), torn)
+        cut(path, whole)

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kdal_cli.errors import UserError
-from kdal_cli.records.files import write_bytes
+from kdal_cli.records import seals
 
 Row = Mapping[str, float]
 
 
 class Table:
-    """A CSV file that grows by whole rows and is replaced atomically; the first row names the columns.
+    """A CSV file that grows by whole rows, is sealed and replaced atomically; the first row names the columns.
 
     Whole numbers are written as such, others with six decimals, so that equal results are equal bytes.
     """
@@ -33,7 +33,7 @@ class Table:
         writer = csv.DictWriter(text, fieldnames=list(self.rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows({key: _text(value) for key, value in row.items()} for row in self.rows)
-        write_bytes(self.path, text.getvalue().encode())
+        seals.write(self.path, text.getvalue().encode())
 
     def keep(self, rows: int) -> None:
         """Forget what a stopped run wrote beyond its first `rows` rows; the next `add` makes it durable."""
@@ -46,7 +46,7 @@ class Table:
 def _read(path: Path) -> list[dict[str, float]]:
     """The rows of a file. Raises UserError naming it when it is not what was written there."""
     try:
-        header, *lines = csv.reader(io.StringIO(path.read_text(encoding="utf-8")), strict=True)
+        header, *lines = csv.reader(io.StringIO(seals.read(path).decode()), strict=True)
         return [{key: _number(text) for key, text in zip(header, line, strict=True)} for line in lines]
     except (ValueError, csv.Error) as error:
         cure = "restore it from a copy, or start a new run"

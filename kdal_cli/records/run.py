@@ -5,7 +5,7 @@ import json
 import os
 import platform
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from kdal_cli.errors import InUse, UserError
-from kdal_cli.records.files import read_json, sha256, sweep, write_bytes, write_json
+from kdal_cli.plain import clean
+from kdal_cli.records import seals
+from kdal_cli.records.files import append, cut, finite, hold, opened, refusals, sha256, whole_lines, write_bytes
+from kdal_cli.records.folders import LOCK, MARK, enter, inspect
 from kdal_cli.records.git import commit_of
 
 PACKAGES = ("kdal", "torchvision", "hydra-core", "numpy", "safetensors")
@@ -21,19 +24,23 @@ PACKAGES = ("kdal", "torchvision", "hydra-core", "numpy", "safetensors")
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for: a stage, the option chosen of each group, and the command that said so."""
+    """What was asked for: a stage, the option chosen of each group, and the command that said so.
+
+    papers: {name: content} of the files in `.hydra`, from which a run goes on.
+    """
 
     stage: str
     command: str
     choices: Mapping[str, str | list[str]] = field(default_factory=dict)
+    papers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Run:
-    """A run folder that this process holds."""
+    """A folder that this process works in."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.checkpoints = folder / "checkpoints"
+        self.folder = hold(folder)
+        self.checkpoints = self.folder / "checkpoints"
 
     def write(self, name: str, data: bytes | str) -> Path:
         """Replace a file of the run, atomically."""
@@ -43,17 +50,23 @@ class Run:
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write `result.json`: this file is what `done` means."""
-        write_json(self.folder / "result.json", result)
+        seals.write_json(self.folder / "result.json", result)
 
     @property
     def result(self) -> dict[str, Any] | None:
         path = self.folder / "result.json"
-        return read_json(path) if path.exists() else None
+        return seals.read_object(path) if path.exists() else None
+
+    def begin(self, request: "Request") -> None:
+        """Put down what was asked for, unless a start before this one did."""
+        if not (self.folder / "manifest.json").exists():
+            for name, content in request.papers.items():
+                self.write(f".hydra/{name}", content)
 
     def refuse_other(self, config: Mapping[str, Any]) -> None:
         """Raise UserError when the run in this folder was started with another configuration."""
         path = self.folder / "manifest.json"
-        if path.exists() and read_json(path).get("config_sha256") != sha256(config):
+        if path.exists() and seals.read_object(path).get("config_sha256") != sha256(config):
             cure = "put back what it was, or take another folder"
             raise UserError(
                 "the configuration is not the one that this run was started with", where=self.folder, cure=cure
@@ -81,34 +94,45 @@ class Run:
         about = {"stage": request.stage, "seed": config.get("seed"), "choices": dict(request.choices)}
         manifest: dict[str, Any] = {**fixed, **about, "config": dict(config), "starts": []}
         if path.exists():
-            manifest = {"starts": [], **read_json(path)}
+            manifest = {"starts": [], **seals.read_object(path)}
             if manifest.get("data_sha256") != data_sha256:
                 cure = "put back what it was, or start a new run"
                 raise UserError("the data was changed since this run started", where=self.folder, cure=cure)
         manifest["starts"].append(start)
-        write_json(path, manifest)
+        seals.write_json(path, manifest)
 
 
 @contextmanager
 def claim(folder: Path) -> Iterator[Run]:
-    """Hold a run folder for this process alone. Raises InUse when another has it, UserError where none can be."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise UserError(
-            f"cannot write here: {error.strerror}", where=folder, cure="choose another hydra.run.dir"
-        ) from None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise InUse("another process is running in this folder", where=folder, cure="wait for it, or stop it") from None
-    try:
-        sweep(folder)
-        yield Run(folder)
-    finally:
-        os.close(handle)
+    """Hold a run folder for this process alone; it is made where it is missing.
+
+    Raises InUse when another process has it, UserError where none can be, where it is somebody else's, and for files in
+    it that are links or not what was written there.
+    """
+    enter(folder)
+    run = Run(folder)
+    with _lock(run.folder / LOCK) as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            cure = "wait for it, or stop it"
+            raise InUse("another process is running in this folder", where=folder, cure=cure) from None
+        with refusals(run.folder / LOCK):
+            os.pwrite(lock, MARK, 0)
+        inspect(run.folder)
+        seals.verify(run.folder)
+        yield run
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[int]:
+    with ExitStack() as stack:
+        try:
+            handle = stack.enter_context(opened(path, os.O_RDWR | os.O_CREAT))
+        except OSError as error:
+            cure = "choose another hydra.run.dir"
+            raise UserError(f"cannot write here: {error.strerror}", where=path.parent, cure=cure) from None
+        yield handle
 
 
 class Log:
@@ -118,12 +142,11 @@ class Log:
         self._path = run.folder / "metrics.jsonl"
         self._what, self._step = "", 0
         if self._path.exists():
-            whole = self._path.read_bytes()
-            os.truncate(self._path, whole.rfind(b"\n") + 1)  # a killed run may have torn its last line
+            cut(self._path, whole_lines(self._path))  # a killed run may have torn its last line
 
     def say(self, text: str) -> None:
-        with (self._path.parent / "run.log").open("a", encoding="utf-8") as file:
-            file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}\n")
+        line = f"{datetime.now(UTC).isoformat(timespec='seconds')} {clean(text)}\n"
+        append(self._path.with_name("run.log"), line.encode())
 
     def begin(self, what: str, steps: int, *, at_most: bool = False) -> None:
         self._what, self._step = what, 0
@@ -132,8 +155,8 @@ class Log:
         self._step += steps
 
     def figures(self, values: Mapping[str, float]) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"what": self._what, "step": self._step, **values}) + "\n")
+        figures = finite({"what": self._what, "step": self._step, **values})
+        append(self._path, (json.dumps(figures, allow_nan=False) + "\n").encode())
 
     def end(self) -> None:
         self._what, self._step = "", 0

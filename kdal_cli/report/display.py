@@ -18,9 +18,10 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column, Table
 from rich.text import Text
 
+from kdal_cli.plain import clean
 from kdal_cli.report.narrow import narrowed
 from kdal_cli.report.pace import Pace
-from kdal_cli.report.text import clean, count, duration, figures_text
+from kdal_cli.report.text import count, duration, figures_text
 
 PLAIN_WIDTH = 120
 """Columns where there is no terminal to ask."""

@@ -4,7 +4,8 @@ import base64
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from kdal_cli.report.text import MISSING, clean
+from kdal_cli.plain import clean
+from kdal_cli.report.text import MISSING
 
 
 class Html(str):

@@ -46,6 +46,9 @@ READING = (
     "Multiple Data Sets”, JMLR 2006.",
 )  # fmt: skip
 
+GENERATOR = '<meta name="generator" content="kdal">'
+"""By which a report of ours is known that another one may replace."""
+
 
 def page(study: Study) -> str:
     """The whole page: the same for the same runs, as it has no date. Raises UserError for a damaged file of a run."""
@@ -53,6 +56,7 @@ def page(study: Study) -> str:
     head = join(
         Html('<meta charset="utf-8">'),
         Html(f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'),
+        Html(GENERATOR),
         Html('<meta name="viewport" content="width=device-width, initial-scale=1">'),
         element("title", title(study)),
         element("style", css),

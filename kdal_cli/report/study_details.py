@@ -1,13 +1,13 @@
 """What a report shows of run folders besides their curves: classes, pictures of what was bought, how they were made."""
 
 import csv
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
 from kdal_cli.errors import UserError
+from kdal_cli.records.files import read_bytes, read_json
 from kdal_cli.study.records import Record, table
 from kdal_cli.study.study import Entry
 
@@ -61,7 +61,7 @@ def class_names(records: Iterable[Record]) -> list[str]:
     """The names of the classes, from the first checkpoint of a student."""
     for record in records:
         for card in sorted((record.folder / "checkpoints").glob("*.json")):
-            about = _json(card)
+            about = read_json(card)
             if about.get("role") == "student" and about.get("classes"):
                 return [str(name) for name in about["classes"]]
     return []
@@ -91,14 +91,14 @@ def starts(manifest: dict) -> Iterator[Start]:
 
 def manifests(records: Sequence[Record]) -> list[dict]:
     """The manifest of each run."""
-    return [_json(record.folder / "manifest.json") for record in records]
+    return [read_json(record.folder / "manifest.json") for record in records]
 
 
 def _last_round(path: Path) -> list[dict[str, float]]:
     """The last lines of a table that has several a round, those of one round; nothing where there is no such file."""
     if not path.exists():
         return []
-    head, *lines = path.read_text(encoding="utf-8").splitlines()
+    head, *lines = read_bytes(path).decode(errors="replace").splitlines() or [""]
     last = lines[-1].partition(",")[0] if lines else ""
     kept = []
     for line in reversed(lines):
@@ -109,11 +109,3 @@ def _last_round(path: Path) -> list[dict[str, float]]:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader([head, *reversed(kept)])]
     except (ValueError, TypeError) as error:
         raise UserError("this table is damaged", where=path, cure="leave this run out") from error
-
-
-def _json(path: Path) -> dict:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError("this file is damaged", where=path, cure="leave this run out") from error
-    return value if isinstance(value, dict) else {}

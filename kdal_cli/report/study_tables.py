@@ -7,9 +7,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from kdal_cli.plain import clean
 from kdal_cli.report.standings import Standing, standings
 from kdal_cli.report.study_text import Figure, amount, verdict
-from kdal_cli.report.text import MISSING, clean
+from kdal_cli.report.text import MISSING
 from kdal_cli.study.statistics import Interval, Paired
 from kdal_cli.study.study import Block, Study
 

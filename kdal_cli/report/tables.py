@@ -13,7 +13,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from kdal_cli.report.text import MISSING, clean, count, number, percent
+from kdal_cli.plain import clean, plain_row
+from kdal_cli.report.text import MISSING, count, number, percent
 
 if TYPE_CHECKING:
     from kdal_cli.metrics.classification import PerClass
@@ -67,8 +68,11 @@ def fitting(rows: Sequence[Row], width: int, keep: Sequence[str]) -> tuple[list[
 
 
 def csv_text(rows: Sequence[Row]) -> str:
-    """Rows as CSV, a column for each key; what a row lacks is empty. Nothing where there are no rows."""
-    text = io.StringIO()
+    """Rows as CSV, a column for each key; what a row lacks is empty. Nothing where there are no rows.
+
+    Text that a spreadsheet would compute is guarded (`kdal_cli.plain`).
+    """
+    rows, text = [plain_row(row) for row in rows], io.StringIO()
     writer = csv.DictWriter(text, _keys(rows), lineterminator="\n")
     if rows:
         writer.writeheader()

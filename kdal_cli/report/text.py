@@ -1,30 +1,11 @@
-"""How numbers, durations and other people's text are written, the same on a terminal, in a log and in a picture."""
+"""How numbers and durations are written, the same on a terminal, in a log and in a picture."""
 
 import math
-import unicodedata
 from collections.abc import Mapping
 
+from kdal_cli.plain import clean
+
 MISSING = "–"
-
-_LINE_BREAKS = "\t\n\v\f\r\x85\u2028\u2029"
-_TURNS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
-"""Unicode's classes of marks that turn the direction of writing: with them a name can look like another."""
-
-
-def clean(text: object) -> str:
-    """`text` on one line, without the characters that command a terminal rather than print.
-
-    Class names and paths come from outside. Line breaks and tabs become spaces; control characters (escape, bell,
-    backspace, C1), marks that turn the direction of writing and halves of surrogate pairs (file names that are not
-    UTF-8) are removed. What is left of an escape sequence shows as the letters that it is.
-    """
-    return "".join(" " if char in _LINE_BREAKS else char for char in str(text) if _prints(char))
-
-
-def _prints(char: str) -> bool:
-    if char in _LINE_BREAKS:
-        return True
-    return unicodedata.category(char) not in {"Cc", "Cs"} and unicodedata.bidirectional(char) not in _TURNS
 
 
 def shortened(text: object, length: int) -> str:

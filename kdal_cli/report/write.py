@@ -1,12 +1,14 @@
 """`kdal report`: a study on the screen and as files."""
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import cast
 
 from kdal_cli.errors import UserError
-from kdal_cli.records.files import write_bytes
+from kdal_cli.records.files import hold, read_bytes, write_bytes
 from kdal_cli.report.display import Display
-from kdal_cli.report.page import page
+from kdal_cli.report.page import GENERATOR, page
 from kdal_cli.report.plots import Form
 from kdal_cli.report.study_plots import critical_difference, curves, in_print
 from kdal_cli.report.study_tables import claims_table, summary_rows, summary_table
@@ -15,9 +17,16 @@ from kdal_cli.report.tables import csv_text
 from kdal_cli.study.doubts import doubts
 from kdal_cli.study.study import Study
 
+PICTURES = ("curves.png", "curves.svg", "critical_difference.png")
+
 
 def write_report(study: Study, folder: Path, display: Display, *, table: str = "summary.csv") -> None:
-    """Write `report.html`, the table, `curves.png` and `curves.svg` into a folder, and show the tables."""
+    """Write `report.html`, the table, `curves.png` and `curves.svg` into a folder, and show the tables.
+
+    Raises UserError for a folder in which files of these names are somebody else's.
+    """
+    folder = hold(folder)
+    _refuse_strange(folder, (table, "report.html", *PICTURES))
     for sentence in doubts(study):
         display.warn(sentence)
     display.say(question(study))
@@ -45,7 +54,16 @@ def write_figure(study: Study, path: Path, width: float, display: Display) -> No
     form = cast("Form", path.suffix.removeprefix("."))
     drawn = curves(study, study.blocks, form, in_print(width))
     try:
-        write_bytes(path, drawn)
+        write_bytes(hold(path.parent) / path.name, drawn)
     except OSError as error:
         raise UserError(f"cannot write here: {error.strerror}", where=path, cure="choose another --figure") from None
     display.say(f"figure in {path}")
+
+
+def _refuse_strange(folder: Path, names: Iterable[str]) -> None:
+    page_there = folder / "report.html"
+    if page_there.exists() and GENERATOR.encode() in read_bytes(page_there)[:4096]:
+        return
+    for name in names:
+        if os.path.lexists(folder / name):
+            raise UserError("this file is not of a report of kdal", where=folder / name, cure="choose another --out")

@@ -13,7 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from kdal_cli.errors import UserError
+from kdal_cli.errors import KdalError, UserError
+from kdal_cli.records import seals
+from kdal_cli.records.files import read_bytes, read_json
 from kdal_cli.values import flat
 
 Value = str | float | bool | None
@@ -36,7 +38,8 @@ TIMED = ("teacher_s", "train_s", "score_s", "select_s")
 
 @dataclass(frozen=True)
 class Record:
-    """A run folder. settings: its configuration, {dotted key: value}. choices: {group: option}.
+    """A run folder. settings: its configuration, {dotted key: value}. choices: {group: option}. sealed: whether a
+    changed file of it would be found.
 
     rounds: one mapping a round of figures and currencies; a stage without rounds has one, of its result.
     """
@@ -50,6 +53,7 @@ class Record:
     started: str
     rounds: list[dict[str, float]] = field(default_factory=list)
     result: Mapping[str, float] = field(default_factory=dict)
+    sealed: bool = True
 
     def values(self, key: str) -> list[float]:
         """One figure or currency, round by round; of a round that lacks it, nan."""
@@ -88,7 +92,8 @@ def run_folders(top: Path) -> Iterator[Path]:
 
 
 def read(folder: Path) -> Record:
-    """A run folder as it is now. Raises UserError naming a file that is damaged, or that an older kdal wrote."""
+    """A run folder as it is now. Raises UserError naming a file that is not what was written there, or is too old."""
+    seals.verify(folder)
     manifest = _json(folder / "manifest.json")
     result = _json(folder / "result.json") if (folder / "result.json").exists() else None
     try:
@@ -96,14 +101,14 @@ def read(folder: Path) -> Record:
         chosen = manifest["choices"].items()
         choices = {group: option if isinstance(option, str) else "+".join(option or []) for group, option in chosen}
         started = str(manifest["starts"][0]["time"])
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
         lacks = f"has no {error.args[0]}" if isinstance(error, KeyError) else "is damaged"
         where, cure = folder / "manifest.json", "leave this run out: it is damaged, or of an older kdal"
         raise UserError(f"this manifest {lacks}", where=where, cure=cure) from None
     rounds = _rounds(folder)
     if result is not None and stage == "al-loop" and not rounds:
         raise UserError("a finished run has lost its curve", where=folder / "curve.csv", cure="leave this run out")
-    figures = {} if result is None else {k: float(v) for k, v in flat(result).items() if isinstance(v, int | float)}
+    figures = {} if result is None else _figures(result, folder / "result.json")
     return Record(
         folder,
         stage,
@@ -114,7 +119,15 @@ def read(folder: Path) -> Record:
         started,
         rounds or [figures] * bool(figures),
         figures,
+        (folder / seals.NAME).exists(),
     )
+
+
+def _figures(result: Mapping[str, Any], path: Path) -> dict[str, float]:
+    try:
+        return {key: float(value) for key, value in flat(result).items() if isinstance(value, int | float)}
+    except (OverflowError, RecursionError) as error:
+        raise UserError("this file is damaged", where=path, cure="leave this run out") from error
 
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, Value]:
@@ -140,17 +153,14 @@ def table(path: Path) -> list[dict[str, float]]:
     if not path.exists():
         return []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(lines)]
-    except (OSError, ValueError, TypeError, csv.Error) as error:
+        rows = csv.DictReader(read_bytes(path, seals.LARGEST_TABLE).decode().splitlines())
+        return [{k: float(v) for k, v in row.items()} for row in rows]
+    except (ValueError, TypeError, csv.Error) as error:
         raise UserError("this table is damaged", where=path, cure="leave this run out") from error
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(value, dict):
-            raise TypeError(value)
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError("this file is damaged", where=path, cure="leave this run out") from error
-    return value
+        return read_json(path)
+    except KdalError as error:
+        raise UserError(error.what, where=path, cure="leave this run out, or restore the file from a copy") from error

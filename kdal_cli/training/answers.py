@@ -7,6 +7,7 @@ by another loss, in another round or in another process, finds them there.
 Axis letters: S steps, B batch, N images, V views, C classes, D features, W numbers of a row, R rows.
 """
 
+import os
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -18,9 +19,10 @@ from torch import Tensor
 
 from kdal_cli.devices.engine import Engine
 from kdal_cli.devices.precision import Precision
-from kdal_cli.errors import MachineError
+from kdal_cli.errors import MachineError, UserError
 from kdal_cli.images.augment import Resident
 from kdal_cli.network import Network, freeze
+from kdal_cli.records.files import opened
 from kdal_cli.types import Batch, Output, Watcher
 
 Asked = Literal["logits", "features", "everything"]
@@ -93,10 +95,12 @@ class Table:
             self._rows = torch.from_numpy(np.zeros(shape, np.int16))
             return
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("ab") as file:
-                file.truncate(2 * rows * (width + 1))
-            self._rows = torch.from_numpy(np.memmap(path, np.int16, "r+", shape=shape))
+            with opened(path, os.O_RDWR | os.O_CREAT) as handle, os.fdopen(os.dup(handle), "r+b") as file:
+                if not file.seek(0, os.SEEK_END):
+                    file.truncate(2 * rows * (width + 1))
+                elif file.tell() != 2 * rows * (width + 1):
+                    raise UserError("this is not the table of this teacher's answers", where=path, cure="take it away")
+                self._rows = torch.from_numpy(np.memmap(file, np.int16, "r+", shape=shape))
         except OSError as error:
             raise self._refused(error) from error
 
@@ -120,7 +124,7 @@ class Table:
             return
         starts = [0, *(rows.diff() != 1).nonzero().flatten().add(1).tolist(), len(rows)]
         try:
-            with self.path.open("r+b", buffering=0) as file:
+            with opened(self.path, os.O_RDWR) as handle, os.fdopen(os.dup(handle), "r+b", buffering=0) as file:
                 for start, stop in pairwise(starts):
                     file.seek(int(rows[start]) * lines.shape[1] * 2)
                     file.write(lines[start:stop].numpy().data)

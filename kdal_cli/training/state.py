@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from kdal_cli.devices.optimizers import SGD, AdamW
+from kdal_cli.errors import UserError
 from kdal_cli.network import Network
 from kdal_cli.training.course import Course
 from kdal_cli.training.recipe import Recipe
@@ -48,14 +49,21 @@ class State:
             )
 
     def load(self, state: Mapping[str, Any] | None) -> int:
-        """Go back to where a stopped training was, and return the steps it had done."""
+        """Go back to where a stopped training was, and return the steps it had done.
+
+        Raises UserError for a state that is not of this training.
+        """
         if state is None:
             return 0
-        self.learners.load_state_dict(state["learners"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.course.turn = state["turn"]
-        self.best, self.best_accuracy = state["best"], state["best_accuracy"]
-        return state["step"]
+        try:
+            self.learners.load_state_dict(state["learners"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.course.turn = state["turn"]
+            self.best, self.best_accuracy = state["best"], state["best_accuracy"]
+            return int(state["step"])
+        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+            cure = "take the *.snapshot file out of the run folder: the training then starts again"
+            raise UserError("this snapshot is not of this training", where="*.snapshot", cure=cure) from error
 
 
 def optimizer_of(learners: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -84,8 +84,8 @@ def each_durable_step(do: Callable[[int, Path], None], of: str = "") -> None:
         step(Path(f"/proc/self/fd/{descriptor}").readlink())
         fsync(descriptor)
 
-    def counted_replace(source: os.PathLike, target: os.PathLike) -> None:
+    def counted_replace(source: os.PathLike, target: os.PathLike, **folders: int) -> None:
         step(Path(target))
-        replace(source, target)
+        replace(source, target, **folders)
 
     os.fsync, os.replace = counted_fsync, counted_replace

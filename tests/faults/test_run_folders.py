@@ -87,31 +87,66 @@ class TestAFolderWithARunInIt:
 
 
 class TestAFolderOfTheUsers:
-    @pytest.mark.parametrize("bad", BAD)
-    def test_a_refusal_takes_nothing_away_that_was_there_before(self, kdal: Kdal, here: Path, bad: str):
+    """What is refused here is refused before Hydra, or anybody else, writes a byte."""
+
+    @pytest.mark.parametrize("bad", ["seed=0", *BAD])
+    @pytest.mark.parametrize("name", ["thesis.txt", "run.log"])
+    def test_a_folder_with_files_of_the_users_stays_as_it_is(self, kdal: Kdal, here: Path, bad: str, name: str):
         (here / "precious").mkdir()
-        (here / "precious" / "thesis.txt").write_text("four years of work")
-        assert kdal(*SMALL, bad, "hydra.run.dir=precious").code == 2
-        assert (here / "precious" / "thesis.txt").read_text() == "four years of work"
+        (here / "precious" / name).write_text("four years of work")
+        ended = kdal(*SMALL, bad, "hydra.run.dir=precious")
+        assert ended.code == 2
+        assert bad != "seed=0" or "not those of a run (precious)" in ended.refusal
+        assert files(here) == {f"precious/{name}": b"four years of work"}
+
+    @pytest.mark.parametrize("name", [".hydra/config.yaml", "multirun.yaml", "summary.csv", "manifest.json"])
+    @pytest.mark.parametrize("key", ["hydra.run.dir", "hydra.sweep.dir"])
+    def test_files_of_another_application_stay_as_they_are(self, kdal: Kdal, here: Path, name: str, key: str):
+        theirs = here / "theirs" / name
+        theirs.parent.mkdir(parents=True)
+        theirs.write_text("hydra: {of: another application}\n")
+        sweep = ["-m", "seed=0,1"] if key == "hydra.sweep.dir" else []
+        ended = kdal(*SMALL, *sweep, f"{key}=theirs")
+        assert ended.code == 2
+        assert "choose" in ended.refusal or f"{key}=…" in ended.refusal
+        assert files(here) == {f"theirs/{name}": b"hydra: {of: another application}\n"}
 
     def test_nor_is_the_working_directory_taken_away(self, kdal: Kdal, here: Path):
         (here / "thesis.txt").write_text("four years of work")
         assert kdal(*SMALL, "seed=abc", "hydra.run.dir=.").code == 2
-        assert (here / "thesis.txt").read_text() == "four years of work"
+        assert files(here) == {"thesis.txt": b"four years of work"}
 
-    def test_nor_is_a_folder_that_jobs_of_a_sweep_land_in(self, kdal: Kdal, here: Path):
+    @pytest.mark.parametrize("subdir", ["precious", "../here/precious"])
+    def test_nor_is_a_folder_that_jobs_of_a_sweep_land_in(self, kdal: Kdal, here: Path, subdir: str):
         (here / "precious").mkdir()
-        (here / "precious" / "thesis.txt").write_text("four years of work")
-        assert kdal(*SMALL, "-m", "seed=abc,1", "hydra.sweep.dir=.", "hydra.sweep.subdir=precious").code != 0
-        assert (here / "precious" / "thesis.txt").read_text() == "four years of work"
+        (here / "precious" / "run.log").write_text("four years of work")
+        assert kdal(*SMALL, "-m", "seed=abc,1", "hydra.sweep.dir=sweep", f"hydra.sweep.subdir=../{subdir}").code != 0
+        assert files(here / "precious") == {"run.log": b"four years of work"}
 
-    def test_a_link_planted_at_a_file_of_the_run_is_replaced_not_followed(self, kdal: Kdal, here: Path):
-        (here / "thesis.txt").write_text("four years of work")
-        (here / "run").mkdir()
-        for name in ("curve.csv", "ledger.csv", "result.json", "manifest.json"):
-            (here / "run" / name).symlink_to(here / "thesis.txt")
-        kdal(*SMALL, "hydra.run.dir=run")
-        assert (here / "thesis.txt").read_text() == "four years of work"
+    @pytest.mark.parametrize("bad", BAD)
+    def test_a_refused_run_leaves_nothing_behind(self, kdal: Kdal, here: Path, bad: str):
+        assert kdal(*SMALL, bad).code == 2
+        assert [path for path in here.rglob("*") if "teachers" not in str(path) and path.name != "outputs"] == []
+
+    def test_an_empty_folder_stays_and_stays_empty(self, kdal: Kdal, here: Path):
+        (here / "empty").mkdir()
+        assert kdal(*SMALL, "seed=abc", "hydra.run.dir=empty").code == 2
+        assert list(here.iterdir()) == [here / "empty"]
+        assert files(here) == {}
+
+    @pytest.mark.parametrize("name", ["run.log", "curve.csv", "picks"])
+    def test_a_run_with_a_link_in_it_does_not_go_on(self, go_on, stopped: RunFolder, here: Path, name: str):
+        (here / "thesis").mkdir()
+        (here / "thesis" / "chapter.txt").write_text("four years of work")
+        planted = stopped.path / name
+        if planted.is_dir():
+            planted.rename(stopped.path / "put aside")
+        planted.unlink(missing_ok=True)
+        planted.symlink_to(here / "thesis" / ("chapter.txt" if "." in name[1:] else ""))
+        ended = go_on().ended()
+        assert ended.code == 2
+        assert name in ended.refusal
+        assert files(here / "thesis") == {"chapter.txt": b"four years of work"}
 
 
 class TestWhatARunWasStartedWith:
@@ -144,7 +179,7 @@ class TestWhatARunWasStartedWith:
     def test_images_that_are_gone_are_refused_and_put_back_they_go_on(self, kdal: Kdal, here: Path, images: Path):
         words = ("al-loop", "experiment=smoke", "data=npz", f"data.path={images}", "data.split.validation=40")
         undisturbed = kdal(*words).run.outcome()
-        kdal(*words, "hydra.run.dir=run", first=DieBefore(3))
+        kdal(*words, "hydra.run.dir=run", first=DieBefore(2, of="manifest.json"))
         assert not (here / "run" / "ledger.jsonl").exists()  # nothing is bought yet
         images.rename(here / "away.npz")
         ended = kdal("al-loop", "resume=run")
@@ -194,7 +229,6 @@ def test_two_runs_of_one_second_have_a_folder_each(kdal: Kdal):
     assert len(folders) == 2
 
 
-@pytest.mark.slow  # which write meets the missing folder first is a race: some of them would make it again
 def test_a_folder_that_is_moved_while_its_run_goes_on_is_told_and_not_made_again(
     kdal: Kdal, run: RunFolder, here: Path
 ):

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from kdal_cli.errors import MachineError, UserError
-from kdal_cli.labels.ledger import Ledger, _ranges, plain_cell
+from kdal_cli.labels._record import ranges
+from kdal_cli.labels.ledger import Ledger
 from kdal_cli.labels.oracle import Answer, simulated
+from kdal_cli.plain import plain_cell
 
 LABELS = torch.arange(100) * 37 % 11
 CLASSES = [f"class {c}" for c in range(11)]
@@ -380,7 +382,7 @@ def test_a_torn_line_of_answers_is_put_aside_and_the_teacher_is_asked_again(aske
 
 @given(st.sets(st.integers(0, 60), min_size=1))
 def test_ranges_are_the_fewest_unbroken_stretches_and_hold_each_id_once(numbers: set[int]) -> None:
-    found = _ranges(torch.tensor(sorted(numbers)))
+    found = ranges(torch.tensor(sorted(numbers)))
     assert [id for first, last in found for id in range(first, last + 1)] == sorted(numbers)
     assert all(first <= last for first, last in found)
     assert all(last + 1 < first for (_, last), (first, _) in pairwise(found))

@@ -18,6 +18,7 @@ from kdal_cli.models.mlp import mlp
 from kdal_cli.models.resnet import resnet
 from kdal_cli.records import checkpoint
 from kdal_cli.records.card import Card
+from kdal_cli.records.files import hold
 from kdal_cli.types import Shape
 
 SHAPE = Shape(1, 3, 3, 2)
@@ -258,7 +259,7 @@ def test_a_file_that_swells_on_reading_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_run_folder_stands_for_what_it_ended_with(tmp_path: Path) -> None:
-    folder = tmp_path / "checkpoints"
+    folder = hold(tmp_path) / "checkpoints"
     for n, name in enumerate(["round_000", "round_009", "round_010"]):
         checkpoint.write(folder / f"{name}.safetensors", small(seed=n), CARD)
     assert checkpoint.find(tmp_path).name == checkpoint.find(folder).name == "round_010.safetensors"
@@ -318,7 +319,7 @@ def test_a_card_that_cannot_be_is_refused_though_its_checksum_is_right(tmp_path:
 
 def test_of_a_folder_of_runs_the_newest_is_meant(tmp_path: Path) -> None:
     for n, run in enumerate(["b", "a", "c"]):
-        checkpoint.write(tmp_path / run / "checkpoints" / "student.safetensors", small(seed=n), CARD)
+        checkpoint.write(hold(tmp_path) / run / "checkpoints" / "student.safetensors", small(seed=n), CARD)
     for age, run in enumerate(["a", "b", "c"]):
         os.utime(tmp_path / run, (1e9 - age, 1e9 - age))
     assert checkpoint.find(tmp_path) == tmp_path / "a" / "checkpoints" / "student.safetensors"

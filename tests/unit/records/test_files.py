@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from kdal_cli.errors import MachineError
-from kdal_cli.records.files import TEMPORARY, discard, sha256, sweep, write_bytes, write_json
+from kdal_cli.records.files import TEMPORARY, hold, sha256, write_bytes, write_json
+from kdal_cli.records.folders import inspect
 
 OLD, NEW = b"old" * 1000, b"new" * 5000
 
@@ -34,8 +35,7 @@ def half(handle, mode):
 if call == "write":
     os.fdopen = half
 else:
-    owner = pathlib.Path if call == "replace" else os
-    setattr(owner, call, deadly(getattr(owner, call)))
+    setattr(os, call, deadly(getattr(os, call)))
 write_bytes(path, b"new" * 5000)
 """
 
@@ -71,23 +71,24 @@ def test_a_killed_writer_leaves_the_old_file_or_the_new_one(
     kill_a_writer(path, call, when)
     assert path.read_bytes() == content
     assert len(orphans(tmp_path)) == (content == OLD)
-    sweep(tmp_path)
+    inspect(tmp_path)
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_orphans_are_swept_from_every_folder_below_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "deep" / "er").mkdir(parents=True)
     kill_a_writer(tmp_path / "deep" / "er" / "x.json", "replace", "before")
     kept = [tmp_path / name for name in (".lock", f"mine{TEMPORARY}.txt", f"not hidden{TEMPORARY}")]
     for path in kept:
         path.write_text("")
     assert len(orphans(tmp_path / "deep")) == 1
-    sweep(tmp_path)
+    inspect(tmp_path)
     assert orphans(tmp_path / "deep") == []
     assert all(path.exists() for path in kept)
 
 
 def test_a_file_is_made_with_its_folders_and_replaced(tmp_path: Path) -> None:
-    path = tmp_path / "picks" / "round_000.csv"
+    path = hold(tmp_path) / "picks" / "round_000.csv"
     for data in (OLD, NEW):
         write_bytes(path, data)
         assert path.read_bytes() == data
@@ -116,11 +117,11 @@ def test_a_disk_that_refuses_is_told_in_one_line_and_the_old_file_stays(tmp_path
     path = tmp_path / "curve.csv"
     write_bytes(path, OLD)
 
-    def full(*args: object) -> None:
+    def full(*args: object, **keywords: object) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path if call == "replace" else os, call, full)
+        patch.setattr(os, call, full)
         with pytest.raises(MachineError, match=r"cannot write: No space left on device .*: make room"):
             write_bytes(path, NEW)
     assert path.read_bytes() == OLD
@@ -131,22 +132,6 @@ def test_a_folder_that_is_a_file_is_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("")
     with pytest.raises(MachineError, match="cannot write"):
         write_bytes(tmp_path / "x" / "y", NEW)
-
-
-def test_a_folder_with_nothing_but_the_request_is_discarded_and_any_other_is_left_alone(tmp_path: Path) -> None:
-    for name in ("asked", "trained", "mine"):
-        (tmp_path / name / ".hydra").mkdir(parents=True)
-        for file in (".hydra/config.yaml", ".lock", "manifest.json", "run.log"):
-            (tmp_path / name / file).write_text("")
-    (tmp_path / "trained" / "ledger.jsonl").write_text("")
-    (tmp_path / "mine" / ".hydra" / "notes.txt").write_text("mine")
-    assert discard(tmp_path / "asked")
-    assert not discard(tmp_path / "trained")
-    discard(tmp_path / "mine")
-    assert not discard(tmp_path / "not there")
-    assert names(tmp_path) == ["mine", "trained"]
-    assert names(tmp_path / "trained") == [".hydra", ".lock", "ledger.jsonl", "manifest.json", "run.log"]
-    assert (tmp_path / "mine" / ".hydra" / "notes.txt").read_text() == "mine"
 
 
 def test_json_is_written_for_people(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdal_cli.report.text import clean, duration, figures_text, number, percent, shortened
+from kdal_cli.plain import clean
+from kdal_cli.report.text import duration, figures_text, number, percent, shortened
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """An index is fast, is never the truth, and is never in the way."""
 
+import json
 import os
 import resource
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from kdal_cli.errors import UserError
+from kdal_cli.records.files import sha256
 from kdal_cli.study.compare import compare
 from kdal_cli.study.index import NAME, index
 from kdal_cli.study.records import Record, find
@@ -121,32 +123,65 @@ def damaged(top: Path) -> None:
     (top / NAME).write_bytes(data)
 
 
-def foreign(top: Path) -> None:
-    (top / NAME).unlink()
+def another_record(top: Path) -> None:
     with sqlite3.connect(top / NAME) as connection:
-        connection.execute("CREATE TABLE runs (something TEXT)")
+        connection.execute("UPDATE runs SET record = replace(record, '0.5', '0.9')")
     connection.close()
 
 
-@pytest.mark.parametrize(
-    "harm",
-    [
-        damaged,
-        foreign,
-        lambda top: (top / NAME).write_bytes(b"SQLite format 3\x00" + b"\x01" * 100),
-        lambda top: (top / NAME).write_text("no database at all, but long enough to be one: " * 20),
-        lambda top: (top / NAME).write_bytes(b""),
-        lambda top: (top / NAME).unlink(),
-    ],
-    ids=["pages", "foreign", "head", "text", "empty", "gone"],
-)
+def endless(top: Path) -> None:
+    """A view in the place of the table, of which there is no end."""
+    with sqlite3.connect(top / NAME) as connection:
+        connection.execute("DROP TABLE runs")
+        rows = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i, i, i, i FROM n"
+        connection.execute(f"CREATE VIEW runs (folder, stamp, record, sha256) AS {rows}")
+    connection.close()
+
+
+@pytest.mark.parametrize("harm", [damaged, another_record, endless, lambda top: (top / NAME).unlink()])
 def test_whatever_happens_to_the_file_the_runs_are_told_and_it_is_made_anew(plant, top: Path, harm) -> None:
     folders = [plant([0.5], config={"note": "x" * 2000}) for _ in range(5)]
     index(top)
     harm(top)
     for _ in range(2):
-        assert [record.folder for record in index(top)[0]] == folders
+        found, notes = index(top)
+        assert [record.folder for record in found] == folders
+        assert [record.rounds[-1]["test_accuracy"] for record in found] == [0.5] * 5
+        assert notes == []
     assert len(rows(top)) == 5
+
+
+def database(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE runs (something TEXT)")
+        connection.execute("INSERT INTO runs VALUES ('four years of work')")
+    connection.close()
+
+
+STRANGE = {
+    "database": database,
+    "head": lambda path: path.write_bytes(b"SQLite format 3\x00" + b"\x01" * 100),
+    "text": lambda path: path.write_text("no database at all, but long enough to be one: " * 20),
+    "folder": lambda path: path.mkdir(),
+    "pipe": lambda path: os.mkfifo(path),
+}
+
+
+@pytest.mark.parametrize("make", STRANGE.values(), ids=STRANGE)
+@pytest.mark.parametrize("linked", [False, True])
+def test_what_is_not_ours_stays_as_it_is_and_the_runs_are_told_without(plant, top: Path, make, linked: bool) -> None:
+    folder, theirs = plant([0.5]), top / NAME
+    if linked:
+        theirs = top.parent / "treasure"
+        (top / NAME).symlink_to(theirs)
+    make(theirs)
+    before = theirs.read_bytes() if theirs.is_file() else None
+    for _ in range(2):
+        found, (note,) = index(top)
+        assert [record.folder for record in found] == [folder]
+        assert str(top / NAME) in note
+    assert before is None or theirs.read_bytes() == before
+    assert (top / NAME).is_symlink() == linked
 
 
 def test_an_index_of_another_format_is_made_anew(plant, top: Path) -> None:
@@ -159,23 +194,35 @@ def test_an_index_of_another_format_is_made_anew(plant, top: Path) -> None:
     assert [record.folder for record in index(top)[0]] == [folder]
 
 
-def test_where_no_file_can_be_made_the_runs_are_told_all_the_same(plant, top: Path) -> None:
-    folder = plant([0.5])
-    (top / NAME).mkdir()
-    assert [record.folder for record in index(top)[0]] == [folder]
-
-
-def test_an_index_that_another_process_holds_is_not_waited_for_long(plant, top: Path, monkeypatch) -> None:
+def test_nobody_waits_for_an_index_that_another_process_holds(plant, top: Path) -> None:
     plant([0.5])
     index(top)
     plant([0.6])
-    connect = sqlite3.connect
-    monkeypatch.setattr(sqlite3, "connect", lambda path, timeout: connect(path, timeout=0.01))
-    holder = connect(top / NAME)
+    holder = sqlite3.connect(top / NAME)
     holder.execute("BEGIN EXCLUSIVE")
+    begun = time.monotonic()
     assert len(index(top)[0]) == 2
+    assert time.monotonic() - begun < 5
     holder.rollback()
     holder.close()
+
+
+WHOLE = {"stage": "al-loop", "seed": 0, "done": True, "settings": {}, "choices": {}, "started": "", "rounds": []}
+FORGED = ["[]", "{}", "null", '{"folder": "x"}', "[" * 100_000]
+FORGED += [json.dumps({**WHOLE, **part}) for part in ({"stage": 1}, {"settings": {"a": {}}}, {"rounds": [7]})]
+FORGED += [json.dumps({**WHOLE, "rounds": [{"a": "b"}]})]
+
+
+@pytest.mark.parametrize("record", FORGED)
+def test_a_row_that_somebody_forged_is_read_from_its_run(plant, top: Path, record: str) -> None:
+    folder = plant([0.5])
+    index(top)
+    ((_, stamp),) = rows(top).items()
+    with sqlite3.connect(top / NAME) as connection:
+        connection.execute("UPDATE runs SET record = ?, sha256 = ?", (record, sha256([stamp, record])))
+    connection.close()
+    ((found,), notes) = index(top)
+    assert (found.folder, found.stage, found.rounds[-1]["test_accuracy"], notes) == (folder, "al-loop", 0.5, [])
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

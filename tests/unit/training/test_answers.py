@@ -4,6 +4,8 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -262,9 +264,14 @@ def test_two_writers_at_once_and_a_kill_leave_only_whole_rows(tmp_path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
-def test_a_full_disk_is_one_line_that_names_what_to_change(tmp_path) -> None:
+def test_a_full_disk_is_one_line_that_names_what_to_change(tmp_path, monkeypatch) -> None:
+    @contextmanager
+    def full(*_: object) -> Iterator[int]:
+        with Path("/dev/full").open("r+b", buffering=0) as device:
+            yield device.fileno()
+
     table = Table(4, 3, tmp_path / "rows")
-    table.path = Path("/dev/full")
+    monkeypatch.setattr(module, "opened", full)
     with pytest.raises(MachineError, match=r"No space left on device.*teacher\.cache=off"):
         table.write(torch.tensor([0]), torch.ones(1, 3).half())
 
