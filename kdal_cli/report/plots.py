@@ -61,15 +61,16 @@ def curve_png(
     labels: Sequence[int],
     accuracy: Sequence[float],
     *,
-    teacher: float | None = None,
+    teacher: float | Sequence[float] | None = None,
     full: float | None = None,
     title: str = "Accuracy against labels bought",
     subtitle: str = "",
 ) -> bytes:
     """Test accuracy, in %, against labels bought. One point is enough. 1200 × 750 pixels.
 
-    labels, accuracy: one for each round, accuracy a share from 0 to 1. teacher, full: the accuracy of the teacher, and
-    of the student with every label of the pool, drawn as lines with their values in the legend.
+    labels, accuracy: one for each round, accuracy a share from 0 to 1. teacher, full: the accuracy of the teacher, one
+    for each round where it learns too, and of the student with every label of the pool, drawn as lines with their
+    values in the legend.
     """
     from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
@@ -78,11 +79,15 @@ def curve_png(
         shares = [100 * share for share in accuracy]
         name = f"student, {percent(accuracy[-1])} % at {labels[-1]:,} labels"
         axes.plot(labels, shares, color=BLUE, marker="o", markersize=5, linewidth=2, label=name, zorder=3)
-        if teacher is not None:
+        taught = [] if teacher is None else [teacher] if isinstance(teacher, float) else list(teacher)
+        if isinstance(teacher, float):
             axes.axhline(100 * teacher, color=ORANGE, linestyle="--", label=f"teacher, {percent(teacher)} %")
+        elif taught:
+            name = f"teacher, {percent(taught[-1])} %"
+            axes.plot(labels, [100 * share for share in taught], color=ORANGE, linestyle="--", marker="s", markersize=4, label=name)
         if full is not None:
             axes.axhline(100 * full, color=GREEN, linestyle=":", linewidth=2, label=f"full pool, {percent(full)} %")
-        lines = [100 * line for line in (teacher, full) if line is not None]
+        lines = [100 * line for line in (*taught, full) if line is not None]
 
         axes.set_xlabel("labels bought")
         axes.set_ylabel("test accuracy, %")

@@ -18,8 +18,7 @@ from kdal_cli.stages.evaluate import Evaluation, evaluate
 
 
 def headline(lab: Lab, stage: str, lines: Sequence[str]) -> None:
-    """What is about to be done, with what; all of it was checked, so this is where a tracker begins."""
-    lab.tracking.start()
+    """The plan: what is about to be done, with what, and what it will cost. A teacher may still have to be trained."""
     data, engine = lab.data, lab.engine.describe()
     sizes = f"{len(lab.pool):,} in the pool, {len(lab.validation):,} for validation, {len(data.test):,} to test"
     device = f"{engine['name']}, {engine['threads']} threads" if engine["device"] == "cpu" else engine["name"]
@@ -29,16 +28,23 @@ def headline(lab: Lab, stage: str, lines: Sequence[str]) -> None:
         lab.log.say(line)
 
 
+def begin(lab: Lab, lines: Sequence[str]) -> None:
+    """What is known when everything is there; all of it was checked, so this is where a tracker begins."""
+    lab.tracking.start()
+    for line in lines:
+        lab.watcher.say(line)
+
+
 def curve(lab: Lab, curve: Table, teacher: Teacher | None, plan: str) -> dict[str, Any]:
     """The curve of an active-learning run as a table and a picture; the last round is the result."""
-    columns = ("round", "labels", "test_accuracy", "test_f1", "test_nll", "test_ece", "val_accuracy", "forgotten")
+    columns = ("round", "labels", "test_accuracy", "teacher_test_accuracy", "test_f1", "test_nll", "test_ece", "val_accuracy", "forgotten")
     rows = [{key: row[key] for key in columns if key in row} for row in curve.rows]
     lab.display.table(tables.curve_table(rows))
     line = teacher.metrics.get("accuracy") if teacher else None
     picture = plots.curve_png(
         [int(labels) for labels in curve.column("labels")],
         curve.column("test_accuracy"),
-        teacher=line,
+        teacher=line if teacher is not None or "teacher_test_accuracy" not in rows[-1] else [row["teacher_test_accuracy"] for row in rows],
         title=f"{lab.data.name}: accuracy against labels",
         subtitle=plan,
     )
