@@ -79,12 +79,12 @@ def curve_png(
         shares = [100 * share for share in accuracy]
         name = f"student, {percent(accuracy[-1])} % at {labels[-1]:,} labels"
         axes.plot(labels, shares, color=BLUE, marker="o", markersize=5, linewidth=2, label=name, zorder=3)
-        taught = [] if teacher is None else [teacher] if isinstance(teacher, float) else list(teacher)
-        if isinstance(teacher, float):
+        taught = [] if teacher is None else [teacher] if isinstance(teacher, int | float) else teacher
+        if isinstance(teacher, int | float):
             axes.axhline(100 * teacher, color=ORANGE, linestyle="--", label=f"teacher, {percent(teacher)} %")
-        elif taught:
-            name = f"teacher, {percent(taught[-1])} %"
-            axes.plot(labels, [100 * share for share in taught], color=ORANGE, linestyle="--", marker="s", markersize=4, label=name)
+        elif teacher is not None:
+            name, theirs = f"teacher, {percent(teacher[-1])} %", [100 * share for share in teacher]
+            axes.plot(labels, theirs, color=ORANGE, linestyle="--", marker="s", markersize=4, label=name)
         if full is not None:
             axes.axhline(100 * full, color=GREEN, linestyle=":", linewidth=2, label=f"full pool, {percent(full)} %")
         lines = [100 * line for line in (*taught, full) if line is not None]

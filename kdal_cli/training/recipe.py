@@ -24,9 +24,9 @@ class Until:
     """
 
     fitted: Share = 0.99
-    floor: Count = 200
+    floor: Count = 150
     ceiling: Count = 4000
-    decay: Count = 100
+    decay: Count = 75
 
     def __post_init__(self) -> None:
         if not self.decay < self.floor <= self.ceiling:
