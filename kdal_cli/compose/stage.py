@@ -114,7 +114,7 @@ def _al_loop(bench: Bench) -> dict[str, Any]:
     stopping = make(Stopping, bench.section("stopping"), "stopping")
     if stopping.act and not len(lab.validation):
         raise UserError("stopping.act=true", where="data.split.validation=0", cure="keep some images to judge by")
-    plan = budget.sentence(len(lab.pool))
+    plan, sizes = budget.sentence(len(lab.pool)), budget.plan(len(lab.pool))
     trial = rehearse(lab, student, loss, bench.teacher_plan, recipe)
     asking = [f"scorer={scoring.scorer}"] if scoring.asks_teacher else []
     for key, choose in (("seed_set", seed_set), ("sampler", sampler)):
@@ -129,6 +129,7 @@ def _al_loop(bench: Bench) -> dict[str, Any]:
         f"loss {loss.sentence}",
         *trial.places,
         f"teacher: {teaching.planned(bench, why)}",
+        teaching.duration_of(bench, why, len(sizes), sum(sizes)),
     ]
     present.headline(lab, "al-loop", lines)
     tutors, teacher, guide = teaching.tutors(bench, why, trial.asked)

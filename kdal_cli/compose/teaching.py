@@ -51,6 +51,21 @@ def _cost(bench: Bench, plan: TeacherPlan) -> str:
     return f"to be trained on {labels:,} labels, {least}{steps} steps: about {duration(seconds)}"
 
 
+def duration_of(bench: Bench, why: str | None, rounds: int, labels: int) -> str:
+    """What so many rounds that end with so many labels will take, in words; a teacher of the store is told apart."""
+    lab, plan = bench.lab, bench.teacher_plan
+    taught = plan if bench.loss.needs_teacher else None
+    student = forecast.of_student(lab, bench.student, bench.loss, taught, bench.recipe, labels)
+    seconds, open_end = rounds * (student.seconds + forecast.of_looking(lab, student, bench.recipe)), student.open
+    if why is not None and plan is not None and plan.buys:
+        times = rounds if plan.manner.learns == "bought" else 1
+        for member in plan.members:
+            teacher = forecast.of_teacher(lab, member, labels // 2 or 1)
+            seconds, open_end = seconds + times * teacher.seconds, open_end or teacher.open
+    condition = ", where labels are fitted as soon as the floor allows" if open_end else ""
+    return f"time: about {duration(forecast.rounded(seconds))}{condition}"
+
+
 def guidance(bench: Bench, why: str | None, asked: Asked) -> tuple[Teacher | None, Guide]:
     """The teacher that is there before the run, found or trained, and how it teaches.
 
