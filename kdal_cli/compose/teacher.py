@@ -65,6 +65,8 @@ def settled(learns: Learns, stage: str, *, own: bool, kind: str = "fixed", given
     if learns == "auto":
         return "own" if own else "bought" if stage == "al-loop" else "pool"
     where = f"teacher.learns={learns}"
+    if learns == "pool":
+        return learns
     if given or kind != "fixed":
         what = "a checkpoint has learnt already" if given else f"teacher.kind={kind} is not trained before the student"
         raise UserError(what, where=where, cure="leave it at auto")

@@ -31,7 +31,7 @@ def test_what_is_named_is_taken_where_it_is_there(learns) -> None:
         ("bought", "distill", {}, "distill buys no labels (teacher.learns=bought): accepted: auto, pool, own"),
         ("seed_set", "train-teacher", {}, "train-teacher buys no labels (teacher.learns=seed_set)"),
         ("bought", "al-loop", {"given": True}, "a checkpoint has learnt already (teacher.learns=bought)"),
-        ("pool", "al-loop", {"kind": "previous"}, "teacher.kind=previous is not trained before the student"),
+        ("bought", "al-loop", {"kind": "previous"}, "teacher.kind=previous is not trained before the student"),
     ],
 )
 def test_labels_that_are_not_there_are_refused_in_a_line(learns, stage: str, more: dict, told: str) -> None:
