@@ -22,7 +22,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	@$(BIN)/python -c 'import torchvision' || { echo 'torch and torchvision do not fit together: rm -rf .venv && make setup'; exit 1; }
 	@touch $@
 
-demo: setup ## a student learns from a teacher and from labels that it chose itself: two minutes on a CPU
+demo: setup ## a student and its teacher learn from labels that the student chooses: a minute or two on a CPU
 	$(BIN)/kdal al-loop sampler=margin budget=100
 
 check: setup ## format, lint, types, import contracts

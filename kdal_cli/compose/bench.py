@@ -2,20 +2,19 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
 from kdal_cli.compose import parts
 from kdal_cli.compose.bind import convert, make
 from kdal_cli.compose.loss import LossPlan, plan_loss
-from kdal_cli.compose.teacher import plan_teacher
+from kdal_cli.compose.teacher import plan_teacher, settled
 from kdal_cli.devices.engine import Engine
 from kdal_cli.errors import UserError
 from kdal_cli.images.augment import Augment, Resident
-from kdal_cli.lab.guide import Guide, shelf
 from kdal_cli.lab.lab import Blueprint, Lab
-from kdal_cli.lab.teacher import Member, Teacher, TeacherPlan, find_teacher
+from kdal_cli.lab.teacher import Learns, Member, TeacherPlan
 from kdal_cli.network import classifier
 from kdal_cli.records.checkpoint import Checkpoint
 from kdal_cli.records.run import Request, Run
@@ -23,7 +22,6 @@ from kdal_cli.records.tracking import Tracking
 from kdal_cli.report.display import Display
 from kdal_cli.stages.distill import Link
 from kdal_cli.streams import Streams, undisturbed
-from kdal_cli.training.answers import Asked
 from kdal_cli.training.fit import refuse_uneven
 from kdal_cli.training.recipe import Recipe
 from kdal_cli.types import Shape
@@ -65,6 +63,8 @@ class Bench:
         device, threads = self.setting("device", str), self.setting("threads", Count | None)
         engine = Engine.start(device, threads, devices)
         data, ids = parts.data(self.section("data"), self.trust, self.display)
+        if self.teacher_learns == "pool":
+            ids = replace(ids, teacher=ids.pool)
         train = Resident(data.train.pixels, self.recipe.augment, engine.device)
         test = Resident(data.test.pixels, Augment(), engine.device)
         lab = Lab(data, train, test, ids, engine, Streams(seed), self.run, self.display, self.tracking)
@@ -112,33 +112,22 @@ class Bench:
         return plan_loss(self.section("loss"), self.trust, self.lab.data.shape)
 
     @cached_property
+    def teacher_learns(self) -> Learns:
+        """From which labels the teacher learns."""
+        teacher, split = self.values.get("teacher") or {}, self.section("data").get("split") or {}
+        learns = convert(teacher.get("learns", "auto"), Learns, "teacher.learns")
+        kind, given = str(teacher.get("kind", "fixed")), teacher.get("checkpoint") is not None
+        return settled(learns, self.request.stage, own=bool(split.get("teacher")), kind=kind, given=given)
+
+    @cached_property
     def teacher_plan(self) -> TeacherPlan | None:
         """The teacher that is wanted, or None with `teacher=none`."""
 
         def draw(section: Mapping[str, Any], shape: Shape, saved: Checkpoint | None) -> Blueprint:
             return parts.blueprint(section, shape, self.trust, "teacher.model", saved)
 
-        return plan_teacher(self.section("teacher"), self.lab.data.shape, draw)
-
-    def guidance(self, why: str | None, asked: Asked) -> tuple[Teacher | None, Guide]:
-        """The teacher, found or trained, and how it teaches. why: who needs one; None when nobody does.
-
-        asked: what the loss reads of its answers.
-
-        Raises UserError when there is none and somebody needs one.
-        """
-        plan = self.teacher_plan
-        if why is None:
-            return None, Guide()
-        if plan is None:
-            raise UserError(f"{why} needs a teacher", where="teacher=none", cure="choose one: teacher=resnet8")
-        if plan.manner.kind == "previous":
-            return None, Guide(plan.manner, asked=asked)
-        if plan.manner.kind == "peer":
-            return None, Guide(plan.manner, peer=plan.members[0].blueprint)
-        teacher = find_teacher(plan, self.lab, self.loss.temperature or 1.0)
-        kept = shelf(self.lab, teacher.network, plan.members[0].store)
-        return teacher, Guide(plan.manner, teacher.network, asked=asked, shelf=kept)
+        section = {**self.section("teacher"), "learns": self.teacher_learns}
+        return plan_teacher(section, self.lab.data.shape, draw)
 
     def one_teacher(self) -> Member:
         """The teacher that is to be trained. Raises UserError when that is none, or more than one."""

@@ -49,7 +49,7 @@ def data(section: Section, trust: Sequence[str], watcher: Watcher) -> tuple[Imag
     """The images, and how they are divided."""
     source = resolve(kdal_cli.data, section.get("name"), trust, "data")
     own = [field.name for field in fields(Trouble)]
-    settings = bind(source, section, "data", given=1, besides=("name", "split", "augment", *own))
+    settings = bind(source, section, "data", given=1, besides=("name", "split", "augment", "until", *own))
     split = make(Split, section.get("split", {}), "data.split")
     trouble = make(Trouble, {key: section[key] for key in own if key in section}, "data")
     images: ImageData = source(watcher, **settings)

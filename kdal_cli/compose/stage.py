@@ -1,7 +1,7 @@
 """One run of a stage: configuration checked and made into objects, the stage called, its result shown and saved."""
 
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -9,20 +9,18 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig
 
-from kdal_cli.compose import parts
+from kdal_cli.compose import parts, teaching
 from kdal_cli.compose.bench import Bench
 from kdal_cli.compose.bind import convert, make
 from kdal_cli.compose.early import refuse_early
-from kdal_cli.compose.loss import LossPlan
 from kdal_cli.compose.settings import plain
 from kdal_cli.errors import InUse, MachineError, UserError
 from kdal_cli.inference.evidence import Sampler
 from kdal_cli.lab.baselines import Baselines
-from kdal_cli.lab.guide import Guide, told
 from kdal_cli.lab.lab import Lab, model_of, named
 from kdal_cli.lab.pool import Scoring, rehearse_sampler
 from kdal_cli.lab.replay import Replay, chosen_by, replay
-from kdal_cli.lab.teacher import Teacher, find_teacher, publish
+from kdal_cli.lab.teacher import Teacher, TeacherPlan, find_teacher, publish
 from kdal_cli.lab.train import rehearse
 from kdal_cli.lab.train_teacher import train_teacher
 from kdal_cli.labels.budget import Budget, Plan
@@ -38,7 +36,6 @@ from kdal_cli.stages import present
 from kdal_cli.stages.al_loop import Loop
 from kdal_cli.stages.distill import Link, distill
 from kdal_cli.stages.evaluate import evaluate
-from kdal_cli.training.recipe import Recipe
 from kdal_cli.values import Count
 
 
@@ -81,7 +78,9 @@ def _replaying(request: Request, values: dict[str, Any]) -> tuple[Request, dict[
 def _train_teacher(bench: Bench) -> dict[str, Any]:
     plan = bench.one_teacher()
     lab = bench.lab
-    present.headline(lab, "train-teacher", [f"{named(plan.blueprint.spec)}, {len(lab.ids.teacher):,} labels"])
+    labels = len(lab.ids.teacher)
+    present.headline(lab, "train-teacher", [f"{named(plan.blueprint.spec)}, {labels:,} labels"])
+    present.begin(lab, [])
     network, card = train_teacher(lab, plan.blueprint, plan.recipe, plan.seed)
     checkpoint.write(lab.run.checkpoints / "teacher.safetensors", network.body, card)
     publish(plan, lab, network, card)
@@ -96,16 +95,17 @@ def _distill(bench: Bench) -> dict[str, Any]:
     if labelled == len(lab.pool) and loss.needs_only_pool:
         raise UserError("loss.on=pool", where="every image has its label", cure="on=labelled, on=both, or labels=1000")
     trial = rehearse(lab, chain[0].blueprint, loss, bench.teacher_plan, recipe)
-    teacher, guide = bench.guidance("this loss" if loss.needs_teacher else None, trial.asked)
+    why = "this loss" if loss.needs_teacher else None
     lines = [
         f"student {named(student.spec)}, {labelled:,} labels of {len(lab.pool):,} images",
         *([f"chain: {' → '.join(f'{link.role} {named(link.blueprint.spec)}' for link in chain)}"] if chain[1:] else []),
         f"loss {loss.sentence}",
         *trial.places,
-        f"teacher: {_who(teacher, guide)}",
-        *_kept(lab, guide, loss, recipe),
+        f"teacher: {teaching.planned(bench, why)}",
     ]
     present.headline(lab, "distill", lines)
+    teacher, guide = teaching.guidance(bench, why, trial.asked)
+    present.begin(lab, teaching.introduced(bench, teacher, guide))
     alone = Link("student alone", bench.plain_student) if compare else None
     return present.models(lab, distill(lab, chain, teacher, guide, loss, recipe, labels, alone))
 
@@ -118,7 +118,7 @@ def _al_loop(bench: Bench) -> dict[str, Any]:
     stopping = make(Stopping, bench.section("stopping"), "stopping")
     if stopping.act and not len(lab.validation):
         raise UserError("stopping.act=true", where="data.split.validation=0", cure="keep some images to judge by")
-    plan = budget.sentence(len(lab.pool))
+    plan, sizes = budget.sentence(len(lab.pool)), budget.plan(len(lab.pool))
     trial = rehearse(lab, student, loss, bench.teacher_plan, recipe)
     asking = [f"scorer={scoring.scorer}"] if scoring.asks_teacher else []
     for key, choose in (("seed_set", seed_set), ("sampler", sampler)):
@@ -126,43 +126,46 @@ def _al_loop(bench: Bench) -> dict[str, Any]:
             asking.append(f"{key}={bench.values[key]['name']}")
     baselines = _baselines(bench)
     asking += ["baselines"] * baselines.asks_teacher
-    teacher, guide = bench.guidance("this loss" if loss.needs_teacher else asking[0] if asking else None, trial.asked)
-    if teacher is None and asking:
-        cure = "a teacher that is ready: teacher=resnet8"
-        raise UserError(f"{asking[0]} asks the teacher, and teacher.kind={guide.manner.kind}", cure=cure)
+    _refuse_asking(bench.teacher_plan, asking)
+    why = "this loss" if loss.needs_teacher else asking[0] if asking else None
     lines = [
         f"{plan}; validation {len(lab.validation):,} counted",
         f"student {named(student.spec)}; sampler {named(bench.values['sampler'])}{_looking(sampler, scoring)}",
         *([] if isinstance(sampler, Replay) else _seed_set(bench.section("seed_set"))),
         f"loss {loss.sentence}",
         *trial.places,
-        f"teacher: {_who(teacher, guide)}",
-        *_kept(lab, guide, loss, recipe),
+        f"teacher: {teaching.planned(bench, why)}",
+        teaching.duration_of(bench, why, len(sizes), sum(sizes)),
     ]
-    if teacher and teacher.labels_of(lab.data.name):
-        lines.append(
-            f"mind: that teacher has read {teacher.labels_of(lab.data.name):,} labels of this data; "
-            "what the student saves, the teacher has spent (loss=none shows labels alone)"
-        )
     present.headline(lab, "al-loop", lines)
+    tutors, teacher, guide = teaching.tutors(bench, why, trial.asked)
+    present.begin(lab, [*teaching.introduced(bench, teacher, guide), *_mind(lab, teacher)])
     price = bench.teacher_plan.manner.price if bench.teacher_plan else 0.0
-    loop = Loop(
-        lab,
-        student,
-        teacher,
-        guide,
-        loss,
-        sampler,
-        seed_set,
-        budget,
-        oracle,
-        recipe,
-        scoring,
-        stopping,
-        price,
-        baselines,
-    )
+    chosen = (seed_set, budget, oracle, recipe, scoring, stopping, price, baselines)
+    loop = Loop(lab, student, tutors, guide, loss, sampler, *chosen)
     return present.curve(lab, loop.run(), teacher, plan)
+
+
+def _refuse_asking(plan: TeacherPlan | None, asking: Sequence[str]) -> None:
+    """Raise UserError where a teacher would be asked that is not there yet."""
+    if plan is None or not asking:
+        return
+    if plan.manner.kind != "fixed":
+        cure = "a teacher that is ready: teacher=resnet8"
+        raise UserError(f"{asking[0]} asks the teacher, and teacher.kind={plan.manner.kind}", cure=cure)
+    if plan.buys and (early := [key for key in asking if key.startswith("seed_set=")]):
+        where, cure = f"teacher.learns={plan.manner.learns}", "seed_set=random, or teacher.learns=own"
+        raise UserError(f"{early[0]} asks a teacher that has learnt nothing yet", where=where, cure=cure)
+
+
+def _mind(lab: Lab, teacher: Teacher | None) -> list[str]:
+    """A line about what a teacher has read that is of the same data."""
+    if teacher is None or not teacher.labels_of(lab.data.name):
+        return []
+    return [
+        f"mind: that teacher has read {teacher.labels_of(lab.data.name):,} labels of this data; "
+        "what the student saves, the teacher has spent (loss=none shows labels alone)"
+    ]
 
 
 def _choosers(bench: Bench) -> tuple[Plan, Sampler, Sampler]:
@@ -199,6 +202,7 @@ def _evaluate(bench: Bench) -> dict[str, Any]:
     split = bench.setting("split", Literal["test", "validation", "pool"])
     lines = [f"{named(section)} from {saved.path}", f"teacher: {teacher.sentence if teacher else 'none'}"]
     present.headline(lab, f"evaluate on {split}", lines)
+    present.begin(lab, [])
     return present.evaluation(lab, evaluate(lab, network, teacher, split))
 
 
@@ -209,24 +213,6 @@ def _seed_set(section: Mapping[str, Any]) -> list[str]:
     if section["name"] == "class_balanced":
         return ["seed set: the same number of each class. mind: nobody knows that before paying, only an oracle does"]
     return [f"seed set: {named(section)}"]
-
-
-def _who(teacher: Teacher | None, guide: Guide) -> str:
-    if guide.peer is not None:
-        both = "and learns from it" if guide.manner.mutual else "from labels alone"
-        return f"a peer, {named(guide.peer.spec)}, that learns beside the student {both}"
-    if guide.manner.kind == "previous":
-        return "the student before: the first one has none"
-    if teacher is None:
-        return "none"
-    return teacher.sentence + ("; it sees images without augmentation" if guide.manner.view == "clean" else "")
-
-
-def _kept(lab: Lab, guide: Guide, loss: LossPlan, recipe: Recipe) -> list[str]:
-    """A line about where the answers come from that a training asks a teacher for."""
-    if guide.teacher is None or not loss.needs_teacher:
-        return []
-    return [told(lab, guide, lab.views(recipe.augment))]
 
 
 STAGES: dict[str, Callable[[Bench], dict[str, Any]]] = {

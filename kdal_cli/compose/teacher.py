@@ -8,7 +8,7 @@ from typing import Any
 from kdal_cli.compose.bind import make
 from kdal_cli.errors import UserError
 from kdal_cli.lab.lab import Blueprint, model_of
-from kdal_cli.lab.teacher import Manner, Member, TeacherPlan
+from kdal_cli.lab.teacher import Learns, Manner, Member, TeacherPlan
 from kdal_cli.records import checkpoint
 from kdal_cli.records.checkpoint import Checkpoint
 from kdal_cli.training.recipe import Recipe
@@ -63,6 +63,29 @@ def plan_teacher(section: Section, shape: Shape, draw: Draw) -> TeacherPlan | No
     if manner.kind == "peer" and len(members) > 1:
         raise UserError(f"teacher.seed={list(seeds)}", where="a peer is one", cure="a single seed")
     return TeacherPlan(replace(manner, weights=_weights(manner.weights, len(members))), tuple(members))
+
+
+def settled(learns: Learns, stage: str, *, own: bool, kind: str = "fixed", given: bool = False) -> Learns:
+    """What a teacher learns from in a stage. own: whether there are images of its own, `data.split.teacher`; given:
+    whether it comes from a file. Raises UserError for labels that are not there.
+
+    auto: the images of its own where there are some; else what `al-loop` buys, and in the other stages the pool.
+    """
+    if learns == "auto":
+        return "own" if own else "bought" if stage == "al-loop" else "pool"
+    where = f"teacher.learns={learns}"
+    if learns == "pool":
+        return learns
+    if given or kind != "fixed":
+        what = "a checkpoint has learnt already" if given else f"teacher.kind={kind} is not trained before the student"
+        raise UserError(what, where=where, cure="leave it at auto")
+    if learns == "own" and not own:
+        raise UserError(
+            "the teacher has no images of its own", where=where, cure="give it some: data.split.teacher=600"
+        )
+    if learns in ("seed_set", "bought") and stage != "al-loop":
+        raise UserError(f"{stage} buys no labels", where=where, cure="accepted: auto, pool, own")
+    return learns
 
 
 def _blueprint(model: Any, path: Path | None, manner: Manner, shape: Shape, draw: Draw) -> Blueprint:

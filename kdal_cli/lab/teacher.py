@@ -28,6 +28,10 @@ from kdal_cli.records.run import Run
 from kdal_cli.training.recipe import Recipe
 from kdal_cli.values import NonNegative, Share
 
+Learns = Literal["auto", "pool", "own", "seed_set", "bought"]
+"""Whose labels a teacher learns from, unless it comes from a file: those of the whole pool, of images of its own, or of
+what a run of active learning buys, the seed set or everything. auto is settled by the stage."""
+
 FORMAT = 2
 """Raised when the same configuration would train another teacher than before."""
 
@@ -64,15 +68,16 @@ class Manner:
     """How a teacher teaches, whoever it is.
 
     kind: `fixed`, networks that are ready; `peer`, one that learns at the same time; `previous`, the student of the
-    round or generation before. average, weights: of several, see `kdal_cli.network.Mean`. view: what it looks at, the
-    `same` view as the student or the `clean` image. classes: whether its classes are the `same` as the student's.
-    min_confidence: images of the pool that it is less sure of are left out, and with `balance` each of its classes
-    is given as many images as the others (Xie et al. 2020, arXiv:1911.04252). mutual: whether a peer learns from the
-    student too. preflight: what happens when it is no better than chance. cache: whether its answers are kept: `auto`,
-    as they are given, where that can be; `full`, all of them before the student starts.
+    round or generation before. learns: from which labels. average, weights: of several, see `kdal_cli.network.Mean`.
+    view: what it looks at, the `same` view as the student or the `clean` image. classes: whether its classes are the
+    `same` as the student's. min_confidence: images of the pool that it is less sure of are left out, and with `balance`
+    each of its classes is given as many images as the others (Xie et al. 2020, arXiv:1911.04252). mutual: whether a
+    peer learns from the student too. preflight: what happens when it is no better than chance. cache: whether its
+    answers are kept: `auto`, as they are given, where that can be; `full`, all of them before the student starts.
     """
 
     kind: Literal["fixed", "peer", "previous"] = "fixed"
+    learns: Learns = "pool"
     average: Literal["logits", "probabilities"] = "logits"
     weights: tuple[NonNegative, ...] | None = None
     view: Literal["same", "clean"] = "same"
@@ -91,6 +96,16 @@ class TeacherPlan:
 
     manner: Manner
     members: tuple[Member, ...] = ()
+
+    @property
+    def buys(self) -> bool:
+        """Whether the teacher is trained on the way, on what the run buys."""
+        given = any(member.checkpoint is not None for member in self.members)
+        return self.manner.kind == "fixed" and self.manner.learns in ("seed_set", "bought") and not given
+
+    @property
+    def name(self) -> str:
+        return " + ".join(dict.fromkeys(named(member.blueprint.spec) for member in self.members))
 
 
 @dataclass(frozen=True)
@@ -115,15 +130,19 @@ class Teacher:
 
     @property
     def sentence(self) -> str:
-        """`resnet depth=8, trained on 1,277 labels of digits, test accuracy 97.50%, ECE 0.012, entropy 0.08 nats`."""
+        """`resnet depth=8, trained on 1,277 labels of digits, test accuracy 97.50%, ECE 0.012, entropy 0.08 nats`.
+
+        All three are of the test images, which no teacher of ours has read.
+        """
         told = {
             f"{t['labels']:,} labels of {t['data']}" for t in (card.trained_on for card in self.cards) if "labels" in t
         }
         trained = " and ".join(sorted(told)) or "labels that it does not tell"
         scored = f"test accuracy {self.metrics['accuracy']:.2%}" if self.metrics else "classes of its own"
-        checks = f", ECE {self.checks['ece']:.3f}" if "ece" in self.checks else ""
-        entropy = f", entropy {self.checks['entropy']:.2f} nats" if "entropy" in self.checks else ""
-        return f"{self.name}, trained on {trained}, {scored}{checks}{entropy}"
+        ece = f", ECE {self.metrics['ece']:.3f}" if "ece" in self.metrics else ""
+        log_probs = self.test_logits.double().log_softmax(1)
+        entropy = float(-(log_probs.exp() * log_probs).sum(1).mean())
+        return f"{self.name}, trained on {trained}, {scored}{ece}, entropy {entropy:.2f} nats"
 
 
 def find_teacher(plan: TeacherPlan, lab: Lab, temperature: float = 1.0) -> Teacher:
@@ -131,10 +150,16 @@ def find_teacher(plan: TeacherPlan, lab: Lab, temperature: float = 1.0) -> Teach
 
     temperature: of the loss, at which probabilities of several are averaged.
     """
-    manner, found = plan.manner, [_find(member, lab, plan.manner) for member in plan.members]
-    networks = [network for network, _ in found]
+    found = [_find(member, lab, plan.manner) for member in plan.members]
     cards = [saved.card for _, saved in found if saved.card]
-    name = " + ".join(dict.fromkeys(named(member.blueprint.spec) for member in plan.members))
+    return teacher_of(plan, lab, [network for network, _ in found], cards, temperature)
+
+
+def teacher_of(
+    plan: TeacherPlan, lab: Lab, networks: Sequence[Network], cards: Sequence[Card], temperature: float = 1.0
+) -> Teacher:
+    """The teacher that these frozen networks are together, looked at before it teaches."""
+    manner, name = plan.manner, plan.name
     if len(networks) == 1:
         network = networks[0]
     else:
@@ -156,9 +181,19 @@ def _find(member: Member, lab: Lab, manner: Manner) -> tuple[Network, Checkpoint
     return network, saved
 
 
+def stored(member: Member, lab: Lab) -> bool:
+    """Whether this network of a teacher is there: named by a file, or trained already."""
+    return member.checkpoint is not None or (_shelf(member, lab) / "teacher.safetensors").exists()
+
+
+def _shelf(member: Member, lab: Lab) -> Path:
+    """The folder of this configuration's network in the store."""
+    return member.store / member.key(lab)[:16]
+
+
 def publish(plan: Member, lab: Lab, network: Network, card: Card) -> None:
     """Put a teacher that was trained for this configuration into the store, unless one is there."""
-    folder = plan.store / plan.key(lab)[:16]
+    folder = _shelf(plan, lab)
     with _locked(folder):
         if not (folder / "teacher.safetensors").exists():
             checkpoint.write(folder / "teacher.safetensors", network.body, card)
@@ -166,7 +201,7 @@ def publish(plan: Member, lab: Lab, network: Network, card: Card) -> None:
 
 def _stored(plan: Member, lab: Lab) -> Checkpoint:
     """The teacher of this configuration, trained where nobody has, or where what is kept is damaged."""
-    folder = plan.store / plan.key(lab)[:16]
+    folder = _shelf(plan, lab)
     path = folder / "teacher.safetensors"
     with _locked(folder):
         try:

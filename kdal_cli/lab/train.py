@@ -17,7 +17,7 @@ from kdal_cli.training.answers import Asked, CachedTeacher
 from kdal_cli.training.fit import fit
 from kdal_cli.training.loop import Fitted, Peer
 from kdal_cli.training.objective import Objective
-from kdal_cli.training.recipe import Recipe
+from kdal_cli.training.recipe import Recipe, Retrain
 from kdal_cli.types import Batch, Examples, Output
 
 REHEARSAL = 16
@@ -177,6 +177,21 @@ def confident_rows(logits: Tensor, least: float, *, balance: bool) -> Tensor:
     groups = [rows[choice[rows] == c] for c in choice[rows].unique()]
     wanted = round(len(rows) / len(groups))
     return torch.cat([group[torch.arange(wanted) % len(group)] for group in groups])
+
+
+def restarted(fresh: Network, before: Network | None, how: Retrain) -> Network:
+    """The weights that a round starts from: `fresh` ones, or those that were trained `before`, changed in place.
+
+    Shrunk and perturbed: Ash and Adams 2020, arXiv:1910.08475.
+    """
+    if before is None or how == "scratch":
+        return fresh
+    if how == "shrink_perturb":
+        state = before.state_dict()
+        for name, new in fresh.state_dict().items():
+            if new.is_floating_point() and "running" not in name:
+                state[name].mul_(0.5).add_(new, alpha=0.1)
+    return before
 
 
 def _labels_alone(*_: object) -> Objective:

@@ -1,5 +1,6 @@
-"""`kdal train-teacher`: every label of the pool, or of images of its own, and no teacher above."""
+"""Training a teacher: on every label of its images, or on what a run of active learning has bought so far."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from kdal_cli.lab.checkup import examine
@@ -10,6 +11,7 @@ from kdal_cli.records.curve import Table
 from kdal_cli.records.snapshots import Snapshots
 from kdal_cli.streams import Streams
 from kdal_cli.training.fit import fit
+from kdal_cli.training.loop import Fitted
 from kdal_cli.training.objective import Objective
 from kdal_cli.training.recipe import Recipe
 from kdal_cli.types import Examples
@@ -21,27 +23,41 @@ def train_teacher(lab: Lab, blueprint: Blueprint, recipe: Recipe, seed: int) -> 
     Its randomness hangs on a seed of its own, so that students of every seed share one teacher. A training that was
     stopped goes on from its last snapshot in the run folder.
     """
-    lab = replace(lab, streams=Streams(seed))
-    network = lab.network(blueprint, "teacher")
+    network = replace(lab, streams=Streams(seed)).network(blueprint, "teacher")
     examples = Examples(lab.ids.teacher, lab.data.train.labels[lab.ids.teacher])
     validate = lab.accuracy(lab.validation, lab.data.train.labels[lab.validation])
-    snapshots = Snapshots(lab.run.folder / "training.snapshot", "teacher")
-    streams = lab.streams.under("fit", "teacher")
+    what = f"teacher {blueprint.spec['name']}"
+    fitted, snapshots = learn(lab, network, recipe, examples, Streams(seed).under("fit", "teacher"), validate, what)
+    Table(lab.run.folder / "timings.csv").add({"training": 0, **fitted.spent, **lab.pace(network, fitted)})
+    snapshots.clear()
+    trained_on = {"data": lab.data.name, "labels": len(lab.ids.teacher), "validation_labels": len(lab.validation)}
+    return network, lab.card("teacher", blueprint, trained_on, lab.measure_test(network))
+
+
+def learn(
+    lab: Lab,
+    network: Network,
+    recipe: Recipe,
+    examples: Examples,
+    streams: Streams,
+    validate: Callable[[Network], float] | None,
+    what: str,
+) -> tuple[Fitted, Snapshots]:
+    """Train a network in place from labels alone; its snapshots are the caller's to clear."""
+    snapshots = Snapshots(lab.run.folder / "training.snapshot", what)
+    images, objective = lab.views(recipe.augment), Objective()
     fitted = fit(
         network,
-        lab.views(recipe.augment),
+        images,
         examples,
-        Objective(),
+        objective,
         recipe,
         lab.engine,
         streams,
         lab.watcher,
         validate=validate,
         keeper=snapshots,
-        what=f"teacher {blueprint.spec['name']}",
+        what=what,
     )
     examine(lab, network, "the teacher", examples.ids, examples.labels)
-    Table(lab.run.folder / "timings.csv").add({"training": 0, **fitted.spent, **lab.pace(network, fitted)})
-    snapshots.clear()
-    trained_on = {"data": lab.data.name, "labels": len(lab.ids.teacher), "validation_labels": len(lab.validation)}
-    return network, lab.card("teacher", blueprint, trained_on, lab.measure_test(network))
+    return fitted, snapshots

@@ -9,7 +9,7 @@ from torch import Tensor
 from kdal_cli.errors import UserError
 from kdal_cli.inference.evidence import Sampler
 from kdal_cli.inference.predict import predict
-from kdal_cli.inference.scorers import Remembering, Seer
+from kdal_cli.inference.scorers import Seer
 from kdal_cli.lab.baselines import Baselines
 from kdal_cli.lab.checkup import complaints, tie
 from kdal_cli.lab.clock import Clock
@@ -17,8 +17,8 @@ from kdal_cli.lab.guide import Guide
 from kdal_cli.lab.lab import Blueprint, Lab, MakeObjective
 from kdal_cli.lab.picks import reasons
 from kdal_cli.lab.pool import Onlooker, Scoring
-from kdal_cli.lab.teacher import Teacher
-from kdal_cli.lab.train import train
+from kdal_cli.lab.train import restarted, train
+from kdal_cli.lab.tutors import Tutors
 from kdal_cli.labels.budget import Plan
 from kdal_cli.labels.ledger import Ledger
 from kdal_cli.labels.oracle import Oracle
@@ -42,14 +42,14 @@ SHEET = 100
 class Loop:
     """Active learning. Every round is a transaction: a purchase in the ledger opens it, a line of the curve closes it.
 
-    guide: who teaches each round; of kind `previous`, the student of the round before. seed_set: the sampler of round
-    0. scoring: whose answers the sampler looks at. price: of each image that the teacher is asked about.
-    baselines: the simple models beside the student.
+    tutors: the teacher of each round, if there is one. guide: how it teaches; of kind `previous`, the student of the
+    round before does. seed_set: the sampler of round 0. scoring: whose answers the sampler looks at. price: of each
+    image that the teacher is asked about. baselines: the simple models beside the student.
     """
 
     lab: Lab
     student: Blueprint
-    teacher: Teacher | None
+    tutors: Tutors
     guide: Guide
     objective: MakeObjective
     sampler: Sampler
@@ -66,9 +66,6 @@ class Loop:
         folder = self.lab.run.folder
         self.ledger = Ledger.open(folder / "ledger.jsonl")
         self.right: Tensor | None = None
-        seer = Seer(self.teacher.network, self.lab.train, team=self.lab.engine.team) if self.teacher else None
-        self.asked = Remembering(seer, len(self.lab.data.train)) if seer else None
-        self.onlooker = Onlooker(self.lab, self.student, self.scoring, self.asked, self._load, self._siblings)
         self.curve, self.timings = Table(folder / "curve.csv"), Table(folder / "timings.csv")
         self.per_class = Table(folder / "classes.csv")
 
@@ -119,7 +116,10 @@ class Loop:
     def _choose(self, round: int, k: int, network: Network | None, clock: Clock) -> tuple[Tensor, Tensor]:
         """(ids (k,), scores (k,)) of the query of a round; why these is in `picks/`."""
         lab, before = self.lab, self.lab.odometer.flops
-        pool = self.onlooker.look(self.ledger, round, network)
+        tutor = self.tutors.after(round - 1, self.ledger)
+        asked, teacher = (tutor.scorer, tutor.teacher) if tutor is not None else (None, None)
+        onlooker = Onlooker(lab, self.student, self.scoring, asked, self._load, self._siblings)
+        pool = onlooker.look(self.ledger, round, network)
         sampler = self.sampler if round else self.seed_set
         clock.lap("score_s")  # of training a committee, if there is one
         query = sampler(pool, k, lab.streams.at("sampler", round))
@@ -127,9 +127,10 @@ class Loop:
         clock.add("score_s", pool.meter.seconds)
         for view, (seconds, megabytes) in pool.meter.views.items():
             lab.log.figures({"round": round, f"{view}_s": seconds, f"{view}_peak_mb": megabytes})
-        if self.teacher is not None and self.asked is not None:
-            new = self.ledger.consult(round, self.asked.asked.nonzero().flatten(), self.price)
-            lab.odometer.forward(self.teacher.network, new)
+        if tutor is not None:
+            new = self.ledger.consult(round, tutor.scorer.asked.nonzero().flatten(), self.price)
+            looked = int(tutor.scorer.asked.sum()) if self.tutors.changes else new
+            lab.odometer.forward(tutor.teacher.network, looked)
         if told := tie(pool, query):
             lab.watcher.say(f"round {round}: {told}")
         seconds = clock.seconds["score_s"] + clock.seconds["select_s"]
@@ -138,8 +139,8 @@ class Loop:
             ids = pool.ids[query.candidates].sort().values.tolist()
             lab.run.write(f"picks/round_{round:03d}_candidates.csv", "id\n" + "".join(f"{id}\n" for id in ids))
         trained = Seer(network, lab.train) if network is not None else None
-        teacher = Seer(self.teacher.network, lab.train) if self.teacher and self.teacher.metrics else None
-        lab.run.write(f"picks/round_{round:03d}.csv", reasons(lab.data, pool, query, trained, teacher))
+        guiding = Seer(teacher.network, lab.train) if teacher is not None and teacher.metrics else None
+        lab.run.write(f"picks/round_{round:03d}.csv", reasons(lab.data, pool, query, trained, guiding))
         return pool.ids[query.rows], query.scores
 
     def _show(self, round: int) -> None:
@@ -162,7 +163,10 @@ class Loop:
 
     def _train(self, round: int, before: Network | None, clock: Clock) -> tuple[Network, Fitted]:
         """A student for the labels bought so far, saved before it is measured."""
-        lab, network, flops = self.lab, self._start(round, before), self.lab.odometer.flops
+        lab, network = self.lab, restarted(self.lab.network(self.student, round), before, self.recipe.retrain)
+        self.tutors.after(round, self.ledger)
+        clock.lap("teacher_s")
+        flops = lab.odometer.flops
         fitted, snapshots = self._fit(network, round)
         if self.guide.manner.kind == "fixed":
             self.ledger.consult(round, fitted.taught, self.price)
@@ -199,23 +203,13 @@ class Loop:
 
     def _guide(self, round: int) -> Guide:
         """Who teaches a round. The student of the round before is read anew: training must not change its teacher."""
+        tutor = self.tutors.after(round, self.ledger)
+        if tutor is not None and self.guide.teacher is None:
+            return self.guide.taught_by(tutor.teacher.network)
         if self.guide.manner.kind != "previous" or round == 0:
             return self.guide
         before = self._load(round - 1)
         return self.guide.taught_by(freeze(before)) if before else replace(self.guide, teacher=None)
-
-    def _start(self, round: int, before: Network | None) -> Network:
-        """The weights that a round starts from, as `recipe.retrain` says."""
-        fresh = self.lab.network(self.student, round)
-        if before is None or self.recipe.retrain == "scratch":
-            return fresh
-        if self.recipe.retrain == "warm":
-            return before
-        state = before.state_dict()
-        for name, new in fresh.state_dict().items():
-            if new.is_floating_point() and "running" not in name:
-                state[name].mul_(0.5).add_(new, alpha=0.1)
-        return before
 
     def _measure(self, round: int, network: Network, fitted: Fitted, clock: Clock) -> None:
         """Measure on the test set and write the line that makes the round done."""
@@ -225,7 +219,9 @@ class Loop:
         truth, classes = lab.data.test.labels, len(lab.data.classes)
         row = {"round": round, "labels": len(ids), "cost": self.ledger.cost(), "classes_seen": len(labels.unique())}
         row["teacher_answers"] = len(self.ledger.teacher_ids())
-        row["teacher_labels"] = self.teacher.labels_of(lab.data.name) if self.teacher else 0
+        tutor = self.tutors.after(round, self.ledger)
+        row["teacher_labels"] = tutor.teacher.labels_of(lab.data.name) if tutor else 0
+        row["labels_with_teacher"] = self.tutors.labels_with(len(ids))
         row["steps"] = fitted.steps
         row["flops"] = self.ledger.flops()
         row |= {f"test_{name}": value for name, value in measure(seen, truth, classes).items()}
@@ -238,11 +234,12 @@ class Loop:
         if validate is not None and fitted.best is not None:
             row["val_accuracy"] = validate(network)
             row["test_accuracy_at_best_val"] = self._accuracy_of(fitted, network)
-        if self.teacher is not None and self.teacher.metrics:
-            row["teacher_agreement"] = agreement(seen, self.teacher.test_logits)
+        if tutor is not None and tutor.teacher.metrics:
+            row["teacher_test_accuracy"] = tutor.teacher.metrics["accuracy"]
+            row["teacher_agreement"] = agreement(seen, tutor.teacher.test_logits)
         clock.lap("evaluate_s")
         if self.baselines is not None:
-            row |= self.baselines.measure(ids, labels, network, self.teacher.network if self.teacher else None)
+            row |= self.baselines.measure(ids, labels, network, tutor.teacher.network if tutor else None)
             clock.lap("baselines_s")
         self.timings.add({"round": round, **clock.seconds, **lab.pace(network, fitted)})
         self.per_class.add(*class_rows(round, seen.argmax(1).cpu(), truth, labels, classes))

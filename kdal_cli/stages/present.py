@@ -10,18 +10,18 @@ from kdal_cli.lab.teacher import Teacher
 from kdal_cli.metrics.classification import per_class
 from kdal_cli.network import Network
 from kdal_cli.records.card import Card
-from kdal_cli.records.curve import Table
+from kdal_cli.records.curve import Row, Table
 from kdal_cli.records.files import shown
 from kdal_cli.report import plots, tables
 from kdal_cli.report.curve_plot import curve_png
+from kdal_cli.report.text import count
 from kdal_cli.stages.distill import Entry
 from kdal_cli.stages.evaluate import Evaluation, evaluate
 from kdal_cli.study.baselines import TEACHER, baselines, spoken, verdict
 
 
 def headline(lab: Lab, stage: str, lines: Sequence[str]) -> None:
-    """What is about to be done, with what; all of it was checked, so this is where a tracker begins."""
-    lab.tracking.start()
+    """The plan: what is about to be done, with what, and what it will cost. A teacher may still have to be trained."""
     data, engine = lab.data, lab.engine.describe()
     sizes = f"{len(lab.pool):,} in the pool, {len(lab.validation):,} for validation, {len(data.test):,} to test"
     device = f"{engine['name']}, {engine['threads']} threads" if engine["device"] == "cpu" else engine["name"]
@@ -31,16 +31,24 @@ def headline(lab: Lab, stage: str, lines: Sequence[str]) -> None:
         lab.log.say(line)
 
 
+def begin(lab: Lab, lines: Sequence[str]) -> None:
+    """What is known when everything is there; all of it was checked, so this is where a tracker begins."""
+    lab.tracking.start()
+    for line in lines:
+        lab.watcher.say(line)
+
+
 def curve(lab: Lab, curve: Table, teacher: Teacher | None, plan: str) -> dict[str, Any]:
     """The curve of an active-learning run as a table and a picture; the last round is the result."""
-    columns = ("round", "labels", "test_accuracy", "test_f1", "test_nll", "test_ece", "val_accuracy", "forgotten")
+    columns = ("round", "labels", "test_accuracy", "teacher_test_accuracy", "test_f1", "test_nll", "test_ece")
+    columns = (*columns, "val_accuracy", "forgotten")
     rows = [{key: row[key] for key in columns if key in row} for row in curve.rows]
     lab.display.table(tables.curve_table(rows))
-    line = teacher.metrics.get("accuracy") if teacher else None
+    taught = [row[TEACHER] for row in rows if TEACHER in row]
     picture = curve_png(
         [int(labels) for labels in curve.column("labels")],
         curve.column("test_accuracy"),
-        teacher=curve.column(TEACHER) if TEACHER in curve.rows[-1] else line,
+        teacher=teacher.metrics.get("accuracy") if teacher is not None else taught or None,
         baselines={spoken(column): curve.column(column) for column in baselines(curve.rows[-1])},
         title=f"{lab.data.name}: accuracy against labels",
         subtitle=plan,
@@ -48,8 +56,23 @@ def curve(lab: Lab, curve: Table, teacher: Teacher | None, plan: str) -> dict[st
     for sentence in verdict(curve.rows):
         lab.watcher.say(sentence)
     lab.display.say(f"curve in {shown(lab.run.write('curve.png', picture))}")
+    lab.display.conclude(learnt(curve.rows))
     last = dict(curve.rows[-1])
-    return last if line is None else last | {"teacher_accuracy": line}
+    return last if not taught else last | {"teacher_accuracy": taught[-1]}
+
+
+def learnt(rows: Sequence[Row]) -> str:
+    """What a run of active learning has shown, in one sentence."""
+    first, last = rows[0], rows[-1]
+    told = f"with {count(last['labels'])} labels the student is right on {last['test_accuracy']:.2%} of the test images"
+    if len(rows) > 1:
+        gain, more = 100 * (last["test_accuracy"] - first["test_accuracy"]), count(last["labels"] - first["labels"])
+        told += f", {gain:+.2f} points for {more} more than the {count(first['labels'])} that it began with"
+    if "teacher_test_accuracy" in last:
+        shared = last["labels_with_teacher"] == last["labels"]
+        read = "the same labels" if shared else f"{count(last['teacher_labels'])} labels"
+        told += f"; its teacher, which has read {read}, on {last['teacher_test_accuracy']:.2%}"
+    return f"learnt: {told}"
 
 
 def models(lab: Lab, entries: Sequence[Entry]) -> dict[str, Any]:

@@ -143,7 +143,7 @@ def _rounds(folder: Path) -> list[dict[str, float]]:
     for row, seconds in zip(rounds, itertools.accumulate(spent), strict=False):
         row["seconds"] = seconds
     for row in rounds:
-        if {"labels", "teacher_labels"} <= row.keys():
+        if {"labels", "teacher_labels"} <= row.keys() and "labels_with_teacher" not in row:
             row["labels_with_teacher"] = row["labels"] + row["teacher_labels"]
     return rounds
 

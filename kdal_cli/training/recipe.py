@@ -9,6 +9,8 @@ from kdal_cli.images.augment import Augment
 from kdal_cli.training.schedules import Schedule
 from kdal_cli.values import Count, Natural, NonNegative, Positive, Share
 
+Retrain = Literal["scratch", "warm", "shrink_perturb"]
+
 WARMUP_START = 1e-3
 """The share of the learning rate that a warm-up starts from: a first step of size zero would be wasted."""
 
@@ -22,9 +24,9 @@ class Until:
     """
 
     fitted: Share = 0.99
-    floor: Count = 200
+    floor: Count = 150
     ceiling: Count = 4000
-    decay: Count = 100
+    decay: Count = 75
 
     def __post_init__(self) -> None:
         if not self.decay < self.floor <= self.ceiling:
@@ -66,7 +68,7 @@ class Recipe:
     compile: Literal["none", "default", "graphs"] = "none"
     augment: Augment = field(default_factory=Augment)
     checks: Count = 4
-    retrain: Literal["scratch", "warm", "shrink_perturb"] = "scratch"
+    retrain: Retrain = "scratch"
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.epochs is not None:

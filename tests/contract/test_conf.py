@@ -28,7 +28,7 @@ from kdal_cli.images.augment import Augment
 from kdal_cli.images.split import Split
 from kdal_cli.labels import oracle as oracles
 from kdal_cli.labels.budget import Budget
-from kdal_cli.training.recipe import Recipe
+from kdal_cli.training.recipe import Recipe, Until
 from kdal_cli.types import Shape
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -167,6 +167,7 @@ def test_a_data_set_fits_its_signature(option: str) -> None:
     own = section("data", option)
     convert(own.pop("split"), Split, "data.split")
     convert(own.pop("augment"), Augment, "data.augment")
+    convert(own.pop("until"), Until, "data.until")
     make(Trouble, {field.name: own.pop(field.name) for field in fields(Trouble)}, "data")
     bind(resolve(kdal_cli.data, own["name"], [], "data"), own, "data", given=1, besides=["name"])
 

@@ -13,6 +13,7 @@ from kdal_cli.inference.evidence import Evidence, Meter
 from kdal_cli.lab.lab import Blueprint, fingerprint
 from kdal_cli.lab.replay import Replay, chosen_by, replay
 from kdal_cli.lab.train import Guide
+from kdal_cli.lab.tutors import Standing
 from kdal_cli.labels.budget import Budget
 from kdal_cli.labels.ledger import Ledger
 from kdal_cli.labels.oracle import simulated
@@ -61,7 +62,9 @@ def loop(lab, student: Blueprint, sampler, budget) -> Loop:
     oracle = simulated(lab.data.train.labels, 3)
     seed_set = sampler if isinstance(sampler, Replay) else random
     recipe = Recipe(steps=2, batch=4, checks=1)
-    return Loop(lab, student, None, Guide(), lambda *_: Objective(), sampler, seed_set, budget, oracle, recipe)
+    return Loop(
+        lab, student, Standing(lab, None), Guide(), lambda *_: Objective(), sampler, seed_set, budget, oracle, recipe
+    )
 
 
 # Queries.

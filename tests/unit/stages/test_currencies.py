@@ -4,17 +4,17 @@ import shutil
 
 import pytest
 import torch
+from killing import Killed, kill_before, outcome
 
 from kdal_cli.lab.guide import Guide
 from kdal_cli.lab.lab import Lab
 from kdal_cli.lab.pool import Scoring
 from kdal_cli.lab.teacher import Manner, Teacher
+from kdal_cli.lab.tutors import Standing
 from kdal_cli.labels.budget import Budget
-from kdal_cli.labels.ledger import Ledger
 from kdal_cli.labels.oracle import simulated
 from kdal_cli.losses.kd import kd
 from kdal_cli.network import freeze
-from kdal_cli.records.curve import Table
 from kdal_cli.samplers.disagreement import disagreement
 from kdal_cli.samplers.margin import margin
 from kdal_cli.samplers.random import random
@@ -29,10 +29,6 @@ STUDENT, TEACHER = 2 * (36 * 8 + 8 * 3), 2 * (36 * 16 + 16 * 3)
 
 VISITS = STEPS * (BATCH + POOL_BATCH)
 RECIPE = Recipe(steps=STEPS, batch=BATCH, pool_batch=POOL_BATCH, checks=2)
-
-
-class Killed(Exception):
-    """What a run dies of here."""
 
 
 def distilling(*_: object) -> Objective:
@@ -67,7 +63,8 @@ def loop(bench, student, make_network, images):
         guide = Guide(manner or Manner(), network)
         oracle = simulated(images.train.labels, 3)
         budget = Budget(10, 10, rounds - 1)
-        return Loop(lab, student, teacher, guide, objective, sampler, random, budget, oracle, RECIPE, **more)
+        tutors = Standing(lab, teacher)
+        return Loop(lab, student, tutors, guide, objective, sampler, random, budget, oracle, RECIPE, **more)
 
     return make
 
@@ -79,7 +76,7 @@ def test_answers_are_the_images_that_training_and_sampler_asked_about_each_once(
     def spied(answer, ids_of):
         return lambda about: (asked.update(ids_of(about).tolist()), answer(about))[1]
 
-    call, add, scorer = LiveTeacher.__call__, run.curve.add, run.asked.scorer
+    call, add, scorer = LiveTeacher.__call__, run.curve.add, run.tutors.after(0, run.ledger).scorer.scorer
     scorer.look, scorer.logits = (spied(answer, lambda ids: ids) for answer in (scorer.look, scorer.logits))
     monkeypatch.setattr(
         LiveTeacher, "__call__", lambda live, batch: (asked.update(batch.ids.tolist()), call(live, batch))[1]
@@ -132,33 +129,6 @@ def test_leaving_out_what_the_teacher_is_not_sure_of_asks_about_the_whole_pool(l
 
 
 # Killed.
-
-
-def outcome(run: Loop) -> dict[str, object]:
-    return {
-        "curve": run.curve.path.read_bytes(),
-        "computed": run.ledger.computed,
-        "answers": sorted(run.ledger.teacher_ids().tolist()),
-        "bought": run.ledger.bought()[0].tolist(),
-    }
-
-
-def kill_before(run: Loop, monkeypatch, write: int) -> None:
-    """Let a run die before this durable step: a line of the ledger, or a row of a table."""
-    left = iter(range(write))
-
-    def mortal(deed):
-        def do(self, *args, **keywords):
-            if next(left, None) is None:
-                raise Killed
-            return deed(self, *args, **keywords)
-
-        return do
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Ledger, "_append", mortal(Ledger._append))
-        patched.setattr(Table, "add", mortal(Table.add))
-        run.run()
 
 
 def test_killed_before_any_write_a_run_ends_with_the_same_currencies(loop, bench, monkeypatch) -> None:

@@ -1,0 +1,90 @@
+"""What a training will take, from a few timed steps of one that is thrown away."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+
+from kdal_cli.lab.lab import Blueprint, Lab, MakeObjective
+from kdal_cli.lab.teacher import Member, TeacherPlan
+from kdal_cli.lab.train import sketch
+from kdal_cli.streams import Streams
+from kdal_cli.training.answers import LiveTeacher
+from kdal_cli.training.fit import fit
+from kdal_cli.training.loop import Fitted
+from kdal_cli.training.objective import Objective
+from kdal_cli.training.recipe import Recipe
+from kdal_cli.types import Examples, Unwatched
+
+WARM, TIMED, PATIENCE = 2, 8, 2.0
+"""Steps before the clock, steps on it, and seconds after which those before it are enough to go by."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """How long a training is: steps, and seconds. open: whether it may take more, where labels are hard to fit."""
+
+    steps: int
+    seconds: float
+    open: bool
+
+
+def of_teacher(lab: Lab, member: Member, labelled: int) -> Forecast:
+    """Of training a network of the teacher on so many labels."""
+
+    def some(recipe: Recipe) -> Fitted:
+        network = lab.network(member.blueprint, "rehearsal")
+        examples = Examples(lab.pool[:1].repeat(labelled), torch.zeros(labelled, dtype=torch.int64))
+        images = lab.views(recipe.augment)
+        return fit(network, images, examples, Objective(), recipe, lab.engine, Streams(0), Unwatched())
+
+    return _forecast(member.recipe, labelled, some)
+
+
+def of_student(
+    lab: Lab,
+    blueprint: Blueprint,
+    make_objective: MakeObjective,
+    plan: TeacherPlan | None,
+    recipe: Recipe,
+    labelled: int,
+) -> Forecast:
+    """Of training the student on so many labels, its teacher answering at every step."""
+
+    def some(recipe: Recipe) -> Fitted:
+        student, teacher = lab.network(blueprint, "rehearsal"), sketch(lab, plan, blueprint)
+        examples = Examples(lab.pool, torch.arange(min(labelled, len(lab.pool))) % len(lab.data.classes))  # made up
+        objective = lab.objective(make_objective, student, teacher, examples, "rehearsal")
+        precision = lab.engine.precision(recipe.precision, teacher, lab.train.whole(lab.pool[:1])) if teacher else None
+        live = LiveTeacher(teacher, lab.engine, precision) if teacher is not None and precision else None
+        images = lab.views(recipe.augment)
+        return fit(student, images, examples, objective, recipe, lab.engine, Streams(0), Unwatched(), teacher=live)
+
+    return _forecast(recipe, labelled, some)
+
+
+def of_looking(lab: Lab, student: Forecast, recipe: Recipe) -> float:
+    """Seconds of looking once at the pool and twice at the test images: a third of what training on them takes."""
+    images = len(lab.pool) + 2 * len(lab.data.test)
+    return student.seconds / student.steps * images / (3 * recipe.batch)
+
+
+def _forecast(recipe: Recipe, labelled: int, some: Callable[[Recipe], Fitted]) -> Forecast:
+    known = recipe.length(labelled)
+    steps = known or recipe.until.floor
+
+    def seconds_a_step(count: int) -> float:
+        fitted = some(replace(recipe, steps=count, epochs=None, checks=1, schedule="constant", compile="none"))
+        return fitted.seconds / fitted.steps
+
+    pace = seconds_a_step(WARM)
+    if pace * WARM < PATIENCE:
+        pace = seconds_a_step(TIMED)
+    return Forecast(steps, pace * steps, known is None)
+
+
+def rounded(seconds: float) -> int:
+    """Two digits: more would be a promise."""
+    scale = 10 ** max(0, math.floor(math.log10(max(seconds, 1))) - 1)
+    return max(1, scale * round(seconds / scale))
