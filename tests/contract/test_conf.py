@@ -4,7 +4,7 @@ import re
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -18,12 +18,14 @@ import kdal_cli.samplers
 import kdal_cli.trackers
 from kdal_cli.cli.help import stage_help
 from kdal_cli.cli.main import STAGES
+from kdal_cli.cli.paths import takes_path
 from kdal_cli.compose import parts
 from kdal_cli.compose.bind import bind, convert, make
 from kdal_cli.compose.loss import plan_loss
 from kdal_cli.compose.parts import Trouble
 from kdal_cli.compose.registry import names, resolve
 from kdal_cli.compose.settings import GROUPS, SETTINGS
+from kdal_cli.compose.teacher import Who
 from kdal_cli.images.augment import Augment
 from kdal_cli.images.split import Split
 from kdal_cli.labels import oracle as oracles
@@ -58,6 +60,7 @@ def folders() -> list[str]:
 
 
 ALL = [(group, option) for group in folders() for option in options(group)]
+ALL.sort(key=lambda pair: (pair[0] == "experiment", options(pair[0]).index(pair[1])))  # row by row, see below
 every_option = pytest.mark.parametrize(("group", "option"), ALL, ids=lambda value: str(value))
 every_stage = pytest.mark.parametrize("stage", STAGES)
 
@@ -69,17 +72,27 @@ def composed(stage: str, *choices: str) -> DictConfig:
         return compose(stage, list(choices), return_hydra_config=True)
 
 
+def row(group: str, option: str) -> list[tuple[str, str]]:
+    """Options that are composed together, at most one of each group: ten of them take the time of one.
+
+    An experiment chooses options of other groups, and is composed alone.
+    """
+    if group == "experiment":
+        return [(group, option)]
+    number = options(group).index(option)
+    return [(g, options(g)[number]) for g in folders() if g != "experiment" and number < len(options(g))]
+
+
 def chosen(group: str, option: str) -> DictConfig:
-    """al-loop with an option; a network is composed once for both of its roles."""
-    roles = [role for role in ("student", "teacher") if option in options(role)]
-    choices = [f"{role}={option}" for role in roles] if group in ("student", "teacher") else [f"{group}={option}"]
-    return composed("al-loop", *choices)
+    """al-loop with an option, and with others of its row."""
+    return composed("al-loop", *(f"{group}={option}" for group, option in row(group, option)))
 
 
 def section(group: str, option: str) -> dict[str, Any]:
     config = chosen(group, option)
-    for key in MISSING.get((group, option), ()):
-        OmegaConf.update(config := config.copy(), key, "somewhere")
+    for pair in row(group, option):
+        for key in MISSING.get(pair, ()):
+            OmegaConf.update(config := config.copy(), key, "somewhere")
     values = OmegaConf.to_container(config[group], resolve=True)
     assert isinstance(values, dict)
     return values  # type: ignore[return-value]
@@ -92,16 +105,10 @@ def section(group: str, option: str) -> dict[str, Any]:
 def test_it_composes_and_leaves_open_only_what_the_user_alone_can_say(group: str, option: str) -> None:
     config = chosen(group, option)
     assert config.hydra.runtime.choices[group] == option
-    missing = OmegaConf.missing_keys(OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]))
-    expected = MISSING.get((group, option), set())
-    other_role = MISSING.get(("teacher" if group == "student" else "student", option), set())
-    assert missing == expected | (other_role if group in ("student", "teacher") else set())
-
-
-@every_option
-def test_it_adds_no_key_that_a_stage_does_not_know(group: str, option: str) -> None:
-    keys = set(chosen(group, option)) - {"hydra"}
-    assert keys <= {*GROUPS, *SETTINGS}
+    keys = set(config) - {"hydra"}
+    missing = OmegaConf.missing_keys(OmegaConf.masked_copy(config, list(keys)))
+    assert missing == set().union(*(MISSING.get(pair, set()) for pair in row(group, option)))
+    assert keys <= {*GROUPS, *SETTINGS}  # nothing that a stage does not know
 
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONF)))
@@ -170,6 +177,19 @@ def test_a_data_set_fits_its_signature(option: str) -> None:
     convert(own.pop("until"), Until, "data.until")
     make(Trouble, {field.name: own.pop(field.name) for field in fields(Trouble)}, "data")
     bind(resolve(kdal_cli.data, own["name"], [], "data"), own, "data", given=1, besides=["name"])
+
+
+def test_every_argument_that_is_a_path_is_typed_as_one() -> None:
+    """A command line is read before torch is there to ask for annotations."""
+    targets = [(group, resolve(rooms, name, [], group)) for group, rooms in REGISTRIES.items() for name in names(rooms)]
+    asked = {
+        f"{group}.{argument}"
+        for group, target in [*targets, ("teacher", Who)]
+        for argument, hint in get_type_hints(target.__init__ if isinstance(target, type) else target).items()
+        if "Path" in str(hint) and argument not in ("return", "folder")  # the run folder is not configured
+    }
+    assert {"data.root", "data.path", "data.store", "teacher.checkpoint", "teacher.store"} <= asked
+    assert all(takes_path(key) for key in asked)
 
 
 NO_NET_OF_THEIR_OWN = ("none", "peer", "previous", "saved", "self")
