@@ -12,7 +12,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -21,13 +21,15 @@ from typing import Any
 
 from torch import Tensor
 
-from kdal_cli.devices import collectives
+from kdal_cli.devices import collectives, pulse
 from kdal_cli.devices.collectives import Deserted
 from kdal_cli.devices.parcel import Lent, pack, unpack
 from kdal_cli.errors import KdalError, MachineError
 
 HELPER = (
-    "import sys; sys.path[:] = sys.argv[2:]; from kdal_cli.devices.team import help_out; help_out(int(sys.argv[1]))"
+    "import sys; sys.path[:] = sys.argv[3:]; "
+    "from kdal_cli.devices.pulse import beat; beat(int(sys.argv[2])); "
+    "from kdal_cli.devices.team import help_out; help_out(int(sys.argv[1]))"
 )
 """What a helper runs. It finds the modules that this process finds, those of the user among them."""
 
@@ -47,6 +49,7 @@ class Team:
     def __init__(self, size: int = 1, kind: str = "cpu", settle: Settle = lambda rank: None, rank: int = 0) -> None:
         self.size, self.kind, self.settle, self.rank = size, kind, settle, rank
         self._helpers: list[_Helper] = []
+        self._watchers: list[threading.Thread] = []
         self._lent = Lent()
 
     def __reduce__(self) -> tuple[Callable[[], "Team"], tuple[()]]:
@@ -103,6 +106,8 @@ class Team:
         for helper in helpers:
             helper.process.wait()
             helper.line.close()
+        while self._watchers:
+            self._watchers.pop().join()  # nothing is left to listen to
         if helpers:
             collectives.leave()
         self._lent.close()
@@ -110,6 +115,8 @@ class Team:
     def _start(self) -> None:
         for rank in range(1, self.size):
             self._helpers.append(_Helper.start())
+            self._watchers.append(threading.Thread(target=self._watch, args=(self._helpers[-1],), daemon=True))
+            self._watchers[-1].start()
             self._helpers[-1].tell(pack((_join, (self.size, self.kind, self.settle, rank)), self._lent))
         self._answers()
         with tempfile.TemporaryDirectory(prefix="kdal-") as folder:  # nobody else may read it
@@ -117,9 +124,6 @@ class Team:
             self._tell(pack((_meet, (self, meeting)), self._lent))
             _meet(self, meeting)
             self._answers()
-        if self.kind == "cuda":
-            for helper in self._helpers:
-                threading.Thread(target=self._notice, args=(helper,), daemon=True).start()
 
     def _tell(self, parcel: bytes) -> None:
         for helper in self._helpers:
@@ -137,36 +141,46 @@ class Team:
 
     def _loss(self) -> MachineError:
         """A helper that has ended by itself, in words."""
+        still = [rank for rank, helper in enumerate(self._helpers, 1) if helper.still.is_set()]
+        if still:
+            who = f"process {still[0]} has stood still for {pulse.STILL:.0f} s"
+            return MachineError(who, where=f"devices={self.size}", cure="resume the run")
         codes = {rank: helper.process.poll() for rank, helper in enumerate(self._helpers, 1)}
         ended = sorted((code, rank) for rank, code in codes.items() if code is not None)
         who = f"process {ended[0][1]} ended with exit code {ended[0][0]}" if ended else "the processes lost each other"
         return MachineError(who, where=f"devices={self.size}", cure="resume the run")
 
-    def _notice(self, helper: "_Helper") -> None:
-        """Break off what this process waits for on its GPU when a helper has died: NCCL would wait for ever."""
-        helper.process.wait()
-        if helper in self._helpers:
+    def _watch(self, helper: "_Helper") -> None:
+        """End a helper that stands still, and break off what this process waits for on its GPU when one is gone.
+
+        Between CPUs a wait for one that has ended fails by itself; NCCL would wait for ever.
+        """
+        if pulse.stands_still(helper.pulse):
+            helper.still.set()
+            helper.process.kill()
+        if self.kind == "cuda" and helper in self._helpers:
             collectives.abort()
 
 
 @dataclass(frozen=True, eq=False)
 class _Helper:
-    """A process, and the pipe to it."""
+    """A process, the pipe to it, and its sign of life. still: set when there was none any more."""
 
     process: subprocess.Popen
     line: Connection
+    pulse: int
+    still: threading.Event = field(default_factory=threading.Event)
 
     @classmethod
     def start(cls) -> "_Helper":
         """In a session of its own, where it hears no Ctrl-C: number 0 does, and decides."""
         line, theirs = Pipe()
-        with theirs:
-            words = [sys.executable, "-P", "-c", HELPER, str(theirs.fileno()), *sys.path]
-            none = subprocess.DEVNULL
-            process = subprocess.Popen(
-                words, pass_fds=[theirs.fileno()], stdin=none, stdout=none, start_new_session=True
-            )
-        return cls(process, line)  # pyright: ignore[reportArgumentType] (a PipeConnection is that of Windows)
+        heard, beats = os.pipe()
+        with theirs, os.fdopen(beats):
+            words = [sys.executable, "-P", "-c", HELPER, str(theirs.fileno()), str(beats), *sys.path]
+            none, handles = subprocess.DEVNULL, [theirs.fileno(), beats]
+            process = subprocess.Popen(words, pass_fds=handles, stdin=none, stdout=none, start_new_session=True)
+        return cls(process, line, heard)  # pyright: ignore[reportArgumentType] (a PipeConnection is that of Windows)
 
     def tell(self, parcel: bytes) -> None:
         try:

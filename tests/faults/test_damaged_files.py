@@ -164,6 +164,24 @@ class TestTheLedger:
         return ended.refusal
 
 
+SEALED = ["curve.csv", "classes.csv", "timings.csv", "manifest.json", "result.json", "seals.json"]
+
+
+@pytest.mark.parametrize("name", SEALED)
+def test_a_figure_that_was_changed_is_refused_by_name_and_by_everybody(kdal: Kdal, here: Path, reference, name: str):
+    run = RunFolder(shutil.copytree(reference.run.path, here / "runs" / "run"))
+    change(run.path / name, flip_a_bit)
+    before = run.contents()
+    for words in (["al-loop", "resume=runs/run"], ["report", "runs"]):
+        ended = kdal(*words)
+        assert ended.code == 2
+        assert name in ended.refusal
+    listed = kdal("runs", "runs")
+    assert "0 of 0 runs" in listed.out
+    assert f"left out: {'this' if name == 'seals.json' else 'this is not what was written there'}" in listed.out
+    assert run.contents() == before
+
+
 class TestTheFolder:
     def test_a_run_that_is_done_says_so_and_changes_no_byte(self, kdal: Kdal, reference: Reference):
         before = reference.run.contents()

@@ -2,6 +2,8 @@
 
 import fcntl
 import json
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -221,6 +223,18 @@ def two_threads() -> None:
     import torch
 
     torch.set_num_threads(2)
+
+
+def anything_goes() -> None:
+    os.umask(0)
+
+
+def test_nobody_else_may_write_what_a_run_or_a_sweep_makes_whatever_the_umask_allows(kdal: Kdal, here: Path):
+    for words in (SMALL, [*SMALL, "-m", "seed=0,1"], ["runs"]):
+        assert kdal(*words, first=anything_goes).code == 0
+    made = list(here.rglob("*"))
+    assert len(made) > 50
+    assert [path for path in made if path.stat().st_mode & stat.S_IWOTH] == []
 
 
 def test_two_runs_of_one_second_have_a_folder_each(kdal: Kdal):

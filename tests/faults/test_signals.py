@@ -116,30 +116,53 @@ class Interrupter:
     def find_spec(self, name, path=None, target=None):
         Interrupter.seen += 1
         if os.environ["INTERRUPT_AT"] in (name, str(Interrupter.seen)):
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), getattr(signal, os.environ["INTERRUPT_BY"]))
 
 sys.meta_path.insert(0, Interrupter())
 """
-"""Ctrl-C at the import of a module, or at the n-th import of all."""
+"""A signal at the import of a module, or at the n-th import of all."""
 
 
-def check_ctrl_c_at_import(here: Path, at: str) -> None:
+def check_signal_at_import(here: Path, at: str, name: str = "SIGINT") -> None:
     (here / "sitecustomize.py").write_text(INTERRUPTER)  # python imports it when it starts
     path = os.pathsep.join([str(here), os.environ.get("PYTHONPATH", "")])
-    ended = run_installed(here, "al-loop", "experiment=smoke", PYTHONPATH=path, INTERRUPT_AT=at)
-    assert (ended.code, ended.err) == (130, "kdal: stopped\n")
-    assert not list(here.glob("outputs/al-loop/*"))
+    ended = run_installed(here, "al-loop", "experiment=smoke", PYTHONPATH=path, INTERRUPT_AT=at, INTERRUPT_BY=name)
+    assert (ended.code, ended.err) == (128 + signal.Signals[name], "kdal: stopped\n")
+    assert not (here / "outputs").exists()
 
 
 @pytest.mark.parametrize("module", ["hydra.core", "torch.nn", "numpy.linalg"])
-def test_ctrl_c_while_kdal_is_still_importing_is_one_line(here: Path, module: str):
-    check_ctrl_c_at_import(here, module)
+def test_a_signal_while_kdal_is_still_importing_is_one_line(here: Path, module: str):
+    check_signal_at_import(here, module, "SIGTERM" if module == "torch.nn" else "SIGINT")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(150, 1350, 25))
-def test_ctrl_c_at_any_import_is_one_line(here: Path, number: int):
-    check_ctrl_c_at_import(here, str(number))
+def test_a_signal_at_any_import_is_one_line(here: Path, number: int):
+    check_signal_at_import(here, str(number), "SIGTERM" if number % 2 else "SIGINT")
+
+
+@pytest.mark.slow
+def test_a_run_whose_helper_stands_still_stops_within_ten_seconds_and_leaves_no_process(here: Path):
+    words = [*SMALL, "devices=2", "device=cpu", "recipe.steps=20000", "recipe.batch=16", "loss=none"]
+    process = start_installed(here, *words)
+    assert process.stdout
+    for line in process.stdout:
+        if line.startswith("round 0/3"):
+            break
+    time.sleep(5)
+    [helper] = map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())
+    os.kill(helper, signal.SIGSTOP)
+    time.sleep(1)
+    sent = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=30)
+    assert time.monotonic() - sent < 10
+    assert process.returncode == 143
+    assert command_told(Ended(here, (), process.returncode, out, err))[0] == "al-loop"
+    time.sleep(1)
+    state = Path(f"/proc/{helper}/stat")
+    assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 def test_a_sweep_that_is_stopped_starts_no_other_job(kdal: Kdal, here: Path):

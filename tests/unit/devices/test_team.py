@@ -3,12 +3,15 @@
 import os
 import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from kdal_cli.devices import pulse
 from kdal_cli.devices.engine import Engine
 from kdal_cli.devices.team import Team
 from kdal_cli.errors import MachineError, UserError
@@ -114,6 +117,47 @@ def test_a_helper_that_is_killed_is_told_with_its_exit_code(team: Team) -> None:
     with pytest.raises(MachineError) as raised, team.helping(die, team):
         die(team)
     assert str(raised.value) == "process 1 ended with exit code -9 (devices=2): resume the run"
+
+
+def stand_still(team: Team) -> None:
+    if team.rank:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    averaged(team)
+
+
+def test_a_helper_that_stands_still_is_given_up_and_told(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    with team.helping(who, team):
+        [helper] = team._helpers
+    team.close()
+    monkeypatch.setattr(pulse, "STILL", 2.0)
+    monkeypatch.setattr(pulse, "GRACE", 1.0)
+    with pytest.raises(MachineError) as raised, team.helping(stand_still, team):
+        stand_still(team)
+    assert str(raised.value) == "process 1 has stood still for 2 s (devices=2): resume the run"
+    assert helper.process.poll() is not None
+
+
+STARTS_ONE = """
+import os, signal, subprocess, sys
+from kdal_cli.devices.team import _Helper
+helper = _Helper.start()
+os.read(helper.pulse, 1)
+os.kill(helper.process.pid, signal.SIGSTOP)
+print(helper.process.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_even_one_that_stands_still_ends_with_the_process_that_has_started_it() -> None:
+    started = subprocess.run([sys.executable, "-c", STARTS_ONE], capture_output=True, text=True)
+    assert started.returncode == -signal.SIGKILL
+    patience = time.monotonic() + 10
+    while Path(f"/proc/{started.stdout.strip()}").exists() and time.monotonic() < patience:
+        status = Path(f"/proc/{started.stdout.strip()}/stat").read_text()
+        if status.rpartition(")")[2].split()[0] == "Z":  # nobody here asks how it has ended
+            return
+        time.sleep(0.05)
+    assert not Path(f"/proc/{started.stdout.strip()}").exists()
 
 
 def sleep(team: Team) -> None:
