@@ -29,6 +29,8 @@ LOOKED = 1000
 
 def examine(lab: Lab, network: Network, who: str, ids: Tensor, labels: Tensor) -> None:
     """Say what is wrong with a network that learnt from images `ids` (M,) with their `labels` (M,), if anything is."""
+    if not len(ids):
+        return
     some = torch.linspace(0, len(ids) - 1, min(LOOKED, len(ids))).round().long()
     logits = predict(network, lab.train, ids[some]).logits
     for complaint in complaints(lab, network, ids[some], labels[some], logits, logits):

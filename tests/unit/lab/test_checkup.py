@@ -110,6 +110,7 @@ def test_a_stage_says_whose_fault_it_is(lab: Lab, make_network, monkeypatch: pyt
     said: list[str] = []
     monkeypatch.setattr(type(lab), "watcher", SimpleNamespace(say=said.append))
     examine(lab, make_network(), "the teacher", IDS, lab.data.train.labels[IDS])
+    examine(lab, make_network(), "the student", IDS[:0], lab.data.train.labels[:0])  # it has none to fit
     (line,) = said
     assert line.startswith("the teacher fits only ")
 
