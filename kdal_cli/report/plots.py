@@ -24,7 +24,7 @@ DPI = 150
 INK, MUTED, FAINT = "#1f2933", "#616e7c", "#d9dee4"
 BLUE, ORANGE = "#1d5fa8", "#c2570c"  # told apart by the colour-blind; lines differ in dashes as well
 
-PALETTE = ("#0b4f9e", "#e07b00", "#6a1b9a", "#3fa7d6", "#a3201a", "#7c8794", "#0d6e4f", "#c79a00", "#7a2e5d")
+PALETTE = ("#0b4f9e", "#e07b00", "#0d6e4f", "#3fa7d6", "#a3201a", "#7c8794", "#6a1b9a", "#c79a00", "#7a2e5d")
 """Neighbours differ in lightness, so that they can be told apart in grey as well, and to the colour-blind."""
 
 MARKERS = "os^Dv*PXp"

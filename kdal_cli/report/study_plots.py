@@ -187,7 +187,7 @@ def _curve(axes: "Axes", study: Study, standing: Standing, place: int, scale: fl
     finished = all(run.done for run in entry.cell.runs.values())
     dashes = ("-." if standing.is_baseline else "-") if finished else "--"
     axes.plot(
-        x, mean, color=colour, linestyle=dashes, linewidth=sheet.line if finished else 1, zorder=3,
+        x, mean, label=entry.name, color=colour, linestyle=dashes, linewidth=sheet.line if finished else 1, zorder=3,
         marker=MARKERS[place % len(MARKERS)], markersize=0.45 * sheet.size, markevery=max(1, len(x) // 10),
     )  # fmt: skip
     if entry.last.n >= ENOUGH_SEEDS:

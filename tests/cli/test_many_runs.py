@@ -109,7 +109,7 @@ class TestLists:
     def test_runs_are_found_by_what_they_were_asked_for_and_sorted_by_what_they_reached(self, place: Path, sweep: Path):
         told = Kdal(place)("runs", "sweep", "sampler=margin", "--sort", "test_accuracy")
         assert (told.code, told.err) == (0, "")
-        assert told.out.splitlines()[-1] == "4 of 8 runs"
+        assert told.out.splitlines()[-1] == "4 of 8 runs below sweep"
         shown = [float(line.split()[-1]) for line in told.out.splitlines()[2:-1]]
         expected = [
             100 * float(run.table()[-1]["test_accuracy"]) for run in runs(sweep) if "sampler=margin" in run.path.name
@@ -117,7 +117,7 @@ class TestLists:
         assert shown == pytest.approx(sorted(expected), abs=0.0051)
 
     def test_the_index_is_never_the_truth(self, place: Path, sweep: Path):
-        assert Kdal(place)("runs", "sweep").out.splitlines()[-1] == "8 of 8 runs"
+        assert Kdal(place)("runs", "sweep").out.splitlines()[-1] == "8 of 8 runs below sweep"
         (sweep / "index.sqlite").write_bytes(b"no database")
         assert Kdal(place)("runs", "sweep", "seed=1").out.splitlines()[-1] == "4 of 8 runs"
 

@@ -1,18 +1,22 @@
 """Pictures of a study: the same bytes each time, one drawing for both formats, and what is drawn was measured."""
 
 import io
+import itertools
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from PIL import Image
 from run_folders import run_folder, study
 
 from kdal_cli.report import study_plots
-from kdal_cli.report.study_plots import critical_difference, curves
+from kdal_cli.report.plots import PALETTE
+from kdal_cli.report.study_plots import critical_difference, curves, in_print
 from kdal_cli.study.study import Ranking, Study
 
 RANKING = Ranking(["random", "margin", "$x$", "badge"], 6, [3.5, 1.5, 3.0, 2.0], 1.9, [(1, 3, 2), (3, 2, 0)], 0.01)
@@ -46,7 +50,7 @@ def found(tmp_path: Path) -> Study:
 
 
 def lines(axes: Axes) -> dict[str, tuple[list[float], list[float], str]]:
-    """{label: (x, y, dashes)} of the lines in the legend, and of the others by number."""
+    """{label: (x, y, dashes)} of the lines of cells, and of the others by number."""
     return {
         str(line.get_label()).split("  ")[0]: (
             list(line.get_xdata()),
@@ -60,7 +64,7 @@ def lines(axes: Axes) -> dict[str, tuple[list[float], list[float], str]]:
 def test_both_formats_are_the_same_bytes_each_time_without_a_date(found: Study) -> None:
     png, svg = curves(found, found.blocks), curves(found, found.blocks, "svg")
     assert (png, svg) == (curves(found, found.blocks), curves(found, found.blocks, "svg"))
-    assert Image.open(io.BytesIO(png)).size == (1575, 772)
+    assert Image.open(io.BytesIO(png)).size == (1575, 744)
     assert b"date" not in svg
     assert b"matplotlib.org" not in svg
 
@@ -84,7 +88,8 @@ def test_lines_are_means_in_percent_and_unfinished_runs_are_dashed(found: Study,
     (unfinished,) = [line for line in axes.lines if list(line.get_xdata()) == [10, 20]]
     assert unfinished.get_linestyle() == "--"
     assert list(unfinished.get_ydata()) == pytest.approx([25, 55])
-    assert len(axes.collections) == 2
+    assert not axes.collections  # of two seeds each is a thin line
+    assert sum(len(line.get_xdata()) == 3 and line.get_linewidth() < 1 for line in axes.lines) == 4
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("labels bought", "test accuracy, %")
 
 
@@ -116,11 +121,58 @@ def test_of_thirty_cells_the_best_and_the_baseline_are_named_and_the_others_grey
         run_folder(tmp_path, [0.2, 0.3 + 0.01 * place], sampler=f"s{place}")
     found = study(tmp_path)
     curves(found, found.blocks)
-    legend = panels[0].get_legend()
-    assert legend is not None
-    named = [text.get_text().split("  ")[0] for text in legend.get_texts()]
-    assert named == ["s28", "s27", "s26", "s25", "s24", "s23", "random", "23 others", "target 21.00"]
-    assert len(panels[0].lines) == 30 + 1
+    named = {text.get_text() for text in panels[0].texts}
+    best = {f"s{place} {30 + place}.00" for place in range(23, 29)}
+    assert named == best | {"random 21.00", "target 21.00", "23 others"}
+    assert len(panels[0].lines) == 30 + 1 + len(named)
+
+
+def test_from_five_seeds_on_intervals_are_bands(tmp_path: Path, panels: Panels) -> None:
+    for seed in range(5):
+        run_folder(tmp_path, [0.4, 0.5 + seed / 100], seed=seed)
+    found = study(tmp_path)
+    curves(found, found.blocks)
+    assert len(panels[0].collections) == 1
+
+
+def test_ticks_are_where_labels_were_bought_and_their_numbers_do_not_touch(tmp_path: Path, panels: Panels) -> None:
+    run_folder(tmp_path, [0.2 + place / 50 for place in range(30)])
+    found = study(tmp_path)
+    curves(found, found.blocks, "pdf", in_print(3.25))
+    told, untold = panels[0].get_xticks(), panels[0].get_xticks(minor=True)
+    assert sorted({*told, *untold}) == [10 * (place + 1) for place in range(30)]
+    assert 3 <= len(told) <= 8
+
+
+def test_a_figure_for_print_is_as_wide_as_asked_without_a_headline(found: Study, panels: Panels) -> None:
+    pdf = curves(found, found.blocks, "pdf", in_print(3.25))
+    assert pdf == curves(found, found.blocks, "pdf", in_print(3.25))
+    assert b"/MediaBox [ 0 0 234 " in pdf  # points
+    assert b"CreationDate" not in pdf
+    figure = panels[0].get_figure()
+    assert figure is not None
+    assert {text.get_text() for text in figure.texts} <= {""}
+
+
+def lightness(colour: str) -> float:
+    """CIE L*, from 0 to 100."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    return 116 * (0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]) ** (1 / 3) - 16
+
+
+def test_colours_that_are_neighbours_differ_in_grey_and_stand_out_from_white() -> None:
+    greys = [lightness(colour) for colour in PALETTE]
+    assert all(abs(a - b) >= 10 for a, b in itertools.pairwise(greys))
+    assert max(greys) < 72
+
+
+def test_the_best_three_are_told_apart_by_the_colour_blind() -> None:
+    """Viénot, Brettel and Mollon 1999: without the long or the middle cones."""
+    blind = ([[0.1121, 0.8853, -0.0005], [0.1127, 0.8897, -0.0001], [0.0045, 0.0000, 1.0019]],
+             [[0.2920, 0.7054, -0.0003], [0.2934, 0.7089, 0.0000], [-0.0210, 0.0256, 1.0019]])  # fmt: skip
+    for matrix in blind:
+        seen = [(np.array(matrix) @ np.array(to_rgb(colour)) ** 2.2).clip(0) ** (1 / 2.2) for colour in PALETTE[:3]]
+        assert min(np.abs(a - b).max() for a, b in itertools.combinations(seen, 2)) > 0.15
 
 
 def test_nats_are_no_percent(found: Study, tmp_path: Path, panels: Panels) -> None:

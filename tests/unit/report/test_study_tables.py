@@ -13,6 +13,7 @@ from kdal_cli.report.standings import BEST, drawn_out, standings
 from kdal_cli.report.study_tables import claims_table, summary_rows, summary_table
 from kdal_cli.report.study_text import NOT_ENOUGH, Figure, amount, answer, p_value, question, verdict
 from kdal_cli.study.statistics import Interval, holm, paired
+from kdal_cli.study.study import Gain, corrected
 
 JITTER = (0.0, 0.01, -0.01, 0.02, -0.02)
 
@@ -74,7 +75,8 @@ def test_p_values_are_never_told_as_zero() -> None:
 
 @pytest.mark.parametrize(("seeds", "word"), [(4, NOT_ENOUGH), (5, "BEATS")])
 def test_a_verdict_needs_five_seeds(seeds: int, word: str) -> None:
-    gain = paired({s: 0.9 + JITTER[s] for s in range(seeds)}, dict.fromkeys(range(seeds), 0.5))
+    difference = paired({s: 0.9 + JITTER[s] for s in range(seeds)}, dict.fromkeys(range(seeds), 0.5))
+    (gain,) = corrected([Gain("random", difference, None)])
     assert gain.verdict == "BEATS"
     assert verdict(gain) == word
 
@@ -91,14 +93,15 @@ def test_the_best_comes_first_whether_more_or_less_is_better(tmp_path: Path) -> 
     assert area.mean == pytest.approx(1 - by_accuracy.blocks[0].entries[0].area.mean)
 
 
-def test_p_values_are_corrected_for_all_cells_of_a_block(tmp_path: Path) -> None:
-    sampled(tmp_path, {"random": 0.7, "margin": 0.72, "badge": 0.701, "bald": 0.699})
+def test_p_values_are_corrected_for_all_cells_of_a_study(tmp_path: Path) -> None:
+    for data in ("digits", "mnist"):
+        sampled(tmp_path, {"random": 0.7, "margin": 0.72, "badge": 0.701, "bald": 0.699}, data=data)
     found = study(tmp_path)
-    told = [standing for standing in standings(found, found.blocks[0]) if standing.gain]
-    assert len(told) == 3
-    assert [s.p_t for s in told] == holm([s.gain.p_t for s in told if s.gain])
-    assert [s.p_wilcoxon for s in told] == holm([s.gain.p_wilcoxon for s in told if s.gain])
-    assert [s.p_t for s in told] != [s.gain.p_t for s in told if s.gain]
+    told = [entry.gain for block in found.blocks for entry in block.entries if entry.gain]
+    assert len(told) == 6
+    assert [gain.p_t for gain in told] == holm([gain.headline.p_t for gain in told])
+    assert [gain.p_wilcoxon for gain in told] == holm([gain.headline.p_wilcoxon for gain in told])
+    assert [gain.p_t for gain in told] != [gain.headline.p_t for gain in told]
 
 
 def test_a_saving_is_how_many_times_as_much_the_baseline_takes(tmp_path: Path) -> None:
@@ -142,7 +145,7 @@ def test_runs_without_rounds_have_neither_area_nor_labels_to_a_target(tmp_path: 
     assert best.startswith("kd")
     row = summary_rows(found)[0]
     assert row["area_mean"] is None
-    assert row["last_gain_verdict"] == "BEATS"
+    assert row["verdict"] == "BEATS"
 
 
 def squared(top: Path, seeds: int) -> None:
@@ -180,7 +183,7 @@ def test_what_has_no_number_is_none_and_never_is_infinite(tmp_path: Path) -> Non
     rows = {row["cell"]: row for row in summary_rows(study(tmp_path, target=0.4))}
     assert rows["random"]["last_low"] is None
     assert rows["margin"]["to_target_median"] == math.inf
-    assert rows["margin"]["area_gain_verdict"] == NOT_ENOUGH
+    assert rows["margin"]["verdict"] == NOT_ENOUGH
     assert not any(isinstance(value, float) and math.isnan(value) for row in rows.values() for value in row.values())
 
 
