@@ -64,7 +64,8 @@ def outlook(labels: Sequence[float], accuracy: Sequence[float], target: float | 
     if target is not None:
         return f"{target:.2%} of the validation images {ahead.reaching(target).sentence}"
     low, _, high = ahead.at(end)
-    return f"with {end:,.0f} labels it promises {low:.1%} to {high:.1%} on the validation images ({LEVEL:.0%} interval)"
+    between = f"{low:.1%} to {high:.1%} on the validation images ({100 * LEVEL:.0f} % interval)"
+    return f"with {end:,.0f} labels it promises {between}"
 
 
 def slope(values: Sequence[float]) -> tuple[float, float]:

@@ -68,8 +68,8 @@ class Forecast:
             return f"will not be reached: the curve flattens out, at about {self.level:.1%} as it looks now"
         upwards = f"{self.low:,.0f} to {self.high:,.0f}" if math.isfinite(self.high) else f"from {self.low:,.0f} on"
         if math.isinf(self.median):
-            return f"may never be reached ({LEVEL:.0%} interval {upwards} labels)"
-        return f"at about {self.median:,.0f} labels ({LEVEL:.0%} interval {upwards})"
+            return f"may never be reached ({100 * LEVEL:.0f} % interval {upwards} labels)"
+        return f"at about {self.median:,.0f} labels ({100 * LEVEL:.0f} % interval {upwards})"
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ class TestLists:
     def test_the_index_is_never_the_truth(self, place: Path, sweep: Path):
         assert Kdal(place)("runs", "sweep").out.splitlines()[-1] == "8 of 8 runs below sweep"
         (sweep / "index.sqlite").write_bytes(b"no database")
-        assert Kdal(place)("runs", "sweep", "seed=1").out.splitlines()[-1] == "4 of 8 runs"
+        assert Kdal(place)("runs", "sweep", "seed=1").out.splitlines()[-1] == "4 of 8 runs below sweep"
 
     @pytest.mark.parametrize(
         ("words", "reason"),

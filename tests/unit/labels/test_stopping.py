@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import linregress, t
 
-from kdal_cli.labels.stopping import FEWEST, Stopping, predicted_gain, slope
+from kdal_cli.labels.stopping import FEWEST, Stopping, outlook, predicted_gain, slope
 
 SILENT = Stopping(plateau=None)
 """No rule at all."""
@@ -149,3 +149,12 @@ def test_the_price_is_what_labels_have_cost_and_not_validation_before_them() -> 
 
 def test_labels_that_cost_nothing_are_always_worth_it() -> None:
     assert reason(Stopping(plateau=None, worth=10.0), [0.9, 0.8, 0.7, 0.6], price=0.0) == ""
+
+
+def test_an_outlook_is_a_target_or_the_end_of_the_budget_and_nothing_of_few_rounds() -> None:
+    labels, accuracy = [100, 200, 300, 400, 500], [0.6, 0.7, 0.745, 0.77, 0.785]
+    assert outlook(labels[:3], accuracy[:3], None, 100, 1000) == ""
+    assert outlook(labels, accuracy, 0.7, 100, 1000) == ""
+    assert outlook(labels, accuracy, 0.8, 100, 1000).startswith("80.00% of the validation images at about ")
+    assert outlook(labels, accuracy, 0.999, 100, 1000).startswith("99.90% of the validation images will not be reached")
+    assert outlook(labels, accuracy, None, 100, 1000).startswith("with 1,000 labels it promises 8")

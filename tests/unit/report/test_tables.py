@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kdal_cli.metrics.classification import per_class
-from kdal_cli.report.tables import curve_table, models_table, per_class_table
+from kdal_cli.report.tables import csv_text, curve_table, fitting, models_table, per_class_table
 
 
 def drawn(table: Table, *, terminal: bool = False) -> str:
@@ -103,3 +103,16 @@ def test_what_is_not_a_number_and_what_is_not_there() -> None:
         "nan",
     ]
     assert drawn(curve_table([])).strip() == ""
+
+
+def test_columns_that_do_not_fit_are_left_out_from_the_last_and_figures_stay() -> None:
+    rows = [{"run": "a", "first": "x" * 10, "second": "y" * 30, "labels": 100}]
+    assert fitting(rows, 80, ["run", "labels"]) == (rows, [])
+    fit, left_out = fitting(rows, 40, ["run", "labels"])
+    assert (list(fit[0]), left_out) == (["run", "first", "labels"], ["second"])
+    assert fitting(rows, 5, ["run", "labels"])[1] == ["first", "second"]
+
+
+def test_rows_as_csv_have_every_key_of_any_row() -> None:
+    assert csv_text([{"a": 1}, {"b": "x,y"}]) == 'a,b\n1,\n,"x,y"\n'
+    assert csv_text([]) == ""

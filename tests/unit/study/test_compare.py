@@ -433,3 +433,16 @@ def test_what_was_spent_is_the_median_at_the_end(plant, study) -> None:
     (entry,) = block(study()).entries
     assert entry.spent == {"labels": 40, "cost": 8, "seconds": 8}
     assert set(entry.spent) <= set(CURRENCIES)
+
+
+def test_a_target_ahead_is_predicted_for_cells_that_have_not_met_it(plant, tmp_path) -> None:
+    for seed in range(2):
+        plant([0.5, 0.6, 0.65, 0.68, 0.7], seed=seed, sampler="random")
+        plant([0.5, 0.7, 0.8, 0.85, 0.9], seed=seed, sampler="margin")
+    found = {entry.name: entry for entry in compare(find([tmp_path]), target=0.75).blocks[0].entries}
+    assert found["margin"].forecast is None
+    ahead = found["random"].forecast
+    assert ahead is not None
+    assert 50 < ahead.low < ahead.high
+    rows = compare(find([tmp_path]), figure="labels", target=1000).blocks[0].entries
+    assert all(entry.forecast is None for entry in rows)  # what is no share follows no such law
