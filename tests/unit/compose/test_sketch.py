@@ -31,7 +31,7 @@ SHAPE = Shape(1, 8, 8, 2)
         partial(mlp, SHAPE),
         *(partial(torchvision, SHAPE, arch=arch) for arch in ("resnet18", "regnet_y_400mf", "swin_t")),
     ],
-    ids=str,
+    ids=["resnet", "mlp", "resnet18", "regnet", "swin"],
 )
 def test_a_sketch_has_the_names_and_shapes_of_the_network_and_next_to_no_numbers(make) -> None:
     before = torch.get_rng_state()
