@@ -6,23 +6,29 @@ from torch import Tensor, randperm
 
 from kdal_cli.errors import UserError
 from kdal_cli.streams import Streams
-from kdal_cli.values import Count, Natural
+from kdal_cli.values import Count, Natural, Share
 
 
 @dataclass(frozen=True)
 class Split:
     """How to divide a training set: `validation` images held out, the others the pool, or only `pool` of them.
 
-    A data set that has validation images of its own keeps them, and none are held out.
+    validation: a number of images or, below 1, a share of them. A data set that has validation images of its own keeps them, and none are held out.
 
     teacher: images that a teacher is trained on and that are not in the pool; without, it is trained on the pool, and
     has read the labels that the student is to save. `seed` is the split's own: runs of other seeds share their pool.
     """
 
-    validation: Natural
+    validation: Natural | Share
     pool: Count | None = None
     teacher: Count | None = None
     seed: Natural = 0
+
+    def held(self, images: int) -> int:
+        """Validation images of so many, at least one where a share is asked for."""
+        if isinstance(self.validation, int):
+            return self.validation
+        return max(1, round(self.validation * images)) if self.validation else 0
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ def split_ids(ids: Tensor, split: Split, own_validation: Tensor | None = None) -
     validation images. Raises UserError when the images do not suffice.
     """
     n, taught = len(ids), split.teacher or 0
-    held = 0 if own_validation is not None and len(own_validation) else split.validation
+    held = 0 if own_validation is not None and len(own_validation) else split.held(n)
     pool = n - held - taught if split.pool is None else split.pool
     if pool < 1 or held + pool + taught > n:
         wanted = "at least 1" if split.pool is None else f"{split.pool:,}"

@@ -81,3 +81,10 @@ def test_validation_images_of_their_own_are_kept_and_none_are_held_out(case: tup
     assert ids.validation.tolist() == [n, n + 2]
     assert len(ids.pool) == (n - (split.teacher or 0) if split.pool is None else split.pool)
     assert max(ids.pool.tolist()) < n
+
+
+def test_validation_below_one_is_a_share_of_the_images() -> None:
+    divided = split_ids(torch.arange(60), Split(validation=0.1))
+    assert (len(divided.validation), len(divided.pool)) == (6, 54)
+    assert len(split_ids(torch.arange(4), Split(validation=0.1)).validation) == 1
+    assert len(split_ids(torch.arange(4), Split(validation=0.0)).validation) == 0
