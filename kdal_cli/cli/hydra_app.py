@@ -20,17 +20,15 @@ from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from kdal_cli.cli.about import ours
 from kdal_cli.cli.conf import conf_folder
 from kdal_cli.cli.jobs import refuse_too_many
 from kdal_cli.cli.loader import Loader
 from kdal_cli.cli.outcome import tell
-from kdal_cli.cli.refusals import refusal
+from kdal_cli.cli.refusals import raised_by_hydra, refusal
 from kdal_cli.cli.resumed import Said, saved_run, saved_sweep
 from kdal_cli.cli.sweep import note
 from kdal_cli.cli.words import flags_first, numeric_budget, quoted_paths, refuse_odd, several_seeds
@@ -121,11 +119,10 @@ def run_hydra(stage: str, flags: Namespace, typed: Mapping[str, Any] | None = No
             _carry_out(app, stage, flags)
     except Escape as escape:
         raise escape.error from None
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise refusal(stage, error, words) from error
-    except OSError as error:
-        cure = "choose another hydra.run.dir"
-        raise UserError(f"cannot write: {error.strerror}", where=error.filename, cure=cure) from error
+    except Exception as error:
+        if raised_by_hydra(error):
+            raise refusal(stage, error, words) from error
+        raise
     finally:
         sweep = sys.modules.get("kdal_cli.cli.sweep")  # imported by Hydra when a sweep starts
         if sweep is not None:

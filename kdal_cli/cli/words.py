@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
-from hydra.errors import OverrideParseException
+from hydra.errors import HydraException
 
 from kdal_cli.errors import UserError
 
@@ -116,7 +116,7 @@ def _numeric(text: str) -> str:
         return text
     try:
         override = OverridesParser.create().parse_override(text)
-    except OverrideParseException:
+    except HydraException:
         return text  # Hydra itself says what is wrong
     numbers = [isinstance(value, int | float) for value in _values(override)]
     if any(numbers) and not all(numbers):
