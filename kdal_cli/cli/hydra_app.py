@@ -22,10 +22,8 @@ from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 import kdal_cli.cli.names  # noqa: F401 (the resolver in conf/base.yaml)
 from kdal_cli.cli.about import ours
@@ -35,7 +33,7 @@ from kdal_cli.cli.loader import Loader
 from kdal_cli.cli.options import offer
 from kdal_cli.cli.outcome import Escape, tell
 from kdal_cli.cli.paths import quoted_paths, typed
-from kdal_cli.cli.refusals import refusal
+from kdal_cli.cli.refusals import raised_by_hydra, refusal
 from kdal_cli.cli.resumed import Said, saved_run, saved_sweep
 from kdal_cli.cli.sweep import note
 from kdal_cli.cli.words import flags_first, numeric_budget, refuse_odd, several_seeds
@@ -110,12 +108,11 @@ def run_hydra(stage: str, flags: Namespace, typed: Mapping[str, Any] | None = No
     except KeyboardInterrupt:
         forget()
         raise
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
-        forget()
-        raise refusal(stage, error, words) from error
-    except OSError as error:
-        cure = "choose another hydra.run.dir"
-        raise UserError(f"cannot write: {error.strerror}", where=error.filename, cure=cure) from error
+    except Exception as error:
+        if raised_by_hydra(error):
+            forget()
+            raise refusal(stage, error, words) from error
+        raise
     finally:
         sweep = sys.modules.get("kdal_cli.cli.sweep")  # imported by Hydra when a sweep starts
         if sweep is not None:

@@ -6,7 +6,7 @@ much may be spent, only the person says who types.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -50,13 +50,13 @@ _ALLOWED = {
 """{a key below `hydra`: which of its values run nothing}"""
 
 
-def parsed(words: Sequence[str]) -> list[Override]:
-    """Words as Hydra reads them. Raises UserError for one that it cannot read."""
+def parsed(words: Sequence[str], where: object = "") -> list[Override]:
+    """Words as Hydra reads them. where: what they come from. Raises UserError for one that it cannot read."""
     try:
         return OverridesParser.create().parse_overrides(list(words))
     except Exception as error:  # its parser has many ways to fail, and all of them are about the words
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"cannot read {' '.join(words)}: {reason[0]}", cure="key=value") from error
+        raise UserError(f"cannot read {' '.join(words)}: {reason[0]}", where=where, cure="key=value") from error
 
 
 def refuse_more_than_values(values: Mapping[str, Any], where: object) -> None:
@@ -68,12 +68,12 @@ def refuse_more_than_values(values: Mapping[str, Any], where: object) -> None:
     settings = values.get("hydra") or {}
     if not isinstance(settings, Mapping):
         raise UserError(f"hydra={settings} is set by a file", where=where, cure="set it on the command line")
-    _refuse_settings(flat({key: value or None for key, value in settings.items()}), where)
+    _refuse_settings(settings, where)
 
 
 def refuse_strange_words(words: Sequence[str], where: object) -> None:
     """Raise UserError for words of a file that say more than which values a run, or each job of a sweep, has."""
-    for override in parsed(words):
+    for override in parsed(words, where):
         key, value = override.key_or_group, override.value()
         simple = override.type is OverrideType.CHANGE and override.package is None and not isinstance(value, Sweep)
         if re.split(r"[.\[]", key)[0] in TYPED:
@@ -82,15 +82,24 @@ def refuse_strange_words(words: Sequence[str], where: object) -> None:
             continue
         if not simple or not key.startswith("hydra."):
             raise UserError(f"{override.input_line} is said by a file", where=where, cure="say it yourself")
-        _refuse_settings(flat({key.removeprefix("hydra."): value}), where)
+        _refuse_settings({key.removeprefix("hydra."): value}, where)
 
 
 def _refuse_settings(settings: Mapping[str, Any], where: object) -> None:
-    for key, value in settings.items():
+    for key, value in _leaves(settings):
         if key.startswith("sweeper.params."):
             refuse_strange_words([f"{key.removeprefix('sweeper.params.')}={value}"], where)
         elif not any(re.fullmatch(pattern, key) and fits(value) for pattern, fits in _ALLOWED.items()):
             raise UserError(f"hydra.{key} is set by a file", where=where, cure="set it on the command line")
+
+
+def _leaves(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of everything below, a mapping without keys among them."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
 
 
 def is_about_hydra(override: Override) -> bool:

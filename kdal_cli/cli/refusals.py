@@ -5,12 +5,31 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from hydra.errors import OverrideParseException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from kdal_cli.cli.conf import conf_folder
 from kdal_cli.cli.paths import quoted
-from kdal_cli.errors import UserError, nearest
+from kdal_cli.errors import KdalError, UserError, nearest
+
+HYDRA = ("hydra", "hydra_plugins", "omegaconf", "antlr4", "yaml", "logging")
+"""Packages that read what was typed; whatever they raise is about that."""
+
+
+def raised_by_hydra(error: Exception) -> bool:
+    """Whether an error comes from what Hydra was given. The error of a job, which its sweep raises anew, does not."""
+    if getattr(error, "told", False) or isinstance(error, KdalError):
+        return False
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    module = last.tb_frame.f_globals.get("__name__", "") if last is not None else ""
+    return (
+        isinstance(error, HydraException | OmegaConfBaseException | ValueError | OSError)
+        or module.split(".")[0] in HYDRA
+    )
+
 
 KEYS = "letters, digits and _, with points between: recipe.steps=400"
 """What keys look like."""
@@ -18,6 +37,9 @@ KEYS = "letters, digits and _, with points between: recipe.steps=400"
 
 def refusal(stage: str, error: Exception, words: Sequence[str]) -> UserError:
     """What Hydra or OmegaConf says, in one line, with the nearest name that would have been accepted."""
+    if isinstance(error, OSError) and not isinstance(error, HydraException):
+        cure = "choose another hydra.run.dir"
+        return UserError(f"cannot write: {error.strerror}", where=error.filename, cure=cure)
     text = str(error) or str(error.__cause__ or "")
     if isinstance(error, OverrideParseException):
         return unreadable(error.override, text)
