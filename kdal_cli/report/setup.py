@@ -48,9 +48,15 @@ def setup(study: Study) -> list[tuple[str, str]]:
 def _described(record: Record, group: str) -> str:
     """`small_cnn width=32`: the option that was chosen and the settings below it."""
     option = record.choices.get(group) or str(record.settings.get(f"{group}.name") or "")
-    if option == "none" and group in ("teacher", "loss"):
+    if group in ("teacher", "loss") and (option == "none" or (group == "teacher" and _unasked(record))):
         return "none"
     return " ".join([option, *_settings(record, group)]).strip()
+
+
+def _unasked(record: Record) -> bool:
+    """Whether a run had no use for the teacher of its configuration."""
+    asked = ("teacher_answers", "teacher_labels")
+    return all(key in record.keys and record.values(key)[-1] == 0 for key in asked)
 
 
 def _settings(record: Record, group: str) -> Iterator[str]:

@@ -165,10 +165,10 @@ def _curves(axes: "Axes", study: Study, block: Block, ranked: Sequence[Standing]
     right = max(end.x for end in ends)
     if others:
         ends.append(End(right, _mean(others[0], scale)[1][-1], f"{len(others)} others", MUTED))
-    if block.target is not None:
+    low, high = axes.set_ylim(_limits(block, figure.share))
+    if block.target is not None and low < scale * block.target < high:
         axes.axhline(scale * block.target, color=INK, linewidth=0.9, linestyle=(0, (1, 3)))
         ends.append(End(right, scale * block.target, f"target {figure.value(block.target)}", INK))
-    axes.set_ylim(_limits(block, figure.share))
     axes.set_xlabel(AXES.get(study.x, CURRENCIES[study.x]), fontsize=sheet.size)
     axes.set_ylabel(figure.headed, fontsize=sheet.size)
     places = sorted({x for entry in block.entries for run in entry.cell.runs.values() for x in run.values(study.x)})

@@ -65,7 +65,7 @@ class Forecast:
     def sentence(self) -> str:
         """`at about 480 labels (80 % interval 420 to 610)`, of a target that is not met yet."""
         if math.isinf(self.low):
-            return f"will not be reached: the curve flattens out, at about {self.level:.1%} as it looks now"
+            return f"will not be reached: the curve flattens out, at about {100 * self.level:.1f} % as it looks now"
         upwards = f"{self.low:,.0f} to {self.high:,.0f}" if math.isfinite(self.high) else f"from {self.low:,.0f} on"
         if math.isinf(self.median):
             return f"may never be reached ({100 * LEVEL:.0f} % interval {upwards} labels)"

@@ -301,3 +301,20 @@ def test_several_data_sets_have_a_part_each_and_five_of_them_ranks(tmp_path: Pat
     assert {about["id"] for _, about in parsed.elements if "id" in about} == {link[1:] for link in links}
     assert any("Friedman" in said for said in parsed.said)
     assert "The best average rank over 5 data sets: margin, 1.00." in parsed.said
+
+
+def test_what_was_run_and_what_is_wrong_with_it_stand_before_the_answer(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path, [0.5, 0.6])
+    run_folder(tmp_path, [0.5, 0.7], sampler="margin")
+    curve = folder / "curve.csv"
+    first, *rest = curve.read_text().splitlines()
+    curve.write_text(
+        "\n".join([f"{first},train_accuracy,logistic_test_accuracy", *(f"{line},0.5,0.9" for line in rest)])
+    )
+    text = page(study(tmp_path))
+    parsed = Parsed(text)
+    (note,) = [attributes for tag, attributes in parsed.elements if attributes.get("class") == "doubts"]
+    assert note["role"] == "note"
+    order = ["margin; random", "Students that have not fitted", "Students that end below", "What is better than"]
+    places = [next(n for n, said in enumerate(parsed.said) if said.startswith(start)) for start in order]
+    assert places == sorted(places)

@@ -32,3 +32,15 @@ def test_of_many_kinds_some_are_told(tmp_path) -> None:
     for n in range(SEVERAL + 2):
         run_folder(tmp_path, [0.1, 0.2], sampler=f"s{n}")
     assert dict(setup(study(tmp_path)))["sampler"].endswith("s3; 2 more")
+
+
+def test_a_teacher_that_nobody_asked_is_none(tmp_path) -> None:
+    run_folder(tmp_path, [0.1, 0.2])
+    found = study(tmp_path)
+
+    def told(answers: float) -> str:
+        rounds = [{**row, "teacher_answers": answers, "teacher_labels": 0} for row in found.records[0].rounds]
+        record = dataclasses.replace(found.records[0], rounds=rounds, choices={"teacher": "resnet8"})
+        return dict(setup(dataclasses.replace(found, records=[record])))["teacher"]
+
+    assert (told(0), told(5)) == ("none", "resnet8")

@@ -229,3 +229,10 @@ def test_a_diagram_of_thirty_methods_has_room_for_all_of_them(panels: Panels) ->
     heights = sorted(text.get_position()[1] for text in panels[0].texts if "method" in text.get_text())
     assert heights[0] > panels[0].get_ylim()[0]
     assert len(heights) == 30
+
+
+def test_a_target_beyond_the_panel_is_not_drawn(tmp_path: Path, panels: Panels) -> None:
+    run_folder(tmp_path, [0.2, 0.3])
+    found = study(tmp_path, target=0.9)
+    curves(found, found.blocks)
+    assert not [text for text in panels[0].texts if text.get_text().startswith("target")]
