@@ -13,7 +13,8 @@ from kdal_cli.values import Count, Natural, Share
 class Split:
     """How to divide a training set: `validation` images held out, the others the pool, or only `pool` of them.
 
-    validation: a number of images or, below 1, a share of them. A data set that has validation images of its own keeps them, and none are held out.
+    validation: a number of images or, below 1, a share of them. A data set that has validation images of its own keeps
+    them, and none are held out.
 
     teacher: images that a teacher is trained on and that are not in the pool; without, it is trained on the pool, and
     has read the labels that the student is to save. `seed` is the split's own: runs of other seeds share their pool.

@@ -13,10 +13,8 @@ from kdal_cli.lab.lab import Lab
 from kdal_cli.metrics.classification import accuracy
 from kdal_cli.metrics.signs import alike, one_answer, undecided
 from kdal_cli.network import Network
+from kdal_cli.study.doubts import FITTED
 from kdal_cli.types import Query
-
-UNDERFITTED = 0.95
-"""Train accuracy below which a network has not learnt its own labels, so that its uncertainty says little."""
 
 APART = 0.1
 """How much better it is in training mode when it is the mode that makes the difference."""
@@ -49,7 +47,7 @@ def complaints(
         alone = ", the one class that it has labels of" if labels.unique().tolist() == [answer] else ""
         yield f"answers every image with {lab.data.classes[answer]}{alone}"
     right = accuracy(logits, labels)
-    if right < UNDERFITTED:
+    if right < FITTED:
         reason = _reason(lab, network, ids, labels, logits)
         yield f"fits only {right:.1%} of its own labels; its scores say little: {reason}"
 
