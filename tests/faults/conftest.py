@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 from cli.harness import Kdal, RunFolder, Running
 from faults.sabotage import DieBefore
+from omegaconf import DictConfig
 
 from kdal_cli.cli import hydra_app
 from kdal_cli.cli.main import answer
 from kdal_cli.cli.outcome import guarded
+from kdal_cli.compose.settings import plain
 
 SMALL = ("al-loop", "experiment=smoke", "budget.rounds=3", "recipe.checks=4")
 """Four rounds of 20 labels, each trained for 20 steps with a check every fifth; a second in all."""
@@ -53,8 +55,13 @@ def stopped_once(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 @pytest.fixture
 def stopped(stopped_once: RunFolder, run: RunFolder) -> RunFolder:
-    """A copy of it, in the folder `run`. Its teacher is in the store of the run that it was copied from."""
-    return RunFolder(shutil.copytree(stopped_once.path, run.path))
+    """It, as if it had been started here: in the folder `run`, with its teacher in the store."""
+    there, here = stopped_once.path.parent, run.path.parent
+    for name in ("run", "outputs"):
+        shutil.copytree(there / name, here / name)
+    about = run.path / ".hydra" / "hydra.yaml"
+    about.write_text(about.read_text().replace(str(there), str(here)))
+    return run
 
 
 @pytest.fixture
@@ -79,8 +86,9 @@ SECONDS = 20
 """That a refusal may take here, where it shares the machine with other tests; alone it is a third of one."""
 
 
-def no_stage(config: object) -> float:
-    """In place of a run."""
+def no_stage(config: DictConfig) -> float:
+    """In place of a run: its configuration is read."""
+    plain(config)
     return 0.0
 
 

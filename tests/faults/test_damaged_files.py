@@ -183,9 +183,9 @@ def test_a_figure_that_was_changed_is_refused_by_name_and_by_everybody(kdal: Kda
 
 
 class TestTheFolder:
-    def test_a_run_that_is_done_says_so_and_changes_no_byte(self, kdal: Kdal, reference: Reference):
+    def test_a_run_that_is_done_says_so_and_changes_no_byte(self, reference: Reference):
         before = reference.run.contents()
-        again = kdal("al-loop", f"resume={reference.run.path}")
+        again = Kdal(reference.run.path.parents[2])("al-loop", f"resume={reference.run.path}")
         assert (again.code, again.err) == (0, "")
         assert "done" in again.out
         assert reference.run.contents() == before
@@ -196,12 +196,17 @@ class TestTheFolder:
         assert (again.code, again.err) == (0, "")
         assert moved.outcome() == reference.outcome
 
-    def test_a_run_goes_on_from_any_folder_with_the_teacher_of_its_own(self, stopped, reference, tmp_path: Path):
-        elsewhere = tmp_path / "elsewhere"
-        elsewhere.mkdir()
-        again = Kdal(elsewhere)("al-loop", "resume=../here/run")
-        assert (again.code, again.err) == (0, "")
-        assert not list(elsewhere.iterdir())
+    def test_a_run_goes_on_in_the_folder_that_it_was_started_in(self, go_on, stopped, reference, tmp_path: Path):
+        """Its teacher and its images are seen from there; from anywhere else it says where to go."""
+        here = stopped.path.parent
+        before = stopped.contents()
+        (tmp_path / "elsewhere").mkdir()
+        again = Kdal(tmp_path / "elsewhere")("al-loop", "resume=../here/run")
+        assert again.code == 2
+        assert f"cd {here} && kdal al-loop resume={stopped.path}" in again.refusal
+        assert not list((tmp_path / "elsewhere").iterdir())
+        assert stopped.contents() == before
+        assert go_on().ended().code == 0
         assert stopped.outcome() == reference.outcome
 
     @pytest.mark.parametrize("name", ["config.yaml", "hydra.yaml", "overrides.yaml"])
