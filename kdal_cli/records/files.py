@@ -65,8 +65,11 @@ def folder_below(root: Path, *names: str) -> Path:
         return below
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Replace `path` with `data`, all or nothing, durable on return. Raises MachineError when the disk refuses."""
+def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Replace `path` with `data`, all or nothing. Raises MachineError when the disk refuses.
+
+    durable: it is on disk on return, and survives a power cut as it does a kill.
+    """
     with refusals(path), _opened_folder(path.parent, make=True) as home:
         draft = f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}"
         handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _HERE, FILE_MODE, dir_fd=home)
@@ -74,13 +77,15 @@ def write_bytes(path: Path, data: bytes) -> None:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
             os.replace(draft, path.name, src_dir_fd=home, dst_dir_fd=home)
         except BaseException:
             with suppress(FileNotFoundError):
                 os.unlink(draft, dir_fd=home)
             raise
-        os.fsync(home)
+        if durable:
+            os.fsync(home)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -61,7 +61,7 @@ class Run:
         """Put down what was asked for, unless a start before this one did."""
         if not (self.folder / "manifest.json").exists():
             for name, content in request.papers.items():
-                self.write(f".hydra/{name}", content)
+                write_bytes(self.folder / ".hydra" / name, content.encode(), durable=False)
 
     def refuse_other(self, config: Mapping[str, Any]) -> None:
         """Raise UserError when the run in this folder was started with another configuration."""

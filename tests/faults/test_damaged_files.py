@@ -213,7 +213,7 @@ class TestTheFolder:
     def test_killed_before_what_was_asked_for_is_put_down_one_line_says_that_there_is_nothing_to_resume(
         self, kdal: Kdal, here: Path, name: str
     ):
-        kdal(*SMALL, "hydra.run.dir=run", first=DieBefore(2, of=name))
+        kdal(*SMALL, "hydra.run.dir=run", first=DieBefore(1, of=name))
         assert not (here / "run" / ".hydra" / name).exists()
         ended = kdal("al-loop", "resume=run")
         if name == "overrides.yaml":  # which is for people alone
