@@ -27,7 +27,9 @@ def simkd(shape: Shape, *, backbone: nn.Module, features: Count, factor: Count =
         raise UserError(f"factor={factor}", where=f"features={features}", cure="the projector needs a channel inside")
     image = torch.randn(2, shape.channels, shape.height, shape.width, generator=torch.Generator().manual_seed(0))
     maps, entered = seen(backbone, image)
-    at = pooled_map(maps, entered) if at is None else at
+    if at is None:
+        named = getattr(backbone, "stages", None) or ()
+        at = pooled_map(maps, entered) or next(reversed(named), None)
     if at not in maps:
         places = [path for path in maps if path.count(".") < 2]
         cure = f"at=… names one of its maps, as in {', '.join(places[-8:])}" if places else "choose a convolutional one"

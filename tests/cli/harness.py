@@ -108,9 +108,10 @@ class Ended:
 
     @property
     def run(self) -> RunFolder:
-        """The run folder that the last line names."""
+        """The run folder with the results."""
         assert self.code == 0, f"{self.words} ended with {self.code}: {self.err}"
-        return RunFolder(self.here / self.out.splitlines()[-1].removeprefix("results in "))
+        (named,) = [line for line in self.out.splitlines()[-2:] if line.startswith("results in ")]
+        return RunFolder(self.here / named.removeprefix("results in "))
 
     @property
     def refusal(self) -> str:

@@ -23,6 +23,8 @@ from hypothesis import strategies as st
 from unit.conftest import Notes
 
 from kdal_cli.errors import MachineError, UserError
+from kdal_cli.images.decode import Found
+from kdal_cli.images.statistics import Twins
 from kdal_cli.images.store import INDEX, Index, Part, read_index, write_index, write_pixels
 from kdal_cli.labels.ledger import GENESIS, Ledger
 from kdal_cli.labels.oracle import Answer
@@ -184,8 +186,8 @@ def store(tmp_path: Path) -> tuple[Path, Index]:
     home = tmp_path / "store"
     home.mkdir()
     images = [np.zeros((1, 2, 2), np.uint8)] * 2
-    parts = [Part(("a.png", "b.png"), (0, 1), {}, write_pixels(home / f"{n}.npy", images, (1, 2, 2))) for n in NAMES]
-    about = Index(("cat", "dog"), parts[0], parts[1], (0.5,), (0.25,), 0, 0)
+    parts = [Part(write_pixels(home / f"{n}.npy", images, (1, 2, 2)), Found()) for n in NAMES]
+    about = Index(parts[0], parts[1], {}, (0.5,), (0.25,), Twins(0, 0))
     write_index(home, about)
     return home, about
 
