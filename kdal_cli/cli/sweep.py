@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from kdal_cli.cli.about import About
 from kdal_cli.cli.outcome import Escape
@@ -51,17 +52,21 @@ class Sweep(Callback):
             enter(Path(config.hydra.run.dir))
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        folder = Path(config.hydra.sweep.dir)
         with escaping():
+            folder = Path(config.hydra.sweep.dir)
             _refuse_strange(folder)
-        Sweep.folder = folder
+            Sweep.folder = folder
 
 
 @contextmanager
 def escaping() -> Iterator[None]:
-    """Hydra makes a warning of what is raised in a callback, unless it is no Exception."""
+    """Hydra makes a warning of what is raised in a callback, unless it is no Exception.
+
+    What is wrong with the name of a folder it says itself.
+    """
     try:
-        yield
+        with suppress(OmegaConfBaseException):
+            yield
     except KdalError as error:
         raise Escape(error) from error
 

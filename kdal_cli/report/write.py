@@ -25,7 +25,7 @@ def write_report(study: Study, folder: Path, display: Display, *, table: str = "
 
     Raises UserError for a folder in which files of these names are somebody else's.
     """
-    folder = hold(folder)
+    hold(folder)
     _refuse_strange(folder, (table, "report.html", *PICTURES))
     for sentence in doubts(study):
         display.warn(sentence)
@@ -40,12 +40,12 @@ def write_report(study: Study, folder: Path, display: Display, *, table: str = "
         display.table(claims_table(study))
     for note in study.notes:
         display.say(note)
+    write_bytes(folder / "report.html", page(study).encode())  # first: by it the folder is known to be a report's
     write_bytes(folder / table, csv_text(summary_rows(study)).encode())
     write_bytes(folder / "curves.png", curves(study, study.blocks, "png"))
     write_bytes(folder / "curves.svg", curves(study, study.blocks, "svg"))
     if study.ranking:
         write_bytes(folder / "critical_difference.png", critical_difference(study.ranking, "png"))
-    write_bytes(folder / "report.html", page(study).encode())
     display.say(f"report in {folder / 'report.html'}")
 
 
