@@ -18,8 +18,11 @@ from hydra.errors import HydraException
 from kdal_cli.errors import UserError
 from kdal_cli.values import at_home
 
-FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "replay", "checkpoint")
+FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "replay", "checkpoint", "data.roots")
 """Keys that take a path and are no argument of a function."""
+
+BOUND = ("data/*.py", "trackers/*.py", "compose/teacher.py")
+"""Where the functions and fields are written that sections of the configuration with paths are bound to."""
 
 UNREADABLE = object()
 """What Hydra makes of a value that it cannot read."""
@@ -65,7 +68,8 @@ def takes_path(key: str) -> bool:
 @cache
 def _path_names() -> frozenset[str]:
     """The names of arguments and fields that are annotated as paths, read from the source: importing it needs torch."""
-    sources = [file.read_text(encoding="utf-8") for file in Path(__file__).parents[1].glob("*/*.py")]
+    files = [file for place in BOUND for file in Path(__file__).parents[1].glob(place)]
+    sources = [file.read_text(encoding="utf-8") for file in files]
     nodes = [node for source in sources if "Path" in source for node in ast.walk(ast.parse(source))]
     noted = [(node.arg, node.annotation) for node in nodes if isinstance(node, ast.arg) and node.annotation]
     noted += [(ast.unparse(node.target), node.annotation) for node in nodes if isinstance(node, ast.AnnAssign)]

@@ -193,6 +193,8 @@ def store(tmp_path: Path) -> tuple[Path, Index]:
 
 
 NAMES = ("train", "test")
+PATHS = {name: ("a.png", "b.png") for name in NAMES}
+SHAPE = (1, 2, 2)
 
 
 @bounded
@@ -201,7 +203,7 @@ def test_the_index_of_a_store_is_what_was_written_or_none(store, change) -> None
     home, about = store
     whole = (home / INDEX).read_bytes()
     (home / INDEX).write_bytes(change(whole))
-    assert said(lambda: read_index(home, Notes())) in (None, about)
+    assert said(lambda: read_index(home, PATHS, SHAPE, Notes())) in (None, about)
     (home / INDEX).write_bytes(whole)
 
 
@@ -211,7 +213,7 @@ def test_the_index_of_a_store_that_somebody_made_up_is_refused(store, body: obje
     home, _ = store
     whole = (home / INDEX).read_bytes()
     (home / INDEX).write_text(json.dumps({"sha256": sha256(body), "body": body}))
-    assert said(lambda: read_index(home, Notes())) is None
+    assert said(lambda: read_index(home, PATHS, SHAPE, Notes())) is None
     (home / INDEX).write_bytes(whole)
 
 

@@ -168,15 +168,16 @@ SEALED = ["curve.csv", "classes.csv", "timings.csv", "manifest.json", "result.js
 
 
 @pytest.mark.parametrize("name", SEALED)
-def test_a_figure_that_was_changed_is_refused_by_name_and_by_everybody(kdal: Kdal, here: Path, reference, name: str):
-    run = RunFolder(shutil.copytree(reference.run.path, here / "runs" / "run"))
+def test_a_figure_that_was_changed_is_refused_by_name_and_by_everybody(reference, tmp_path: Path, name: str):
+    kdal = Kdal(reference.run.path.parents[2])  # where it was started
+    run = RunFolder(shutil.copytree(reference.run.path, tmp_path / "runs" / "run"))
     change(run.path / name, flip_a_bit)
     before = run.contents()
-    for words in (["al-loop", "resume=runs/run"], ["report", "runs"]):
+    for words in (["al-loop", f"resume={run.path}"], ["report", str(run.path.parent)]):
         ended = kdal(*words)
         assert ended.code == 2
         assert name in ended.refusal
-    listed = kdal("runs", "runs")
+    listed = kdal("runs", str(run.path.parent))
     assert "0 of 0 runs" in listed.out
     assert f"left out: {'this' if name == 'seals.json' else 'this is not what was written there'}" in listed.out
     assert run.contents() == before
