@@ -49,6 +49,8 @@ def listen() -> None:
 @contextmanager
 def heard(advice: Advice = lambda: "") -> Iterator[None]:
     """Work that a signal stops by raising Stopped, with the command that goes on. Needs no `listen`."""
+    if _asked:  # something has swallowed it
+        raise Stopped(_words(_asked[-1]), signal=_asked[-1])
     replaced = _install() if threading.current_thread() is threading.main_thread() else {}
     _advice.append(advice)
     try:

@@ -103,6 +103,23 @@ def test_what_swallows_a_signal_is_ended_all_the_same(tmp_path: Path, again: str
     assert (code, err) == (143, "kdal: stopped by SIGTERM; go on with: kdal al-loop resume=run\n")
 
 
+def test_no_new_work_begins_after_a_signal_that_was_swallowed(tmp_path: Path) -> None:
+    code, err = ended(
+        tmp_path,
+        """
+with signals.heard():
+    try:
+        me("SIGINT")
+    except BaseException:
+        pass
+    with signals.heard():
+        Path("begun").touch()
+""",
+    )
+    assert (code, err) == (130, "kdal: stopped\n")
+    assert not (tmp_path / "begun").exists()
+
+
 def test_what_is_done_stays_done(tmp_path: Path) -> None:
     assert ended(tmp_path, "pass", after='me("SIGTERM"); time.sleep(30)') == (0, "")
 
