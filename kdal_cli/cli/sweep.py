@@ -160,18 +160,12 @@ def unended(sweep: Path) -> Iterator[dict[str, Any]]:
 def _notes(sweep: Path) -> dict[int, dict[str, Any]]:
     """{job: how it ended the last time}; a line that a killed job left half-written is none."""
     lines = read_bytes(sweep / NOTES).splitlines(keepends=True) if (sweep / NOTES).exists() else []
-    notes = [_note(line) for line in lines if line.endswith(b"}\n")]
-    return {note["job"]: note for note in notes if note is not None}
-
-
-def _note(line: bytes) -> dict[str, Any] | None:
-    """What a line says; None where it says nothing that we would write."""
-    with suppress(ValueError, RecursionError):
-        note = json.loads(line)
-        kinds = {"job": int, "overrides": dict, "folder": str, "state": str}
-        if isinstance(note, dict) and all(isinstance(note.get(key), kind) for key, kind in kinds.items()):
-            return note
-    return None
+    try:
+        notes = [json.loads(line) for line in lines if line.endswith(b"}\n")]
+        return {int(note["job"]): {**note, **{key: kind(note[key]) for key, kind in TOLD.items()}} for note in notes}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        cure = "restore it from a copy, or start a new sweep"
+        raise UserError("this file is damaged", where=sweep / NOTES, cure=cure) from None
 
 
 def _words(overrides: Any) -> dict[str, str]:

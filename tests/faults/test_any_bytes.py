@@ -193,7 +193,7 @@ def store(tmp_path: Path) -> tuple[Path, Index]:
 
 
 NAMES = ("train", "test")
-PATHS = {name: ("a.png", "b.png") for name in NAMES}
+PATHS = dict.fromkeys(NAMES, ("a.png", "b.png"))
 SHAPE = (1, 2, 2)
 
 
