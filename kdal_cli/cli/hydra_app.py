@@ -264,10 +264,6 @@ def resume(stage: str, folder: Path, said: Said) -> None:
 
 def resume_sweep(stage: str, folder: Path, said: Said) -> None:
     """Do what is left of a sweep: jobs that are done stay as they are, others go on where they were stopped."""
-    words = saved_sweep(stage, folder, said)
-    folder = folder.resolve()
-    run_hydra(
-        stage,
-        Namespace(**vars(flags_first(["-m"])) | {"config_dir": said.options, "overrides": words}),
-        said.values,
-    )
+    words = [*saved_sweep(stage, folder, said), *quoted_paths([f"hydra.sweep.dir={folder.resolve()}"])]
+    flags = Namespace(**vars(flags_first(["-m"])) | {"config_dir": said.options, "overrides": words})
+    run_hydra(stage, flags, said.values)
