@@ -228,6 +228,7 @@ def typed() -> Iterator[Attack]:
         "++hydra.job_logging.handlers.x={class:evil.Handler}",
         "++hydra.job_logging={handlers:{x:{'()':evil.run}},root:{handlers:[x]},version:1}",
         "hydra.launcher._target_=evil.run",
+        "hydra.hydra_logging.handlers.console.stream='ext://evil.run'",
         "hydra.searchpath=[pkg://evil]",
         "hydra.callbacks.sweep=${z}",
         "sampler={_target_:evil.run}",

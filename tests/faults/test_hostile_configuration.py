@@ -21,7 +21,7 @@ from hydra.types import RunMode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdal_cli.cli import hydra_app
+from kdal_cli.cli import composer, hydra_app
 from kdal_cli.cli.conf import conf_folder
 from kdal_cli.cli.loader import Loader
 from kdal_cli.errors import UserError
@@ -60,7 +60,7 @@ def test_the_corpus_bites(here: Path, attempt, monkeypatch: pytest.MonkeyPatch) 
             search_path.prepend("command-line", str(Path(folder).absolute()), SearchPathQuery(provider="schema"))
         return ConfigLoaderImpl(search_path)
 
-    monkeypatch.setattr(hydra_app, "Loader", stock)
+    monkeypatch.setattr(composer, "Loader", stock)
     monkeypatch.setattr(hydra_app, "refuse_too_many", lambda *_: None)
     ran = 0
     for number, attack in enumerate(hostile.attacks()):
