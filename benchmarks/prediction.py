@@ -94,7 +94,7 @@ def of_tables(folder: Path) -> Iterator[Curve]:
     """Rows of published tables whose columns are numbers of labels: means, in %."""
     for path in sorted(folder.glob("*.md")):
         labels: dict[int, float] = {}
-        for line in path.read_text().splitlines():
+        for line in path.read_text(encoding="utf-8").splitlines():
             cells = [cell.strip() for cell in line.strip("|").split("|")]
             if sum(cell.isdigit() for cell in cells) >= FEWEST + 1:
                 labels = {place: float(cell) for place, cell in enumerate(cells) if cell.isdigit()}

@@ -11,25 +11,22 @@ import os
 import shlex
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
-from hydra import version
 from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path, get_args_parser
-from hydra.core.global_hydra import GlobalHydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 import kdal_cli.cli.names  # noqa: F401 (the resolver in conf/base.yaml)
 from kdal_cli.cli.about import ours
-from kdal_cli.cli.conf import conf_folder
+from kdal_cli.cli.composer import composer
 from kdal_cli.cli.jobs import refuse_too_many
-from kdal_cli.cli.loader import Loader
 from kdal_cli.cli.options import offer
 from kdal_cli.cli.outcome import Escape, tell
 from kdal_cli.cli.paths import quoted_paths, typed
@@ -44,9 +41,6 @@ from kdal_cli.records.folders import forget, made_for_us
 from kdal_cli.records.run import Request
 from kdal_cli.report.display import Display
 from kdal_cli.signals import heard, undo
-
-CALLS = ("oc.env", "oc.decode", "oc.create", "oc.select", "oc.deprecated", "oc.dict.keys", "oc.dict.values")
-"""Resolvers of OmegaConf, which are taken away: no text, wherever it is from, reads the environment."""
 
 undo.append(forget)
 
@@ -119,22 +113,6 @@ def run_hydra(stage: str, flags: Namespace, typed: Mapping[str, Any] | None = No
             sweep.summarise(stopped=isinstance(sys.exception(), KeyboardInterrupt))
 
 
-@contextmanager
-def composer(options: str | None, typed: Mapping[str, Any] | None = None) -> Iterator[Hydra]:
-    """Hydra with a loader of ours. options: a folder of options of the user's own."""
-    version.setbase("1.3")
-    for name in CALLS:
-        OmegaConf.clear_resolver(name)
-    loader = Loader(create_config_search_path(str(conf_folder())), options, typed)
-    GlobalHydra.instance().clear()
-    app = Hydra(task_name="kdal", config_loader=loader)
-    GlobalHydra.instance().initialize(app)
-    try:
-        yield app
-    finally:
-        GlobalHydra.instance().clear()
-
-
 def _carry_out(app: Hydra, stage: str, flags: Namespace) -> None:
     """What `hydra.main` does for a command line that is read already."""
     asked = [name for name in ("run", "multirun", "cfg", "info") if getattr(flags, name)]
@@ -171,13 +149,6 @@ def _run_or_sweep(app: Hydra, stage: str, flags: Namespace) -> None:
     mode = RunMode.MULTIRUN if sweep else RunMode.RUN
     words = flags.overrides if config.hydra.mode == mode else [*flags.overrides, f"hydra.mode={mode.name}"]
     (app.multirun if sweep else app.run)(stage, job, words)
-
-
-def continuations(stage: str, line: str) -> list[str]:
-    """What the last word of `line` may become; nothing where the words before it cannot be read."""
-    with suppress(SystemExit, Exception), redirect_stderr(io.StringIO()), composer(None) as app:
-        return app.get_shell_to_plugin_map(app.config_loader)["bash"][0]._query(stage, line)
-    return []
 
 
 def job(config: DictConfig) -> Any:

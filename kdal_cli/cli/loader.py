@@ -38,7 +38,7 @@ OPTIONS = 10_000
 """Files of a folder of options."""
 
 CODE = ("_target_", "()", "class")
-"""Keys whose values are names of code, which Hydra or `logging` calls."""
+"""Keys whose values are names of code, which Hydra or `logging` calls; so is what begins with `ext://`."""
 
 OURS = "kdal_cli.cli.sweep.Sweep"
 
@@ -198,7 +198,7 @@ def _code(values: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     below = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
     for key, value in below:
         at = f"{path}.{key}".removeprefix(".")
-        if key in CODE:
+        if key in CODE or (isinstance(value, str) and value.startswith("ext://")):
             yield at, str(value)
         yield from _code(value, at)
 

@@ -133,9 +133,9 @@ def complete(words: list[str]) -> None:
             typed = line.split()[1:] + [""] * line.endswith(" ")
             choices = [*STAGES, *READERS]
             if typed and typed[0] in STAGES and len(typed) > 1:
-                from kdal_cli.cli import hydra_app
+                from kdal_cli.cli.composer import continuations
 
-                choices = hydra_app.continuations(typed[0], " ".join(typed[1:]))
+                choices = continuations(typed[0], " ".join(typed[1:]))
             offered = [
                 choice
                 for choice in choices

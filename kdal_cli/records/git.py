@@ -68,8 +68,8 @@ def _dirty(top: Path, own: Path, shared: Path, commit: str) -> bool | None:
         ours = Path(folder)
         for name in ("objects", "refs"):
             (ours / name).mkdir()
-        (ours / "HEAD").write_text(f"{commit}\n")
-        (ours / "config").write_text(SHA256 if len(commit) == 64 else "")
+        (ours / "HEAD").write_text(f"{commit}\n", encoding="utf-8")
+        (ours / "config").write_text(SHA256 if len(commit) == 64 else "", encoding="utf-8")
         environment = {
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": folder,

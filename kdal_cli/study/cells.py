@@ -16,6 +16,7 @@ IGNORED = (
     "device",
     "threads",
     "trust",
+    "sweep",
     "tracker",
     "data.root",
     "data.path",

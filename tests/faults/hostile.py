@@ -51,7 +51,6 @@ SPELLINGS = {
     "merged below": "hydra: {{<<: {{{key}: {value}}}}}\n",
     "merged from a list": "<<: [{{hydra: {{{key}: {value}}}}}]\n",
     "document": "%YAML 1.1\n---\nhydra: {{{key}: {value}}}\n...\n",
-    "byte order mark": "\ufeffhydra: {{{key}: {value}}}\n",
     "carriage returns": "hydra:\r\n  {key}: {value}\r\n",
     "next line": "seed: 0\u0085hydra: {{{key}: {value}}}\n",
     "commented": "# a comment\n\n\n   # another\nhydra: # here\n  {key}: {value}\n",
@@ -144,8 +143,7 @@ def all_attacks() -> Iterator[Attack]:
 def spelled(payload: str, form: str, way: str) -> Attack:
     """An experiment whose file has the payload in it."""
     key, value = PAYLOADS[payload]
-    text = SPELLINGS[form].format(key=key, value=value)
-    text = text.replace("\ufeff", "\ufeff# @package _global_\n") if "\ufeff" in text else "# @package _global_\n" + text
+    text = "# @package _global_\n" + SPELLINGS[form].format(key=key, value=value)
     asks = [] if "name" in way or "path" in way.split("=")[0] or "-cn" in way else ["experiment=evil"]
     if way.startswith("searchpath"):
         asks = ["experiment=evil"]
@@ -228,6 +226,7 @@ def typed() -> Iterator[Attack]:
         "++hydra.job_logging.handlers.x={class:evil.Handler}",
         "++hydra.job_logging={handlers:{x:{'()':evil.run}},root:{handlers:[x]},version:1}",
         "hydra.launcher._target_=evil.run",
+        "hydra.hydra_logging.handlers.console.stream='ext://evil.run'",
         "hydra.searchpath=[pkg://evil]",
         "hydra.callbacks.sweep=${z}",
         "sampler={_target_:evil.run}",
