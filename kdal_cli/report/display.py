@@ -80,7 +80,6 @@ class Display:
         self._bars = None if self.plain else _bars(self.console)
         self._rounds: Work | None = None
         self._works: list[Work] = []
-        self._conclusion = ""
 
     def __enter__(self) -> Self:
         if self._bars:
@@ -93,8 +92,6 @@ class Display:
             self._line(f"{work.what}: stopped at {work.position}")
         if self._bars:
             self._bars.stop()
-        if kind is None and self._conclusion:
-            self._line(self._conclusion)
 
     def stage(self, title: str, lines: Iterable[str] = ()) -> None:
         """The headline of a run, and what it is about, one line each."""
@@ -135,10 +132,6 @@ class Display:
     def warn(self, text: str) -> None:
         """One line that is seen before the others."""
         self._line(clean(text), style="bold red")
-
-    def conclude(self, text: str) -> None:
-        """One line for the very end, unless the run fails before it."""
-        self._conclusion = clean(text)
 
     def begin(self, what: str, steps: int, *, at_most: bool = False) -> None:
         """A piece of work of so many steps starts, or of so many at most; 0 where nobody knows how many."""

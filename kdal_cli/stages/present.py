@@ -56,7 +56,7 @@ def curve(lab: Lab, curve: Table, teacher: Teacher | None, plan: str) -> dict[st
     for sentence in verdict(curve.rows):
         lab.watcher.say(sentence)
     lab.display.say(f"curve in {shown(lab.run.write('curve.png', picture))}")
-    lab.display.conclude(learnt(curve.rows))
+    lab.watcher.say(learnt(curve.rows))
     last = dict(curve.rows[-1])
     return last if not taught else last | {"teacher_accuracy": taught[-1]}
 

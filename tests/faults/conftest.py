@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from cli.harness import Kdal, RunFolder, Running
 from faults.sabotage import DieBefore
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from kdal_cli.cli import hydra_app
@@ -87,8 +88,12 @@ SECONDS = 20
 
 
 def no_stage(config: DictConfig) -> float:
-    """In place of a run: its configuration is read."""
+    """In place of a run: its configuration is read, and put down as a run does."""
     plain(config)
+    saved = Path(HydraConfig.get().runtime.output_dir, ".hydra")
+    saved.mkdir(parents=True, exist_ok=True)
+    for name, content in hydra_app.papers(config).items():
+        (saved / name).write_text(content)
     return 0.0
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from kdal_cli.inference.evidence import Evidence, Meter
 from kdal_cli.inference.predict import predict
-from kdal_cli.lab.checkup import as_trained, complaints, examine, tie
+from kdal_cli.lab.checkup import LONGER, as_trained, complaints, examine, tie
 from kdal_cli.lab.lab import Lab
 from kdal_cli.network import Network
 from kdal_cli.types import Query
@@ -56,7 +56,7 @@ def test_a_network_that_fits_its_labels_is_left_in_peace(lab: Lab) -> None:
 def test_one_that_learns_still_is_told_to_train_longer(lab: Lab, make_network) -> None:
     (line,) = complained(lab, make_network())
     assert line.startswith("fits only ")
-    assert line.endswith("of its own labels; its scores say little: train longer (recipe.until.ceiling, or recipe.steps)")
+    assert line.endswith(f"of its own labels; its scores say little: {LONGER}")
 
 
 def test_a_network_that_is_good_in_training_mode_is_not_told_to_train_longer(lab: Lab) -> None:
@@ -83,7 +83,7 @@ def test_a_network_that_sees_nothing_of_an_image_is_said_to_be_dead(lab: Lab) ->
 def test_a_network_without_an_opinion_is_said_to_have_none(lab: Lab) -> None:
     right = nearest_class(lab)
     (fits,) = complained(lab, table(lab, lambda x: -1e-5 * right(x)))
-    assert fits.endswith("every class is as likely for it: train longer (recipe.until.ceiling, or recipe.steps), or raise recipe.lr")
+    assert fits.endswith(f"every class is as likely for it: {LONGER}, or raise recipe.lr")
 
 
 def test_where_all_labels_are_of_one_class_that_is_the_reason(lab: Lab) -> None:
