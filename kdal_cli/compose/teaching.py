@@ -89,7 +89,8 @@ def tutors(bench: Bench, why: str | None, asked: Asked) -> tuple[Tutors, Teacher
     if why is not None and plan is not None and plan.buys:
         return Learning(bench.lab, plan, bench.loss.temperature or 1.0), None, Guide(plan.manner, asked=asked)
     teacher, guide = guidance(bench, why, asked)
-    in_pool = plan is not None and plan.manner.learns == "pool" and plan.members[0].checkpoint is None
+    trained = [member for member in plan.members if member.checkpoint is None] if plan is not None else []
+    in_pool = plan is not None and plan.manner.learns == "pool" and bool(trained)
     return Standing(bench.lab, teacher, in_pool=in_pool), teacher, guide
 
 

@@ -162,7 +162,6 @@ class TestASweep:
             "sampler={_target_:evil.run}",
             "teacher.store=/tmp/x",
             "teacher.seed=${oc.env:HOME}",
-            "sampler.name='a/../../../../x'",
             "=",
             "[",
         ],
