@@ -109,7 +109,6 @@ def runs(words: Sequence[str]) -> None:
         for line in damage:
             display.say(f"left out: {line}")
         below = ""
-        _say_unsealed(found, display.say)
         if rows:
             if not options.columns:
                 rows, below = _differing(rows)
@@ -118,6 +117,7 @@ def runs(words: Sequence[str]) -> None:
             display.table(curve_table(fit))
             if left_out:
                 display.say(f"columns left out: {', '.join(left_out)} (--columns {left_out[0]},…, or --csv)")
+        _say_unsealed(found, display.say)
         hidden = len(chosen) - len(rows)
         more = f", {hidden:,} more with --limit {len(chosen)}" if hidden else ""
         display.say(f"{len(chosen):,} of {len(found):,} runs{below}{more}")
