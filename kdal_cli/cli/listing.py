@@ -41,7 +41,7 @@ def report(words: Sequence[str]) -> None:
     parser.add_argument("--target", type=float, metavar="VALUE", help="the figure that is to be met: 0.9")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where the report goes; FOLDER/report of the first")
     parser.add_argument("--figure", type=Path, metavar="FILE", help="the curves alone, a .pdf, .svg or .png for print")
-    parser.add_argument("--width", type=_inches, default=3.25, metavar="INCHES", help="its width, 3.25in unless told")
+    parser.add_argument("--width", type=_inches, default=3.25, metavar="INCHES", help="its width, 3.25in by default")
     options = parser.parse_args(words)
     if options.figure and options.figure.suffix not in FORMS:
         raise UserError(f"--figure {options.figure}", cure=f"a file that ends in {', '.join(FORMS)}")
@@ -82,7 +82,7 @@ def runs(words: Sequence[str]) -> None:
     parser = Words("kdal runs", description="List runs, the best or the newest last.", allow_abbrev=False)
     parser.add_argument("words", nargs="*", metavar="FOLDER | key=value", help="where to look (outputs), and which")
     parser.add_argument("--sort", metavar="FIGURE", help="by a figure of the last round, such as test_accuracy")
-    parser.add_argument("--limit", type=int, default=LISTED, metavar="N", help=f"so many, {LISTED} unless told")
+    parser.add_argument("--limit", type=int, default=LISTED, metavar="N", help=f"so many, {LISTED} by default")
     parser.add_argument("--columns", metavar="KEY,KEY", help="these, rather than those that differ and fit: recipe.lr")
     parser.add_argument("--csv", action="store_true", help="every column that differs, as CSV; all runs unless --limit")
     options = parser.parse_args(words)

@@ -141,8 +141,22 @@ def _al_loop(bench: Bench) -> dict[str, Any]:
     tutors, teacher, guide = teaching.tutors(bench, why, trial.asked)
     present.begin(lab, [*teaching.introduced(bench, teacher, guide), *_mind(lab, teacher)])
     price = bench.teacher_plan.manner.price if bench.teacher_plan else 0.0
-    chosen = (seed_set, budget, oracle, recipe, scoring, stopping, price, baselines)
-    loop = Loop(lab, student, tutors, guide, loss, sampler, *chosen)
+    loop = Loop(
+        lab,
+        student,
+        tutors,
+        guide,
+        loss,
+        sampler,
+        seed_set,
+        budget,
+        oracle,
+        recipe,
+        scoring=scoring,
+        stopping=stopping,
+        price=price,
+        baselines=baselines,
+    )
     return present.curve(lab, loop.run(), teacher, plan)
 
 
@@ -163,8 +177,8 @@ def _mind(lab: Lab, teacher: Teacher | None) -> list[str]:
     if teacher is None or not teacher.labels_of(lab.data.name):
         return []
     return [
-        f"mind: that teacher has read {teacher.labels_of(lab.data.name):,} labels of this data; "
-        "what the student saves, the teacher has spent (loss=none shows labels alone)"
+        f"warning: the teacher was trained on {teacher.labels_of(lab.data.name):,} labels of this data; "
+        "what the student saves was spent on it (loss=none trains on labels alone)"
     ]
 
 
@@ -211,7 +225,7 @@ def _seed_set(section: Mapping[str, Any]) -> list[str]:
     if section["name"] == "random":
         return []
     if section["name"] == "class_balanced":
-        return ["seed set: the same number of each class. mind: nobody knows that before paying, only an oracle does"]
+        return ["seed set: the same number of each class (warning: only an oracle knows the classes before paying)"]
     return [f"seed set: {named(section)}"]
 
 

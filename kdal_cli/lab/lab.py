@@ -17,7 +17,7 @@ from kdal_cli.images.split import Ids
 from kdal_cli.inference.predict import predict
 from kdal_cli.inference.scorers import Seer
 from kdal_cli.metrics.classification import measure
-from kdal_cli.metrics.cost import Odometer
+from kdal_cli.metrics.cost import FlopMeter
 from kdal_cli.network import Network
 from kdal_cli.records.card import Card
 from kdal_cli.records.checkpoint import Checkpoint
@@ -82,12 +82,12 @@ class Lab:
         return Both(Log(self.run), self.tracking)
 
     @cached_property
-    def odometer(self) -> Odometer:
-        return Odometer(self.train.whole(self.pool[:1]))
+    def flop_meter(self) -> FlopMeter:
+        return FlopMeter(self.train.whole(self.pool[:1]))
 
     def seer(self, network: Network) -> Seer:
         """A network that looks at the training images, what it does being counted."""
-        return Seer(network, self.train, self.odometer.forward, self.engine.team)
+        return Seer(network, self.train, self.flop_meter.forward, self.engine.team)
 
     def pace(self, network: Network, fitted: Fitted) -> dict[str, float]:
         """How fast a training was: images/s, peak memory, and MFU where the peak of the device is known.
@@ -97,7 +97,7 @@ class Lab:
         speed = fitted.images / fitted.seconds
         row = {"images_per_s": speed, "peak_mb": self.engine.peak_megabytes()}
         peak = self.engine.peak_flops(fitted.precision)
-        return row if peak is None else row | {"mfu": 3 * self.odometer.cost(network) * speed / peak}
+        return row if peak is None else row | {"mfu": 3 * self.flop_meter.cost(network) * speed / peak}
 
     def views(self, augment: Augment) -> Resident:
         """The training images under an augmentation: those that are on the device already, where it is the same."""

@@ -80,11 +80,11 @@ def train(
     fitted = replace(fitted, seconds=fitted.seconds + ahead, teacher_seconds=fitted.teacher_seconds + ahead)
     if isinstance(answering, CachedTeacher) and answering.asked:
         lab.log.figures({"teacher_kept": answering.hits / answering.asked, "teacher_rounding": answering.error})
-    lab.odometer.train(student, fitted.visits)
+    lab.flop_meter.train(student, fitted.visits)
     if peer is not None:
-        lab.odometer.train(peer.network, fitted.visits)
+        lab.flop_meter.train(peer.network, fitted.visits)
     if teacher is not None and len(fitted.taught):
-        lab.odometer.forward(teacher, fitted.visits)
+        lab.flop_meter.forward(teacher, fitted.visits)
     if examples is not given:  # the teacher was asked about the whole pool, to leave out what it is not sure of
         fitted = replace(fitted, taught=torch.cat([fitted.taught, given.pool_ids]).unique())
     return fitted, peer.network if peer is not None else None

@@ -105,15 +105,15 @@ class Learning:
         """Everything random hangs on the teacher's own seed and the round."""
         lab, member = self.lab, self.plan.members[number]
         ids, labels = ledger.bought(through=round)
-        address, flops, streams = ("teacher", round), lab.odometer.flops, Streams(member.seed)
+        address, flops, streams = ("teacher", round), lab.flop_meter.flops, Streams(member.seed)
         fresh = replace(lab, streams=streams).network(member.blueprint, *address)
         network = restarted(fresh, self._before(number, member, round, ledger), member.recipe.retrain)
         what = f"round {round} {self._name(number)}"
         fitted, snapshots = learn(
             lab, network, member.recipe, Examples(ids, labels), streams.under("fit", *address), None, what
         )
-        lab.odometer.train(network, fitted.visits)
-        ledger.compute(round, self._name(number), lab.odometer.flops - flops, fitted.seconds)
+        lab.flop_meter.train(network, fitted.visits)
+        ledger.compute(round, self._name(number), lab.flop_meter.flops - flops, fitted.seconds)
         trained_on = {"data": lab.data.name, "labels": len(ids), "validation_labels": 0}
         card = lab.card("teacher", member.blueprint, trained_on, lab.measure_test(network))
         checkpoint.write(self._path(number, round), network.body, card)

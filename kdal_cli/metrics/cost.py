@@ -82,7 +82,7 @@ def throughput(
     return len(example) / statistics.median(seconds)
 
 
-class Odometer:
+class FlopMeter:
     """The floating-point operations that networks have done, by what one image costs each of them.
 
     example: (1, c, H, W). A backward pass counts as two forward ones; adapters, losses and optimizers are not counted.

@@ -115,7 +115,7 @@ class Loop:
 
     def _choose(self, round: int, k: int, network: Network | None, clock: Clock) -> tuple[Tensor, Tensor]:
         """(ids (k,), scores (k,)) of the query of a round; why these is in `picks/`."""
-        lab, before = self.lab, self.lab.odometer.flops
+        lab, before = self.lab, self.lab.flop_meter.flops
         tutor = self.tutors.after(round - 1, self.ledger)
         asked, teacher = (tutor.scorer, tutor.teacher) if tutor is not None else (None, None)
         onlooker = Onlooker(lab, self.student, self.scoring, asked, self._load, self._siblings)
@@ -130,11 +130,11 @@ class Loop:
         if tutor is not None:
             new = self.ledger.consult(round, tutor.scorer.asked.nonzero().flatten(), self.price)
             looked = int(tutor.scorer.asked.sum()) if self.tutors.changes else new
-            lab.odometer.forward(tutor.teacher.network, looked)
+            lab.flop_meter.forward(tutor.teacher.network, looked)
         if told := tie(pool, query):
             lab.watcher.say(f"round {round}: {told}")
         seconds = clock.seconds["score_s"] + clock.seconds["select_s"]
-        self.ledger.compute(round, "choose", lab.odometer.flops - before, seconds)
+        self.ledger.compute(round, "choose", lab.flop_meter.flops - before, seconds)
         if query.candidates is not None:
             ids = pool.ids[query.candidates].sort().values.tolist()
             lab.run.write(f"picks/round_{round:03d}_candidates.csv", "id\n" + "".join(f"{id}\n" for id in ids))
@@ -166,11 +166,11 @@ class Loop:
         lab, network = self.lab, restarted(self.lab.network(self.student, round), before, self.recipe.retrain)
         self.tutors.after(round, self.ledger)
         clock.lap("teacher_s")
-        flops = lab.odometer.flops
+        flops = lab.flop_meter.flops
         fitted, snapshots = self._fit(network, round)
         if self.guide.manner.kind == "fixed":
             self.ledger.consult(round, fitted.taught, self.price)
-        self.ledger.compute(round, "train", lab.odometer.flops - flops, fitted.seconds)
+        self.ledger.compute(round, "train", lab.flop_meter.flops - flops, fitted.seconds)
         clock.lap("train_s", minus=fitted.teacher_seconds)
         clock.add("teacher_s", fitted.teacher_seconds)
         labels, validation = (len(self.ledger.bought(purpose, round)[0]) for purpose in ("train", "validation"))

@@ -197,7 +197,7 @@ def test_a_class_balanced_seed_set_has_as_many_of_each_and_says_who_knew(run: Ru
     ended = run("budget.rounds=0", "seed_set=class_balanced", "sampler=margin")
     labels = [row["label"] for row in ended.run.table("ledger.csv") if (row["round"], row["purpose"]) == ("0", "train")]
     assert sorted(labels) == sorted("0123" * 5)
-    assert "mind: nobody knows that before paying, only an oracle does" in ended.out
+    assert "warning: only an oracle knows the classes before paying" in ended.out
 
 
 def test_a_seed_set_may_ask_the_teacher(run: Run) -> None:

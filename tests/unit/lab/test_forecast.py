@@ -18,10 +18,10 @@ def test_steps_are_those_of_the_recipe_and_seconds_a_few_timed_steps_make(bench,
 
 def test_a_run_computes_the_same_after_a_forecast(bench, student) -> None:
     lab = bench()
-    before, state = lab.odometer.flops, torch.get_rng_state()
+    before, state = lab.flop_meter.flops, torch.get_rng_state()
     weights = lab.network(student, 0).state_dict()
     forecast.of_teacher(lab, Member(student, Recipe(steps=5, batch=8)), 80)
-    assert lab.odometer.flops == before
+    assert lab.flop_meter.flops == before
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(tensor, weights[name]) for name, tensor in lab.network(student, 0).state_dict().items())
     assert not (lab.run.folder / "timings.csv").exists()

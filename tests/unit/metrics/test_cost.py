@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdal_cli.metrics.cost import Odometer, flops, parameters, throughput
+from kdal_cli.metrics.cost import FlopMeter, flops, parameters, throughput
 
 
 def test_parameters_by_hand() -> None:
@@ -111,14 +111,14 @@ class Plain(nn.Module):
 
 
 def test_looking_costs_two_operations_a_weight_and_image_and_training_three_times_as_much() -> None:
-    odometer, net = Odometer(EXAMPLE), Plain(10)
-    assert odometer.flops == 0
-    odometer.forward(net, 7)
-    assert odometer.flops == 7 * 2 * 48 * 10
-    odometer.train(net, 5)
-    assert odometer.flops == (7 + 3 * 5) * 2 * 48 * 10
-    odometer.forward(net, 0)
-    assert odometer.flops == (7 + 3 * 5) * 2 * 48 * 10
+    flop_meter, net = FlopMeter(EXAMPLE), Plain(10)
+    assert flop_meter.flops == 0
+    flop_meter.forward(net, 7)
+    assert flop_meter.flops == 7 * 2 * 48 * 10
+    flop_meter.train(net, 5)
+    assert flop_meter.flops == (7 + 3 * 5) * 2 * 48 * 10
+    flop_meter.forward(net, 0)
+    assert flop_meter.flops == (7 + 3 * 5) * 2 * 48 * 10
 
 
 def test_three_times_is_what_a_step_of_a_hidden_layer_costs() -> None:
@@ -126,28 +126,28 @@ def test_three_times_is_what_a_step_of_a_hidden_layer_costs() -> None:
     net, pixels = nn.Sequential(nn.Linear(48, 16), nn.ReLU(), nn.Linear(16, 10)), torch.randn(8, 48, requires_grad=True)
     with FlopCounterMode(display=False) as counter:
         net(pixels).sum().backward()
-    odometer = Odometer(torch.zeros(1, 48))
-    odometer.train(net, 8)
-    assert odometer.flops == counter.get_total_flops()
+    flop_meter = FlopMeter(torch.zeros(1, 48))
+    flop_meter.train(net, 8)
+    assert flop_meter.flops == counter.get_total_flops()
 
 
 def test_networks_that_are_called_the_same_are_told_apart() -> None:
-    odometer, narrow, wide = Odometer(EXAMPLE), Plain(10), Plain(100)
+    flop_meter, narrow, wide = FlopMeter(EXAMPLE), Plain(10), Plain(100)
     assert repr(narrow) == repr(wide)
     for net in (narrow, wide, narrow):
-        odometer.forward(net, 1)
-    assert odometer.flops == 2 * 48 * (10 + 100 + 10)
+        flop_meter.forward(net, 1)
+    assert flop_meter.flops == 2 * 48 * (10 + 100 + 10)
 
 
 def test_a_network_is_measured_once_and_not_kept() -> None:
-    odometer, net = Odometer(EXAMPLE), Plain(10)
+    flop_meter, net = FlopMeter(EXAMPLE), Plain(10)
     passes = []
     net.register_forward_hook(lambda *_: passes.append(1))
     for _ in range(3):
-        odometer.forward(net, 2)
+        flop_meter.forward(net, 2)
     assert len(passes) == 1
     alive = weakref.ref(net)
     del net
     gc.collect()
     assert alive() is None
-    assert odometer.flops == 3 * 2 * 2 * 48 * 10
+    assert flop_meter.flops == 3 * 2 * 2 * 48 * 10
