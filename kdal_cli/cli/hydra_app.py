@@ -27,7 +27,7 @@ import kdal_cli.cli.names  # noqa: F401 (the resolver in conf/base.yaml)
 from kdal_cli.cli.about import ours
 from kdal_cli.cli.composer import composer
 from kdal_cli.cli.jobs import refuse_too_many
-from kdal_cli.cli.options import offer
+from kdal_cli.cli.options import offered
 from kdal_cli.cli.outcome import Escape, tell
 from kdal_cli.cli.paths import quoted_paths, typed
 from kdal_cli.cli.refusals import raised_by_hydra, refusal
@@ -93,9 +93,9 @@ def run_hydra(stage: str, flags: Namespace, typed: Mapping[str, Any] | None = No
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us instead of being printed
     words = flags.overrides
-    offer(words)
     try:
-        with composer(flags.config_dir, typed) as app, redirect_stderr(OwnLines(sys.stderr)):  # pyright: ignore[reportArgumentType]
+        stderr = redirect_stderr(OwnLines(sys.stderr))  # pyright: ignore[reportArgumentType]
+        with offered(words), composer(flags.config_dir, typed) as app, stderr:
             _carry_out(app, stage, flags)
     except Escape as escape:
         raise escape.error from None

@@ -19,12 +19,12 @@ from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException, HydraException
-from hydra.plugins.config_source import ConfigResult
+from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from kdal_cli.cli.about import TYPED
-from kdal_cli.cli.options import FileConfigSource
+from kdal_cli.cli.options import OptionFiles
 from kdal_cli.cli.outside import is_about_hydra, refuse_calls_of_words, refuse_more_than_values
 from kdal_cli.compose.bounded import read_yaml
 from kdal_cli.compose.references import refuse_calls
@@ -50,7 +50,7 @@ class Strange(ConfigResult):
     """What a file from outside says."""
 
 
-class Outside(FileConfigSource):
+class Outside(OptionFiles):
     """A folder of options that is not ours."""
 
     def __init__(self, provider: str, path: str) -> None:
@@ -83,9 +83,13 @@ class Repository(ConfigRepository):
         for place in config_search_path.get_path():
             assert place.provider is not None
             assert place.path is not None
-            ours = place.provider in self.trusted
-            source = SourcesRegistry.instance().resolve(self._get_scheme(place.path)) if ours else Outside
-            self.sources.append(source(place.provider, place.path))
+            self.sources.append(self._kind(place.provider, place.path)(place.provider, place.path))
+
+    def _kind(self, provider: str, path: str) -> type[ConfigSource]:
+        if provider not in self.trusted:
+            return Outside
+        scheme = self._get_scheme(path)
+        return OptionFiles if scheme == "file" else SourcesRegistry.instance().resolve(scheme)
 
     def load_config(self, config_path: str) -> ConfigResult | None:
         if ".." in PurePosixPath(config_path).parts or config_path.startswith("/"):

@@ -1,20 +1,17 @@
 """The options of a group beside the files of `conf/`: code of one's own is one, parts of options are none."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from hydra._internal.core_plugins import file_config_source
-from hydra._internal.sources_registry import SourcesRegistry
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.core.config_store import ConfigStore
 from hydra.core.object_type import ObjectType
 
 
-class FileConfigSource(file_config_source.FileConfigSource):
-    """Files, without the parts that options are made of: `_base.yaml` is no option of its own.
-
-    It has the name of Hydra's class, so that Hydra does not put that one in its place.
-    """
+class OptionFiles(FileConfigSource):
+    """Files, without the parts that options are made of: `_base.yaml` is no option of its own."""
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
         return [name for name in super().list(config_path, results_filter) if not name.startswith("_")]
@@ -36,14 +33,26 @@ OWN: Mapping[str, Callable[[str], Mapping[str, Any]]] = {
 """What a file of the group would say of code of one's own: the settings that all options have, and its name."""
 
 
-def offer(words: Sequence[str]) -> None:
-    """Make `package.module:name` an option of its group wherever the words say so: `loss=[kd,my_losses:cosine]`.
+@contextmanager
+def offered(words: Sequence[str]) -> Iterator[None]:
+    """While it lasts, `package.module:name` is an option of its group where words say so: `loss=[kd,my_losses:cosine]`.
 
     It is imported when the run starts, if its package is in `trust`.
     """
-    SourcesRegistry.instance().types["file"] = FileConfigSource
-    for word in words:
-        key, _, value = word.lstrip("+").partition("=")
-        group = key.partition("@")[0]
-        for name in re.findall(r"(?<![\w.:])[^\W\d][\w.]*:[^\W\d]\w*", value) if group in OWN else ():
-            ConfigStore.instance().store(group=group, name=name, node=dict(OWN[group](name)))
+    store = ConfigStore.instance()
+    added = [(group, name) for word in words for group, name in _own(word)]
+    for group, name in added:
+        store.store(group=group, name=name, node=dict(OWN[group](name)))
+    try:
+        yield
+    finally:
+        for group, name in set(added):
+            del store.repo[group][f"{name}.yaml"]
+
+
+def _own(word: str) -> Iterator[tuple[str, str]]:
+    """(group, name) of each piece of code of one's own that a word names as an option."""
+    key, _, value = word.lstrip("+").partition("=")
+    group = key.partition("@")[0]
+    for name in re.findall(r"(?<![\w.:])[^\W\d][\w.]*:[^\W\d]\w*", value) if group in OWN else ():
+        yield group, name

@@ -56,7 +56,7 @@ def reading(value: str) -> Any:
     """What Hydra makes of a value: a text, a number, a list, a sweep, …; UNREADABLE where it refuses it."""
     try:
         return OverridesParser.create().parse_override(f"key={value}")._value
-    except HydraException:
+    except (HydraException, ValueError):  # a number of more digits than Python reads is no HydraException
         return UNREADABLE
 
 

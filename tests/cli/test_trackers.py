@@ -103,7 +103,7 @@ class TestOfOnesOwn:
         running.ended()
         assert book(RunFolder(own / "run"))[-1] == ["stopped"]
         (own / "mine.py").write_text(FRAGILE.replace("fails_after == -2", "True"))
-        ended = kdal("al-loop", "resume=run")
+        ended = kdal("al-loop", "resume=run", "trust=[mine]")
         assert "nobody answers; the run goes on without it" in ended.out
         assert ended.run.outcome() == undisturbed
 

@@ -107,7 +107,7 @@ def test_a_killed_teacher_is_the_same_when_it_is_trained_at_last(kdal: Kdal, ref
         )
         assert killed.code == -signal.SIGKILL
         assert (kdal.here / str(step) / "training.snapshot").exists()
-        again = kdal("train-teacher", f"resume={step}")
+        again = kdal("train-teacher", f"resume={step}", f"teacher.store=killed/{step}")
         assert (again.code, again.err) == (0, "")
         assert "step 5/20" not in again.out  # it goes on from the snapshot, and does not start again
         assert RunFolder(kdal.here / str(step)).weights("teacher") == undisturbed

@@ -1,33 +1,22 @@
 """Options beside the files of conf: code of one's own is one, the parts that options are made of are none."""
 
-import copy
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra._internal.utils import create_config_search_path
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
 
 from kdal_cli.cli.conf import conf_folder
-from kdal_cli.cli.options import OWN, offer
-
-
-@pytest.fixture(autouse=True)
-def store() -> Iterator[None]:
-    """What is offered here is forgotten afterwards."""
-    Plugins.instance()  # Hydra's own options are there before
-    before = copy.deepcopy(ConfigStore.instance().repo)
-    yield
-    ConfigStore.instance().repo = before
+from kdal_cli.cli.loader import Loader
+from kdal_cli.cli.options import OWN, offered
 
 
 def composed(conf: Path, name: str, *words: str) -> dict:
     GlobalHydra.instance().clear()
-    offer(words)
-    with initialize_config_dir(str(conf), version_base="1.3"):
+    with offered(words), initialize_config_dir(str(conf), version_base="1.3"):
         return OmegaConf.to_container(compose(name, list(words)), resolve=True)  # type: ignore[return-value]
 
 
@@ -37,8 +26,8 @@ def test_a_part_composes_and_is_no_option(tmp_path: Path) -> None:
     (tmp_path / "data" / "blobs.yaml").write_text("defaults: [_base, _self_]\nname: blobs\n")
     (tmp_path / "main.yaml").write_text("defaults: [data: blobs]\n")
     assert composed(tmp_path, "main")["data"] == {"noise": 0, "name": "blobs"}
-    with initialize_config_dir(str(tmp_path), version_base="1.3"):
-        assert GlobalHydra.instance().config_loader().get_group_options("data") == ["blobs"]
+    loader = Loader(create_config_search_path(str(tmp_path)), None)
+    assert loader.get_group_options("data") == ["blobs"]
 
 
 def test_code_of_ones_own_is_an_option_of_each_group_that_takes_some() -> None:
@@ -66,10 +55,11 @@ def test_a_term_of_ones_own_stands_alone_and_among_others_with_what_every_term_h
 )
 def test_nothing_else_becomes_an_option(word: str) -> None:
     before = str(ConfigStore.instance().repo)
-    offer([word])
-    assert str(ConfigStore.instance().repo) == before
+    with offered([word]):
+        assert str(ConfigStore.instance().repo) == before
 
 
-def test_a_sweep_offers_all_that_it_names() -> None:
-    offer(["-m", "+loss=kd,mine:one,mine.deep:two"])
-    assert {"mine:one.yaml", "mine.deep:two.yaml"} <= set(ConfigStore.instance().repo["loss"])
+def test_a_sweep_offers_all_that_it_names_and_no_longer_than_it_lasts() -> None:
+    with offered(["-m", "+loss=kd,mine:one,mine.deep:two"]):
+        assert {"mine:one.yaml", "mine.deep:two.yaml"} <= set(ConfigStore.instance().repo["loss"])
+    assert not ConfigStore.instance().repo["loss"]
