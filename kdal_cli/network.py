@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdal_cli.errors import UserError, nearest
@@ -19,15 +20,18 @@ from kdal_cli.types import Output
 class Network(nn.Module):
     """A classifier `body`, images (B, c, H, W) float -> logits (B, C), behind a normalisation of its own.
 
-    mean, std: per channel, on the scale from 0 to 1.
+    mean, std: per channel, on the scale from 0 to 1. size: (height, width) that images are resized to on the way in,
+    bilinear and antialiased; None leaves them as they are.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, body: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(
+        self, body: nn.Module, mean: Sequence[float], std: Sequence[float], size: tuple[int, int] | None = None
+    ) -> None:
         super().__init__()
-        self.body = body
+        self.body, self.size = body, size
         self.register_buffer("mean", torch.tensor(mean).mul(255)[:, None, None], persistent=False)  # (c, 1, 1)
         self.register_buffer("std", torch.tensor(std).mul(255)[:, None, None], persistent=False)  # (c, 1, 1)
         self._seen: dict[str, Tensor] = {}
@@ -71,11 +75,19 @@ class Network(nn.Module):
 
     def forward(self, pixels: Tensor) -> Output:
         """pixels: (B, c, H, W) uint8."""
-        images = (pixels.float() - self.mean) / self.std
+        images = (self._sized(pixels.float()) - self.mean) / self.std
         body = self._compiled[0] if self._compiled and self.training else self.body
         logits = body(images.contiguous(memory_format=torch.channels_last))  # (B, C)
         features, maps = self._seen.pop("features"), {path: self._seen.pop(path) for path in self._tapped}
         return Output(logits, features, maps, self)
+
+    def _sized(self, pixels: Tensor) -> Tensor:
+        if self.size is None or pixels.shape[2:] == self.size:
+            return pixels
+        return F.interpolate(pixels, self.size, mode="bilinear", antialias=True)
+
+    def extra_repr(self) -> str:
+        return f"size={self.size}" if self.size else ""
 
     def _see_features(self, module: nn.Module, args: tuple[Tensor, ...]) -> None:
         self._seen["features"] = args[0].flatten(1) if args[0].dim() < 4 else args[0].mean((2, 3))

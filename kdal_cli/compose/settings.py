@@ -21,6 +21,7 @@ SETTINGS = (
     "devices",
     "threads",
     "trust",
+    "download",
     "sweep",
     "compare",
     "labels",

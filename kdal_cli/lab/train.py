@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from kdal_cli.errors import KdalError, UserError
+from kdal_cli.lab.blueprint import Blueprint
 from kdal_cli.lab.guide import Guide, answers, asked
-from kdal_cli.lab.lab import Blueprint, Lab, MakeObjective
+from kdal_cli.lab.lab import Lab, MakeObjective
 from kdal_cli.lab.teacher import Manner, TeacherPlan
 from kdal_cli.network import Network, freeze, mean_of
 from kdal_cli.records.snapshots import Snapshots

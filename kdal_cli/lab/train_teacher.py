@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from kdal_cli.errors import UserError
+from kdal_cli.lab.blueprint import Blueprint
 from kdal_cli.lab.checkup import examine
-from kdal_cli.lab.lab import Blueprint, Lab
+from kdal_cli.lab.lab import Lab
 from kdal_cli.network import Network
 from kdal_cli.records.card import Card
 from kdal_cli.records.curve import Table
