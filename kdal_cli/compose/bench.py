@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 from kdal_cli.compose import parts
@@ -68,7 +69,8 @@ class Bench:
             ids = replace(ids, teacher=data.train.labels.among(ids.pool))
         train = Resident(data.train.pixels, self.recipe.augment, engine.device)
         test = Resident(data.test.pixels, Augment(), engine.device)
-        lab = Lab(data, train, test, ids, engine, Streams(seed), self.run, self.display, self.tracking)
+        features = self.setting("store", Path)
+        lab = Lab(data, train, test, ids, engine, Streams(seed), self.run, self.display, self.tracking, features)
         self.run.describe(self.values, lab.fingerprint, self.request, engine.describe())
         return lab
 

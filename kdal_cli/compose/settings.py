@@ -22,6 +22,7 @@ SETTINGS = (
     "threads",
     "trust",
     "download",
+    "store",
     "sweep",
     "compare",
     "labels",

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -38,7 +39,8 @@ MakeObjective = Callable[[Network, Network | None, Examples], Objective]
 class Lab:
     """The bench of a stage.
 
-    ids: of `data.train`, divided. train, test: the same images on the device.
+    ids: of `data.train`, divided. train, test: the same images on the device. features: the folder for what bodies that
+    do not change have seen in them; without one it is kept in memory.
     """
 
     data: ImageData
@@ -50,6 +52,7 @@ class Lab:
     run: Run
     display: Display
     tracking: Tracking
+    features: Path | None = None
 
     @property
     def pool(self) -> Tensor:

@@ -57,7 +57,7 @@ class Member:
             {
                 "format": FORMAT,
                 **self.blueprint.identity,
-                "recipe": vars(self.recipe),
+                "recipe": self.recipe.identity,
                 "seed": self.seed,
                 **data,
             }

@@ -108,6 +108,9 @@ class Table:
         """In another process it is the same file, or a table of that one's own."""
         return Table, (len(self._rows), self.width, self.path)
 
+    def __len__(self) -> int:
+        return len(self._rows)
+
     def read(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """(numbers (R, W) float16, whether each row is there (R,)) of `rows` (R,)."""
         found = self._rows.index_select(0, rows)
@@ -180,6 +183,11 @@ class CachedTeacher:
         self._step += 1
         features = row[:, self.classes :] if row.shape[1] > self.classes else row.new_full((len(row), 1), torch.nan)
         return Output(row[:, : self.classes], features)
+
+    def blank(self, many: int) -> Output:
+        """An answer of the form that it gives, about so many images, which says nothing."""
+        rows = torch.zeros(many, max(self.table.width, self.classes + 1), device=self.live.engine.device)
+        return Output(rows[:, : self.classes], rows[:, self.classes :])
 
     def look_up(self, rows: Tensor) -> Tensor:
         """(S, B) rows -> (S, B, W) float32 on the device; what is not there yet is computed and kept."""
