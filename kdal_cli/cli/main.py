@@ -51,7 +51,8 @@ examples
   kdal --version
 
 An error is one line on stderr; --debug shows the traceback as well.
-Exit codes: 0 done, 2 wrong input, 3 the machine failed, 4 run folder in use, 130 or 143 stopped, 1 a fault of kdal.
+Exit codes: 0 done, 2 wrong input, 3 the machine failed, 4 run folder in use, 5 waiting for labels from people,
+130 or 143 stopped, 1 a fault of kdal.
 """
 
 COMPLETION = """\

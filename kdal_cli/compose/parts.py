@@ -12,21 +12,23 @@ from torch import nn
 
 import kdal_cli.baselines
 import kdal_cli.data
+import kdal_cli.labels.oracles
 import kdal_cli.models
 import kdal_cli.samplers
 import kdal_cli.trackers
 from kdal_cli.compose.bind import bind, make
 from kdal_cli.compose.registry import names, resolve
 from kdal_cli.compose.sketch import refuse_misfit
-from kdal_cli.errors import UserError, nearest
+from kdal_cli.errors import UserError
 from kdal_cli.images.simulate import long_tail, with_duplicates
 from kdal_cli.images.split import Ids, Split, split_ids
 from kdal_cli.inference.evidence import Sampler
 from kdal_cli.lab.baselines import Baseline, column
 from kdal_cli.lab.lab import Blueprint, named
 from kdal_cli.lab.seed_set import class_balanced
-from kdal_cli.labels import oracle as oracles
+from kdal_cli.labels.desk import Desk
 from kdal_cli.labels.oracle import Oracle
+from kdal_cli.labels.oracles.simulated import simulated
 from kdal_cli.records.checkpoint import Checkpoint
 from kdal_cli.records.tracking import Tracker
 from kdal_cli.streams import Streams, undisturbed
@@ -179,13 +181,13 @@ def baselines(value: Any, trust: Sequence[str]) -> dict[str, Baseline]:
     return found
 
 
-def oracle(section: Section, data: ImageData) -> Oracle:
-    known = {"simulated": oracles.simulated}
-    name = section.get("name")
-    if name not in known:
-        raise UserError(f"oracle.name={name}", cure=nearest(str(name), known))
-    settings = bind(known[name], section, "oracle", given=2, besides=("name",))
-    return known[name](data.train.labels, len(data.classes), **settings)
+def oracle(section: Section, data: ImageData, desk: Desk, trust: Sequence[str]) -> Oracle:
+    """Who sells labels: `simulated` is given those of the data set, any other the desk of people."""
+    sell = resolve(kdal_cli.labels.oracles, section.get("name"), trust, "oracle")
+    if sell is simulated:
+        settings = bind(sell, section, "oracle", given=2, besides=("name",))
+        return simulated(data.train.labels, len(data.classes), **settings)
+    return sell(desk, **bind(sell, section, "oracle", given=1, besides=("name",)))
 
 
 def tracker(section: Section, trust: Sequence[str]) -> Callable[..., Tracker] | None:

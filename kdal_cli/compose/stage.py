@@ -10,11 +10,12 @@ from typing import Any, Literal
 from omegaconf import DictConfig
 
 from kdal_cli.compose import parts, teaching
+from kdal_cli.compose.asking import desk
 from kdal_cli.compose.bench import Bench
 from kdal_cli.compose.bind import convert, make
 from kdal_cli.compose.early import refuse_early
 from kdal_cli.compose.settings import plain
-from kdal_cli.errors import InUse, MachineError, UserError
+from kdal_cli.errors import InUse, MachineError, UserError, Waiting
 from kdal_cli.inference.evidence import Sampler
 from kdal_cli.lab.baselines import Baselines
 from kdal_cli.lab.lab import Lab, model_of, named
@@ -113,7 +114,7 @@ def _distill(bench: Bench) -> dict[str, Any]:
 def _al_loop(bench: Bench) -> dict[str, Any]:
     lab, loss, student, recipe = bench.lab, bench.loss, bench.student, bench.recipe
     budget, seed_set, sampler = _choosers(bench)
-    oracle = parts.oracle(bench.section("oracle"), lab.data)
+    oracle = parts.oracle(bench.section("oracle"), lab.data, desk(lab, bench.section("data")), bench.trust)
     scoring = make(Scoring, {key: bench.values[key] for key in ("scorer", "members")}, "")
     stopping = make(Stopping, bench.section("stopping"), "stopping")
     if stopping.act and not len(lab.validation):
@@ -239,6 +240,8 @@ STAGES: dict[str, Callable[[Bench], dict[str, Any]]] = {
 
 def _record(folder: Path, error: Exception) -> None:
     """Keep the traceback in `run.log`; a refused run that did nothing yet leaves no folder behind."""
+    if isinstance(error, Waiting):
+        return
     refused = isinstance(error, InUse | UserError) and (discard(folder) or not begun(folder))
     if holds(folder) and not refused:
         with suppress(MachineError):  # what went wrong is told all the same

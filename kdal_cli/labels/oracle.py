@@ -1,43 +1,63 @@
-"""Who sells labels. The only code that sees a label before it is paid for.
+"""Who sells labels, as the ledger sees them. The oracles themselves are in `labels/oracles/`, one file each.
 
-An oracle is `(ids (k,)) -> Answer | None`; None means that a person has still to answer. The folder is not a registry
-here: an oracle is named in `conf/oracle` and is a class of this file.
+An oracle is `(ids (k,), occasion) -> Answer | NotYet`. It is called again with the same ids until it has answered.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
-import torch
 from torch import Tensor
-
-from kdal_cli.values import NonNegative, Share
 
 
 @dataclass(frozen=True)
 class Answer:
-    """labels: (k,) int64. costs: (k,) in the currency of the oracle, one price per label. owner: who answered."""
+    """What an oracle says about k images.
+
+    labels: (k,) int64, without those of the undecided. costs: (k,) in the currency of the oracle, one price an image.
+    owner: who answered. undecided: {place in the query: what was said instead of a class}; such an image is paid for,
+    is asked about no more, and has no label. Where they are known, of each of the k images: owners, who answered it;
+    times, when; seconds, how long it took.
+    """
 
     labels: Tensor
     costs: Tensor
     owner: str
+    undecided: Mapping[int, str] = field(default_factory=dict)
+    owners: tuple[str, ...] = ()
+    times: tuple[str, ...] = ()
+    seconds: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class NotYet:
+    """A person has still to answer. labels: how many are missing. todo: what is to be done, in words."""
+
+    labels: int
+    todo: str
+
+
+Guess = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""The likeliest class (k,) of images (k,) for a model, and its probability (k,)."""
+
+
+@dataclass(frozen=True)
+class Occasion:
+    """When and for what labels are asked for. guess: that of the student of the round before; None without one."""
+
+    round: int = 0
+    purpose: str = "train"
+    guess: Guess | None = None
+
+    @property
+    def name(self) -> str:
+        """What the files of the question are called: `round_003`, or the purpose of labels that belong to no round."""
+        return f"round_{self.round:03d}" if self.purpose == "train" else self.purpose
+
+
+FIRST = Occasion()
+"""The seed set."""
 
 
 class Oracle(Protocol):
-    def __call__(self, ids: Tensor) -> Answer | None: ...
-
-
-def simulated(labels: Tensor, classes: int, *, price: NonNegative = 1.0, noise: Share = 0.0) -> Oracle:
-    """An oracle that knows the label of every id, (N,), and sells each at `price`.
-
-    noise: the share of ids of which it believes another class, any of the others alike; asked again it is wrong again,
-    and every run meets the same errors.
-    """
-    rng = torch.Generator().manual_seed(0)
-    wrong = torch.rand(len(labels), generator=rng) < noise
-    other = (labels + torch.randint(1, classes, (len(labels),), generator=rng)) % classes
-    believed = torch.where(wrong, other, labels)
-
-    def answer(ids: Tensor) -> Answer:
-        return Answer(believed[ids].clone(), torch.full((len(ids),), price, dtype=torch.float64), "simulated")
-
-    return answer
+    def __call__(self, ids: Tensor, occasion: Occasion = ...) -> Answer | NotYet: ...

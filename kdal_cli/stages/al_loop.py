@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from kdal_cli.errors import UserError
+from kdal_cli.images.augment import Resident
 from kdal_cli.inference.evidence import Sampler
 from kdal_cli.inference.predict import predict
 from kdal_cli.inference.scorers import Seer
@@ -21,7 +23,7 @@ from kdal_cli.lab.train import restarted, train
 from kdal_cli.lab.tutors import Tutors
 from kdal_cli.labels.budget import Plan
 from kdal_cli.labels.ledger import Ledger
-from kdal_cli.labels.oracle import Oracle
+from kdal_cli.labels.oracle import Guess, Occasion, Oracle
 from kdal_cli.labels.stopping import Stopping, outlook
 from kdal_cli.metrics.classification import agreement, class_rows, measure
 from kdal_cli.network import Network, freeze
@@ -76,7 +78,7 @@ class Loop:
             cure = "restore the file from a copy, or start a new run"
             raise UserError("the ledger has fewer rounds than the curve", where=self.ledger.path, cure=cure)
         if self.ledger.of_round(0, "validation") is None and len(lab.validation):
-            self.ledger.buy(0, lab.validation, torch.zeros(len(lab.validation)), self.oracle, "validation")
+            self._buy(0, lab.validation, torch.zeros(len(lab.validation)), "validation")
         self.timings.keep(len(self.curve))
         self.per_class.keep(len(self.curve) * len(lab.data.classes))
         network = self._load(len(self.curve) - 1)
@@ -106,12 +108,19 @@ class Loop:
 
     def _purchase(self, round: int, k: int, network: Network | None, clock: Clock) -> None:
         """Buy the labels of a round, unless a run before this one did."""
+        lab = self.lab
         if self.ledger.of_round(round) is None:
             ids, scores = self.ledger.asked(round) or self._choose(round, k, network, clock)
-            self.ledger.buy(round, ids, scores, self.oracle)
-        self.lab.run.write("ledger.csv", self.ledger.view(self.lab.data.classes, self.lab.data.train.paths))
+            self._buy(round, ids, scores, guess=partial(_guess, network, lab.train) if network else None)
+        lab.run.write("ledger.csv", self.ledger.view(lab.data.classes, lab.data.train.paths))
+        if not len(self.ledger.bought()[0]):
+            cure = "start a new run with other images, or other classes"
+            raise UserError("nobody could name the class of any image", where=self.ledger.path, cure=cure)
         self._show(round)
         clock.lap("report_s")
+
+    def _buy(self, round: int, ids: Tensor, scores: Tensor, purpose: str = "train", guess: Guess | None = None) -> None:
+        self.ledger.buy(round, ids, scores, partial(self.oracle, occasion=Occasion(round, purpose, guess)), purpose)
 
     def _choose(self, round: int, k: int, network: Network | None, clock: Clock) -> tuple[Tensor, Tensor]:
         """(ids (k,), scores (k,)) of the query of a round; why these is in `picks/`."""
@@ -278,3 +287,9 @@ class Loop:
         except UserError as damage:
             self.lab.watcher.say(f"{damage}; training round {round} again")
             return self._train(round, self._load(round - 1), Clock())[0]
+
+
+def _guess(network: Network, images: Resident, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """The likeliest class (k,) of images (k,) for a student, and its probability (k,)."""
+    probs, labels = predict(network, images, ids).logits.double().softmax(1).max(1)
+    return labels, probs

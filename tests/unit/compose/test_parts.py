@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -234,12 +235,14 @@ def test_class_balanced_is_no_sampler_of_the_rounds_that_follow() -> None:
 
 # Oracles and data.
 
+NO_DESK: Any = None
+
 
 def test_an_oracle_sells_the_labels_of_the_data_it_is_given(images: ImageData) -> None:
-    answer = parts.oracle({"name": "simulated", "price": 2}, images)(torch.tensor([2, 0]))
+    answer = parts.oracle({"name": "simulated", "price": 2}, images, NO_DESK, [])(torch.tensor([2, 0]))
     assert answer.labels.tolist() == images.train.labels[[2, 0]].tolist()
     assert answer.costs.tolist() == [2.0, 2.0]
-    wrong = parts.oracle({"name": "simulated", "noise": 1}, images)(torch.arange(96)).labels
+    wrong = parts.oracle({"name": "simulated", "noise": 1}, images, NO_DESK, [])(torch.arange(96)).labels
     assert (wrong != images.train.labels).all()
     assert set(wrong.tolist()) == {0, 1, 2}
 
@@ -251,11 +254,12 @@ def test_an_oracle_sells_the_labels_of_the_data_it_is_given(images: ImageData) -
         ({"name": "simulated", "price": -1}, "oracle.price=-1: accepted: a finite number at least 0"),
         ({"name": "simulated", "noise": 1.5}, "oracle.noise=1.5: accepted: a finite number from 0 to 1"),
         ({"name": "simulated", "classes": 3}, "oracle.classes=3 (no such key)"),
+        ({"name": "files", "hints": 3}, "oracle.hints=3: accepted: true or false"),
     ],
 )
 def test_an_oracle_that_there_is_not_or_that_cannot_sell_so_is_refused(images: ImageData, section, line: str) -> None:
     with pytest.raises(UserError) as refused:
-        parts.oracle(section, images)
+        parts.oracle(section, images, NO_DESK, [])
     assert str(refused.value).startswith(line)
 
 
@@ -351,7 +355,7 @@ def test_one_class_alone_teaches_nothing(notes) -> None:
     "build",
     [
         lambda: parts.sampler({}, []),
-        lambda: parts.oracle({}, None),  # type: ignore[arg-type]
+        lambda: parts.oracle({}, None, NO_DESK, []),  # type: ignore[arg-type]
         lambda: parts.blueprint({}, SHAPE, [], "student"),
         lambda: parts.data({"split": {}}, [], None),  # type: ignore[arg-type]
     ],
