@@ -209,7 +209,7 @@ def advising(advice: Advice) -> Iterator[None]:
         with heard(advice):
             yield
     except Waiting as waiting:
-        waiting.cure += f" and go on with {advice()}"
+        waiting.cure += f" go on with {advice()}"
         raise
 
 

@@ -31,7 +31,8 @@ class Answer:
 
 @dataclass(frozen=True)
 class NotYet:
-    """A person has still to answer. labels: how many are missing. todo: what is to be done, in words."""
+    """A person has still to answer. labels: how many are missing. todo: what is to be done, in words that the command
+    follows which goes on: `fill in round_003.csv and`."""
 
     labels: int
     todo: str

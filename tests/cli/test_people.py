@@ -1,4 +1,4 @@
-"""Runs that people label: stopped at each query, gone on with, killed on the way, in the end the same as simulated ones."""
+"""Runs that people label: stopped at each query, gone on with, killed on the way, in the end the same as simulated."""
 
 import csv
 import io

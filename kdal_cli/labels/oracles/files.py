@@ -38,7 +38,7 @@ def files(desk: Desk, *, price: NonNegative = 1.0, hints: bool = False, annotato
         filled = read_table(read_bytes(path, LARGEST), asked, desk.classes)
         _refuse(filled, desk, occasion)
         if missing := len(asked) - len(filled.labels):
-            return NotYet(missing, f"fill in {shown(path)}")
+            return NotYet(missing, f"fill in {shown(path)} and")
         told = [filled.labels[id] for id in asked]
         return Answer(
             labels=torch.tensor([label for label in told if isinstance(label, int)], dtype=torch.int64),

@@ -35,7 +35,7 @@ def guess(ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def test_a_query_is_laid_out_with_its_images_and_what_to_do(desk: Desk) -> None:
     answer = files(desk)(IDS, Occasion(3))
     assert isinstance(answer, NotYet)
-    assert (answer.labels, answer.todo) == (3, f"fill in {desk.folder / 'round_003.csv'}")
+    assert (answer.labels, answer.todo) == (3, f"fill in {desk.folder / 'round_003.csv'} and")
     rows = list(csv.DictReader(io.StringIO((desk.folder / "round_003.csv").read_bytes().decode("utf-8-sig"))))
     assert [row["id"] for row in rows] == ["7", "3", "12"]
     assert rows[0] == {
@@ -75,7 +75,7 @@ def test_a_table_that_is_half_full_is_waited_for_and_stays_as_it_is(desk: Desk) 
     ask(IDS, Occasion(3))
     path = fill(desk, {7: "hat"})
     before = path.read_bytes()
-    assert ask(IDS, Occasion(3)) == NotYet(2, f"fill in {path}")
+    assert ask(IDS, Occasion(3)) == NotYet(2, f"fill in {path} and")
     assert path.read_bytes() == before
 
 
