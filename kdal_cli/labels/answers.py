@@ -72,9 +72,7 @@ class Answers:
     def add(self, id: int, label: int | None, word: str, seconds: float, by: str) -> None:
         """Write down what was said. Raises ValueError for an image or a class that was not asked about."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        said = self._read(
-            {"id": id, "label": label, "word": word, "seconds": round(seconds, 2), "time": now, "by": by}
-        )
+        said = self._read({"id": id, "label": label, "word": word, "seconds": round(seconds, 2), "time": now, "by": by})
         append(self.path, (json.dumps(vars(said)) + "\n").encode(), durable=True)
         self._take(said)
 

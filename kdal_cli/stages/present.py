@@ -110,5 +110,5 @@ def _per_class_csv(classes: Sequence[str], columns: Sequence[Tensor]) -> str:
 
 def _validation(lab: Lab, network: Network) -> dict[str, float]:
     """The figure that a search may use: accuracy on validation labels, where there are any."""
-    validate = lab.accuracy(lab.validation, lab.data.train.labels[lab.validation])
+    validate = lab.accuracy(lab.validation, lab.data.train.labels.of(lab.validation))
     return {} if validate is None else {"val_accuracy": validate(network)}

@@ -29,7 +29,7 @@ SMALL = (
 def truth() -> list[str]:
     """The class of each image of the smoke experiment, by its id."""
     images = blobs(Unwatched(), train=512, test=256, classes=4)
-    return [images.classes[label] for label in images.train.labels.tolist()]
+    return [images.classes[label] for label in images.train.labels.all().tolist()]
 
 
 @pytest.fixture(scope="session")

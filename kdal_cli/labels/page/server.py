@@ -123,7 +123,9 @@ class Handler(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.BAD_REQUEST)
             return
         except KdalError as error:
-            self._send(HTTPStatus.INSUFFICIENT_STORAGE, str(error).encode(errors="replace"), "text/plain; charset=utf-8")
+            self._send(
+                HTTPStatus.INSUFFICIENT_STORAGE, str(error).encode(errors="replace"), "text/plain; charset=utf-8"
+            )
             return
         self._json(self.board.state(name, max(0, seen), 0.0), status)  # type: ignore[arg-type, type-var]
 
