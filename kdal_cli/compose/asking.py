@@ -4,11 +4,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kdal_cli.errors import UserError
 from kdal_cli.images.shown import Shown, shown
 from kdal_cli.lab.lab import Lab
 from kdal_cli.labels.desk import Desk
 from kdal_cli.report.contact import contact_png
 from kdal_cli.values import at_home
+
+PRICES = ("price", "price_per_hour")
+
+
+def asked_on(section: Mapping[str, Any], page: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The section of an oracle, or that of a page in its place, where people are to be asked on one.
+
+    page: settings of it. Raises UserError for an oracle that asks nobody.
+    """
+    if page is None:
+        return section
+    if section.get("name") == "simulated":
+        cure = "choose one when a run is started: oracle=page"
+        raise UserError("nobody is asked for the labels of this run", where="oracle=simulated", cure=cure)
+    kept = section if section.get("name") == "page" else {key: section[key] for key in PRICES if key in section}
+    return {**kept, **({"annotator": section["annotator"]} if "annotator" in section else {}), "name": "page", **page}
 
 
 def desk(lab: Lab, section: Mapping[str, Any]) -> Desk:

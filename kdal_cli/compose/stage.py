@@ -10,7 +10,7 @@ from typing import Any, Literal
 from omegaconf import DictConfig
 
 from kdal_cli.compose import parts, teaching
-from kdal_cli.compose.asking import desk
+from kdal_cli.compose.asking import asked_on, desk
 from kdal_cli.compose.bench import Bench
 from kdal_cli.compose.bind import convert, make
 from kdal_cli.compose.early import refuse_early, refuse_unlabelled
@@ -116,7 +116,8 @@ def _distill(bench: Bench) -> dict[str, Any]:
 def _al_loop(bench: Bench) -> dict[str, Any]:
     lab, loss, student, recipe = bench.lab, bench.loss, bench.student, bench.recipe
     budget, seed_set, sampler = _choosers(bench)
-    oracle = parts.oracle(bench.section("oracle"), lab.data, lab.pool, desk(lab, bench.section("data")), bench.trust)
+    section = asked_on(bench.section("oracle"), bench.request.page)
+    oracle = parts.oracle(section, lab.data, lab.pool, desk(lab, bench.section("data")), bench.trust)
     scoring = make(Scoring, {key: bench.values[key] for key in ("scorer", "members")}, "")
     stopping = make(Stopping, bench.section("stopping"), "stopping")
     if stopping.act and not len(lab.validation):

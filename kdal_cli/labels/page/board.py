@@ -84,7 +84,7 @@ class Board:
             return self._state(name, seen)
 
     def answer(self, name: str, id: int, label: int | None, word: str, seconds: float) -> None:
-        """Take an answer, which is on disk when this returns. The same one again, after a lost connection, is no second.
+        """Take an answer, on disk when this returns. The same one again, after a lost connection, is no second one.
 
         Raises Taken, and ValueError for what cannot be an answer.
         """
@@ -125,8 +125,9 @@ class Board:
         if question is None:
             return {"question": None, "progress": progress(self.run)}
         same = question.name == name and seen <= len(question.answers.events)
-        news = question.answers.events[seen if same else 0 :]
-        told = {"name": question.name, "events": [[said.id, said.label, said.word] for said in news]}
+        first = seen if same else 0
+        news = [[said.id, said.label, said.word] for said in question.answers.events[first:]]
+        told = {"name": question.name, "first": first, "events": news}
         return told if same else told | {"question": question.told, "progress": progress(self.run)}
 
 

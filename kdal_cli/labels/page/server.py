@@ -29,7 +29,7 @@ LONGEST_BODY = 4_096
 PATIENCE, PACE = 20.0, 1.0
 """Seconds that a page waits for news of a question, and between two looks at a run that trains."""
 
-KINDS = {"png": "image/png", "jpg": "image/jpeg"}
+KINDS, TEXT = {"png": "image/png", "jpg": "image/jpeg"}, "text/plain; charset=utf-8"
 
 
 def serve(board: Board, port: int = 0) -> str:
@@ -71,6 +71,8 @@ class Handler(BaseHTTPRequestHandler):
             return
         if path == "":
             self._send(HTTPStatus.OK, page().encode(), "text/html; charset=utf-8")
+        elif path == "icon":
+            self._send(HTTPStatus.NO_CONTENT, b"", TEXT)
         elif path == "state":
             asked = parse_qs(urlsplit(self.path).query, max_num_fields=4)
             name, seen = asked.get("name", [""])[0], asked.get("seen", ["0"])[0]
@@ -162,7 +164,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _refuse(self, status: HTTPStatus) -> None:
         self.close_connection = True
-        self._send(status, status.phrase.encode(), "text/plain; charset=utf-8")
+        self._send(status, status.phrase.encode(), TEXT)
 
     def _send(self, status: HTTPStatus, data: bytes, kind: str) -> None:
         self.send_response(status)
