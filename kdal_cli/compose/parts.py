@@ -193,7 +193,10 @@ def oracle(section: Section, data: ImageData, pool: torch.Tensor, desk: Desk, tr
     """
     sell = resolve(kdal_cli.labels.oracles, section.get("name"), trust, "oracle")
     if sell is not simulated:
-        return sell(desk, **bind(sell, section, "oracle", given=1, besides=("name",)))
+        other = section.get("person")
+        inner = {"person": {"name": other} if isinstance(other, str) else other} if "person" in section else {}
+        people = {key: oracle(part or {}, data, pool, desk, trust) for key, part in inner.items()}
+        return sell(desk, **bind(sell, section, "oracle", given=1, besides=("name", *inner)), **people)
     settings = bind(simulated, section, "oracle", given=2, besides=("name",))
     _refuse_unknown("oracle=simulated", data.train.labels, pool, "oracle=page or oracle=files, or data with labels")
     return simulated(data.train.labels, len(data.classes), **settings)

@@ -160,6 +160,7 @@ def _al_loop(bench: Bench) -> dict[str, Any]:
         stopping=stopping,
         price=price,
         baselines=baselines,
+        mixed=bench.section("oracle")["name"] == "mixed",
     )
     return present.curve(lab, loop.run(), teacher, plan)
 

@@ -85,6 +85,14 @@ class Ledger:
         repeated = [purchase for purchase in so_far if purchase.purpose in REPEATED]
         return opinions(repeated, ids, labels) if repeated else (ids, labels)
 
+    def by_teacher(self) -> int:
+        """How many of the labels for training a teacher gave; all others are people's."""
+        return sum(purchase.by_teacher for purchase in self.purchases if purchase.purpose == "train")
+
+    def audits(self) -> tuple[bool, ...]:
+        """Whether the teacher was right, of each image that people were asked about to see that."""
+        return tuple(right for purchase in self.purchases for right in purchase.audits)
+
     def closed(self) -> Tensor:
         """(n,) ids of all images that people were asked about, those that nobody could name among them."""
         return torch.cat([torch.empty(0, dtype=torch.int64), *(p.asked for p in self.purchases)]).unique()

@@ -7,7 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import torch
 from torch import Tensor
+
+TEACHER = "teacher"
+"""The owner of labels that a teacher gave; no person is called so."""
+
+NONE = torch.empty(0, dtype=torch.int64)
 
 
 @dataclass(frozen=True)
@@ -17,7 +23,8 @@ class Answer:
     labels: (k,) int64, without those of the undecided. costs: (k,) in the currency of the oracle, one price an image.
     owner: who answered. undecided: {place in the query: what was said instead of a class}; such an image is paid for,
     is asked about no more, and has no label. Where they are known, of each of the k images: owners, who answered it;
-    times, when; seconds, how long it took.
+    times, when; seconds, how long it took. audited: {place in the query: the class that a teacher was sure of} of
+    images that people were asked about to see how often it is wrong.
     """
 
     labels: Tensor
@@ -27,6 +34,7 @@ class Answer:
     owners: tuple[str, ...] = ()
     times: tuple[str, ...] = ()
     seconds: tuple[float, ...] = ()
+    audited: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -44,11 +52,19 @@ Guess = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Occasion:
-    """When and for what labels are asked for. guess: that of the student of the round before; None without one."""
+    """When and for what labels are asked for.
+
+    guess: that of the student of the round before; teacher: that of the teacher which can be asked by then; None
+    without one. validation: (ids (V,), labels (V,)) that are known. audits: whether a teacher was right, of each image
+    that people were asked about to see that.
+    """
 
     round: int = 0
     purpose: str = "train"
     guess: Guess | None = None
+    teacher: Guess | None = None
+    validation: tuple[Tensor, Tensor] = field(default_factory=lambda: (NONE, NONE))
+    audits: tuple[bool, ...] = ()
 
     @property
     def name(self) -> str:

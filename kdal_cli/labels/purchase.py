@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdal_cli.labels._record import numbers, texts, wholes
-from kdal_cli.labels.oracle import Answer
+from kdal_cli.labels._record import numbers, texts, whole, wholes
+from kdal_cli.labels.oracle import TEACHER, Answer
 from kdal_cli.plain import plain_cell
 
 REPEATED = ("again", "review")
@@ -36,9 +36,10 @@ class Fact:
 
 @dataclass(frozen=True)
 class Purchase:
-    """One query, answered. facts: of each image, in the order picked. owner, time: of the answer as a whole.
+    """One query, answered. owner, time: of the answer as a whole; owners, times, seconds: of each label, or empty.
 
-    ids, labels: (k,) int64 of the images whose class was named. costs, scores: (k,) float64.
+    ids, labels: (k,) int64 of the images whose class was named. costs, scores: (k,) float64. undecided: the others.
+    audited: (id, class) of what a teacher was sure of and people were asked about.
     """
 
     round: int
@@ -53,6 +54,18 @@ class Purchase:
     owners: tuple[str, ...] = ()
     times: tuple[str, ...] = ()
     seconds: tuple[float, ...] = ()
+    audited: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def by_teacher(self) -> int:
+        """How many of the labels a teacher gave."""
+        return (self.owners or (self.owner,) * len(self.ids)).count(TEACHER)
+
+    @property
+    def audits(self) -> tuple[bool, ...]:
+        """Whether the teacher was right, of each image that people looked at and named the class of."""
+        named = dict(zip(self.ids.tolist(), self.labels.tolist(), strict=True))
+        return tuple(named[id] == label for id, label in self.audited if id in named)
 
     @property
     def asked(self) -> Tensor:
@@ -92,8 +105,9 @@ def receipt(answer: Answer, count: int) -> dict[str, Any]:
     if any(len(column) != count for column in (labels, answer.costs, *columns.values())):
         raise ValueError(len(labels))
     said = [answer.undecided[place] for place in sorted(answer.undecided)]
+    audited = {"audited": sorted(answer.audited.items())} if answer.audited else {}
     record = {"labels": labels, "costs": answer.costs.tolist(), "owner": answer.owner}
-    return record | ({"undecided": said} if said else {}) | columns
+    return record | ({"undecided": said} if said else {}) | columns | audited
 
 
 def purchase(request: Mapping[str, Any], record: Mapping[str, Any]) -> Purchase:
@@ -123,6 +137,7 @@ def purchase(request: Mapping[str, Any], record: Mapping[str, Any]) -> Purchase:
             Fact(ids[i], None, word, costs[i], scores[i], owners[i], times[i], seconds[i])
             for i, word in zip(others, said, strict=True)
         ),
+        audited=tuple((ids[whole(place, len(ids))], whole(label)) for place, label in record.get("audited", [])),
         **{key: tuple(column[place] for place in decided) for key, column in columns.items()},
     )
 

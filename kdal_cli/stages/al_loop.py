@@ -1,6 +1,6 @@
 """`kdal al-loop`: buy, retrain, measure, and again."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -24,6 +24,7 @@ from kdal_cli.lab.tutors import Tutors
 from kdal_cli.labels.budget import Plan
 from kdal_cli.labels.ledger import Ledger
 from kdal_cli.labels.oracle import Guess, Occasion, Oracle
+from kdal_cli.labels.promise import audited
 from kdal_cli.labels.stopping import Stopping, outlook
 from kdal_cli.metrics.classification import agreement, class_rows, measure
 from kdal_cli.network import Network, freeze
@@ -46,7 +47,8 @@ class Loop:
 
     tutors: the teacher of each round, if there is one. guide: how it teaches; of kind `previous`, the student of the
     round before does. seed_set: the sampler of round 0. scoring: whose answers the sampler looks at. price: of each
-    image that the teacher is asked about. baselines: the simple models beside the student.
+    image that the teacher is asked about. baselines: the simple models beside the student. mixed: whether the teacher
+    labels images, too.
     """
 
     lab: Lab
@@ -63,6 +65,7 @@ class Loop:
     stopping: Stopping = field(default_factory=Stopping)
     price: float = 0.0
     baselines: Baselines | None = None
+    mixed: bool = False
 
     def __post_init__(self) -> None:
         folder = self.lab.run.folder
@@ -120,7 +123,11 @@ class Loop:
         clock.lap("report_s")
 
     def _buy(self, round: int, ids: Tensor, scores: Tensor, purpose: str = "train", guess: Guess | None = None) -> None:
-        self.ledger.buy(round, ids, scores, partial(self.oracle, occasion=Occasion(round, purpose, guess)), purpose)
+        known, audits = self.ledger.bought("validation"), self.ledger.audits()
+        tutor = self.tutors.after(round - 1, self.ledger) if self.mixed else None
+        teacher = partial(_likeliest, tutor.scorer.logits) if tutor is not None else None
+        occasion = Occasion(round, purpose, guess, teacher, known, audits)
+        self.ledger.buy(round, ids, scores, partial(self.oracle, occasion=occasion), purpose)
 
     def _choose(self, round: int, k: int, network: Network | None, clock: Clock) -> tuple[Tensor, Tensor]:
         """(ids (k,), scores (k,)) of the query of a round; why these is in `picks/`."""
@@ -226,11 +233,18 @@ class Loop:
         ids, labels = self.ledger.bought()
         seen = lab.test_output(network).logits
         truth, classes = lab.data.test.labels.all(), len(lab.data.classes)
-        row = {"round": round, "labels": len(ids), "cost": self.ledger.cost(), "classes_seen": len(labels.unique())}
+        by_teacher = self.ledger.by_teacher()
+        row = {
+            "round": round,
+            "labels": len(ids) - by_teacher,
+            "cost": self.ledger.cost(),
+            "classes_seen": len(labels.unique()),
+        }
         row["teacher_answers"] = len(self.ledger.teacher_ids())
         tutor = self.tutors.after(round, self.ledger)
         row["teacher_labels"] = tutor.teacher.labels_of(lab.data.name) if tutor else 0
         row["labels_with_teacher"] = self.tutors.labels_with(len(ids))
+        row |= audited(by_teacher, self.ledger.audits()) if self.mixed else {}
         row["steps"] = fitted.steps
         row["flops"] = self.ledger.flops()
         row |= {f"test_{name}": value for name, value in measure(seen, truth, classes).items()}
@@ -254,7 +268,7 @@ class Loop:
         self.per_class.add(*class_rows(round, seen.argmax(1).cpu(), truth, labels, classes))
         self.curve.add(row)
         lab.log.figures(row)
-        lab.display.say(f"round {round}: {len(ids):,} labels, test accuracy {row['test_accuracy']:.2%}")
+        lab.display.say(f"round {round}: {row['labels']:,} labels, test accuracy {row['test_accuracy']:.2%}")
         if against := remark(row):
             lab.watcher.say(f"round {round}: {against}")
         for complaint in complaints(lab, network, ids, labels, own, seen):
@@ -291,5 +305,10 @@ class Loop:
 
 def _guess(network: Network, images: Resident, ids: Tensor) -> tuple[Tensor, Tensor]:
     """The likeliest class (k,) of images (k,) for a student, and its probability (k,)."""
-    probs, labels = predict(network, images, ids).logits.double().softmax(1).max(1)
+    return _likeliest(lambda ids: predict(network, images, ids).logits, ids)
+
+
+def _likeliest(look: Callable[[Tensor], Tensor], ids: Tensor) -> tuple[Tensor, Tensor]:
+    """The same of what `look` answers with logits (k, C)."""
+    probs, labels = look(ids).double().softmax(1).max(1)
     return labels, probs
