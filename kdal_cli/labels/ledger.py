@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from kdal_cli.errors import MachineError, UserError, Waiting
 from kdal_cli.labels._record import number, numbers, ranges, spread, whole, wholes
-from kdal_cli.labels.oracle import Answer, NotYet
+from kdal_cli.labels.oracle import TEACHER, Answer, NotYet
 from kdal_cli.labels.purchase import REPEATED, Purchase, opinions, purchase, receipt, table
 from kdal_cli.records.files import append, cut, finite, lines, opened, whole_lines, write_bytes
 
@@ -88,6 +89,12 @@ class Ledger:
     def by_teacher(self) -> int:
         """How many of the labels for training a teacher gave; all others are people's."""
         return sum(purchase.by_teacher for purchase in self.purchases if purchase.purpose == "train")
+
+    def pace(self) -> float | None:
+        """Seconds that people took for an image, the median of all that were counted; None of none."""
+        counted = [fact.seconds for p in self.purchases for fact in p.facts() if fact.owner != TEACHER]
+        counted = [seconds for seconds in counted if not math.isnan(seconds)]
+        return statistics.median(counted) if counted else None
 
     def audits(self) -> tuple[bool, ...]:
         """Whether the teacher was right, of each image that people were asked about to see that."""

@@ -58,6 +58,14 @@ def broken(audits: Sequence[bool], error: float, level: float) -> bool:
     return bool(audits) and lower(audits.count(False), len(audits), level) > error * (1 + 1e-9)  # equal is not above
 
 
+def told(by_teacher: int, audits: Sequence[bool]) -> str:
+    """The labels of the teacher and what audits found, in words."""
+    wrong, n = audits.count(False), len(audits)
+    low, high = interval(wrong, n) if n else (0.0, 1.0)
+    found = f"audits found it wrong in {wrong} of {n} images ({low:.1%} to {high:.1%}, 95 % interval)"
+    return f"{by_teacher:,} more labels are the teacher's; {found if n else 'none was audited'}"
+
+
 def audited(by_teacher: int, audits: Sequence[bool]) -> dict[str, float]:
     """The columns of a curve about labels of the teacher: how many there are, and how often audits found it wrong."""
     wrong, n = audits.count(False), len(audits)

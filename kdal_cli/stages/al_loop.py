@@ -24,8 +24,8 @@ from kdal_cli.lab.tutors import Tutors
 from kdal_cli.labels.budget import Plan
 from kdal_cli.labels.ledger import Ledger
 from kdal_cli.labels.oracle import Guess, Occasion, Oracle
-from kdal_cli.labels.promise import audited
-from kdal_cli.labels.stopping import Stopping, outlook
+from kdal_cli.labels.promise import audited, told
+from kdal_cli.labels.stopping import Stopping, effort, outlook
 from kdal_cli.metrics.classification import agreement, class_rows, measure
 from kdal_cli.network import Network, freeze
 from kdal_cli.records import checkpoint
@@ -104,6 +104,8 @@ class Loop:
         if reason:
             advice = "stopping here" if self.stopping.act else "stopping.act=true would stop here"
             self.lab.watcher.say(f"round {round}: {reason}; {advice}")
+        if price := effort(labels, accuracy, query, self.ledger.pace()):
+            self.lab.watcher.say(f"round {round}: {price}")
         end = sum(self.budget.plan(len(self.lab.pool)))
         if going := outlook(labels, accuracy, self.stopping.target, query, end):
             self.lab.watcher.say(f"round {round}: {going}")
@@ -147,8 +149,8 @@ class Loop:
             new = self.ledger.consult(round, tutor.scorer.asked.nonzero().flatten(), self.price)
             looked = int(tutor.scorer.asked.sum()) if self.tutors.changes else new
             lab.flop_meter.forward(tutor.teacher.network, looked)
-        if told := tie(pool, query):
-            lab.watcher.say(f"round {round}: {told}")
+        if alike := tie(pool, query):
+            lab.watcher.say(f"round {round}: {alike}")
         seconds = clock.seconds["score_s"] + clock.seconds["select_s"]
         self.ledger.compute(round, "choose", lab.flop_meter.flops - before, seconds)
         if query.candidates is not None:
@@ -269,6 +271,8 @@ class Loop:
         self.curve.add(row)
         lab.log.figures(row)
         lab.display.say(f"round {round}: {row['labels']:,} labels, test accuracy {row['test_accuracy']:.2%}")
+        if self.mixed:
+            lab.watcher.say(f"round {round}: {told(by_teacher, self.ledger.audits())}")
         if against := remark(row):
             lab.watcher.say(f"round {round}: {against}")
         for complaint in complaints(lab, network, ids, labels, own, seen):

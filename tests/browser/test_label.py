@@ -47,7 +47,9 @@ def answered(tab: Tab) -> str:
 
 
 def asked(tab: Tab) -> None:
-    tab.wait_for("question !== null && shown !== null && !busy && document.getElementById('picture').naturalWidth > 0")
+    tab.wait_for(
+        "typeof question !== 'undefined' && question !== null && shown !== null && !busy && document.getElementById('picture').naturalWidth > 0"
+    )
 
 
 def label(tab: Tab, labels: list[int]) -> None:

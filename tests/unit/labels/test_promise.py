@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from kdal_cli.labels.promise import audited, broken, interval, lower, threshold, upper
+from kdal_cli.labels.promise import audited, broken, interval, lower, threshold, told, upper
 
 
 def test_the_interval_is_that_of_clopper_and_pearson() -> None:
@@ -74,3 +74,10 @@ def test_the_columns_of_a_curve() -> None:
     nothing = audited(0, [])
     assert math.isnan(nothing["teacher_error"])
     assert (nothing["teacher_error_low"], nothing["teacher_error_high"]) == (0.0, 1.0)
+
+
+def test_what_audits_found_is_told_with_its_interval() -> None:
+    assert told(7, [True] * 6 + [False] * 4) == (
+        "7 more labels are the teacher's; audits found it wrong in 4 of 10 images (12.2% to 73.8%, 95 % interval)"
+    )
+    assert told(0, []) == "0 more labels are the teacher's; none was audited"
