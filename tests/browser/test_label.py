@@ -47,9 +47,8 @@ def answered(tab: Tab) -> str:
 
 
 def asked(tab: Tab) -> None:
-    tab.wait_for(
-        "typeof question !== 'undefined' && question !== null && shown !== null && !busy && document.getElementById('picture').naturalWidth > 0"
-    )
+    there = "typeof question !== 'undefined' && question !== null && shown !== null && !busy"
+    tab.wait_for(f"{there} && document.getElementById('picture').naturalWidth > 0")
 
 
 def label(tab: Tab, labels: list[int]) -> None:
