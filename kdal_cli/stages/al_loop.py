@@ -1,6 +1,6 @@
 """`kdal al-loop`: buy, retrain, measure, and again."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from kdal_cli.errors import UserError
-from kdal_cli.images.augment import Resident
 from kdal_cli.inference.evidence import Sampler
 from kdal_cli.inference.predict import predict
 from kdal_cli.inference.scorers import Seer
+from kdal_cli.lab.asking import occasion
 from kdal_cli.lab.baselines import Baselines
 from kdal_cli.lab.blueprint import Blueprint
 from kdal_cli.lab.checkup import complaints, tie
@@ -24,7 +24,7 @@ from kdal_cli.lab.train import restarted, train
 from kdal_cli.lab.tutors import Tutors
 from kdal_cli.labels.budget import Plan
 from kdal_cli.labels.ledger import Ledger
-from kdal_cli.labels.oracle import Guess, Occasion, Oracle
+from kdal_cli.labels.oracle import Oracle
 from kdal_cli.labels.promise import audited, told
 from kdal_cli.labels.stopping import Stopping, effort, outlook
 from kdal_cli.metrics.classification import agreement, class_rows, measure
@@ -117,7 +117,7 @@ class Loop:
         lab = self.lab
         if self.ledger.of_round(round) is None:
             ids, scores = self.ledger.asked(round) or self._choose(round, k, network, clock)
-            self._buy(round, ids, scores, guess=partial(_guess, network, lab.train) if network else None)
+            self._buy(round, ids, scores, network=network)
         lab.run.write("ledger.csv", self.ledger.view(lab.data.classes, lab.data.train.paths))
         if not len(self.ledger.bought()[0]):
             cure = "start a new run with other images, or other classes"
@@ -125,12 +125,12 @@ class Loop:
         self._show(round)
         clock.lap("report_s")
 
-    def _buy(self, round: int, ids: Tensor, scores: Tensor, purpose: str = "train", guess: Guess | None = None) -> None:
-        known, audits = self.ledger.bought("validation"), self.ledger.audits()
+    def _buy(
+        self, round: int, ids: Tensor, scores: Tensor, purpose: str = "train", network: Network | None = None
+    ) -> None:
         tutor = self.tutors.after(round - 1, self.ledger) if self.mixed else None
-        teacher = partial(_likeliest, tutor.scorer.logits) if tutor is not None else None
-        occasion = Occasion(round, purpose, guess, teacher, known, audits)
-        self.ledger.buy(round, ids, scores, partial(self.oracle, occasion=occasion), purpose)
+        when = occasion(self.lab, self.ledger, round, purpose, network, tutor)
+        self.ledger.buy(round, ids, scores, partial(self.oracle, occasion=when), purpose)
 
     def _choose(self, round: int, k: int, network: Network | None, clock: Clock) -> tuple[Tensor, Tensor]:
         """(ids (k,), scores (k,)) of the query of a round; why these is in `picks/`."""
@@ -306,14 +306,3 @@ class Loop:
         except UserError as damage:
             self.lab.watcher.say(f"{damage}; training round {round} again")
             return self._train(round, self._load(round - 1), Clock())[0]
-
-
-def _guess(network: Network, images: Resident, ids: Tensor) -> tuple[Tensor, Tensor]:
-    """The likeliest class (k,) of images (k,) for a student, and its probability (k,)."""
-    return _likeliest(lambda ids: predict(network, images, ids).logits, ids)
-
-
-def _likeliest(look: Callable[[Tensor], Tensor], ids: Tensor) -> tuple[Tensor, Tensor]:
-    """The same of what `look` answers with logits (k, C)."""
-    probs, labels = look(ids).double().softmax(1).max(1)
-    return labels, probs
