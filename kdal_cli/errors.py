@@ -38,6 +38,12 @@ class InUse(KdalError):
     exit_code = 4
 
 
+class Waiting(KdalError):
+    """A person has still to answer. What was asked is on disk, and the run goes on when it is resumed."""
+
+    exit_code = 5
+
+
 class Stopped(KeyboardInterrupt):
     """A signal asked the run to end; what is finished is on disk. Not an Exception: a sweep must not go on."""
 

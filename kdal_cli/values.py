@@ -42,6 +42,9 @@ Positive = Annotated[float, Within(0, above=True)]
 NonNegative = Annotated[float, Within(0)]
 """A finite number, zero or above: a weight, a price."""
 
+Port = Annotated[int, Within(0, 65_535)]
+"""Of TCP; 0 is any that is free."""
+
 Share = Annotated[float, Within(0, 1)]
 """A fraction from 0 to 1."""
 

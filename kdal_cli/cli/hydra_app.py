@@ -11,8 +11,8 @@ import os
 import shlex
 import sys
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stderr, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
@@ -35,12 +35,12 @@ from kdal_cli.cli.resumed import Said, saved_run, saved_sweep
 from kdal_cli.cli.sweep import note
 from kdal_cli.cli.words import flags_first, numeric_budget, refuse_odd, several_seeds
 from kdal_cli.compose.settings import as_typed, result_of, said_again, unresolved
-from kdal_cli.errors import UserError
+from kdal_cli.errors import UserError, Waiting
 from kdal_cli.records.files import shown
 from kdal_cli.records.folders import forget, made_for_us
 from kdal_cli.records.run import Request
 from kdal_cli.report.display import Display
-from kdal_cli.signals import heard, undo
+from kdal_cli.signals import Advice, heard, undo
 
 undo.append(forget)
 
@@ -165,7 +165,7 @@ def job(config: DictConfig) -> Any:
     request = Request(stage, shlex.join(["kdal", stage, *overrides]), chosen(about), papers(config))
     try:
         again = as_typed(said_again(unresolved(config)))
-        with heard(partial(go_on, stage, folder, sweep, again)):
+        with advising(partial(go_on, stage, folder, sweep, again)):
             accuracy = _run(request, config, folder)
     except KeyboardInterrupt:
         forget()
@@ -202,6 +202,17 @@ def _run(request: Request, config: DictConfig, folder: Path) -> float | None:
     return run_stage(request, config, folder)
 
 
+@contextmanager
+def advising(advice: Advice) -> Iterator[None]:
+    """Whoever is stopped, or has to wait for people, is told the command that goes on."""
+    try:
+        with heard(advice):
+            yield
+    except Waiting as waiting:
+        waiting.cure += f" go on with {advice()}"
+        raise
+
+
 def go_on(stage: str, folder: Path, sweep: Path | None = None, again: str = "") -> str:
     """The command that goes on with a run, or with the sweep that it belongs to; empty where nothing has begun.
 
@@ -224,12 +235,12 @@ def chosen(about: Any) -> dict[str, Any]:
     return ours(unresolved(about.runtime.choices))
 
 
-def resume(stage: str, folder: Path, said: Said) -> None:
-    """Continue the run in `folder`."""
+def resume(stage: str, folder: Path, said: Said, page: Mapping[str, Any] | None = None) -> None:
+    """Continue the run in `folder`. page: settings of the page on which its questions are asked, whoever would ask."""
     config, choices = saved_run(stage, folder, said)
     folder = folder.resolve()
-    request = Request(stage, shlex.join(["kdal", stage, f"resume={folder}", *said.words]), choices)
-    with heard(partial(go_on, stage, folder, None, as_typed(said_again(unresolved(config))))):
+    request = Request(stage, shlex.join(["kdal", stage, f"resume={folder}", *said.words]), choices, page=page)
+    with advising(partial(go_on, stage, folder, None, as_typed(said_again(unresolved(config))))):
         _run(request, config, folder)
 
 

@@ -25,6 +25,8 @@ READERS = {
     "runs": "list runs, filtered and sorted",
 }
 
+LABEL = {"label": "label what a run waits for, on a page of this machine"}
+
 HELP = """\
 kdal: knowledge distillation with active learning. How good a small model can you ship, for how many labels?
 
@@ -32,6 +34,9 @@ usage: kdal <stage> [key=value ...] [-m] [--cfg job] [--help]
 
 stages
 {stages}
+
+with people
+{label}
 
 and over many runs
 {readers}
@@ -51,7 +56,8 @@ examples
   kdal --version
 
 An error is one line on stderr; --debug shows the traceback as well.
-Exit codes: 0 done, 2 wrong input, 3 the machine failed, 4 run folder in use, 130 or 143 stopped, 1 a fault of kdal.
+Exit codes: 0 done, 2 wrong input, 3 the machine failed, 4 run folder in use, 5 waiting for labels from people,
+130 or 143 stopped, 1 a fault of kdal.
 """
 
 COMPLETION = """\
@@ -99,7 +105,8 @@ def answer(words: list[str]) -> None:
         stages, readers = (
             "\n".join(f"  {name:<15}{what}" for name, what in words.items()) for words in (STAGES, READERS)
         )
-        sys.stdout.write(HELP.format(stages=stages, readers=readers))
+        label = "".join(f"  {name:<15}{what}" for name, what in LABEL.items())
+        sys.stdout.write(HELP.format(stages=stages, readers=readers, label=label))
     elif "--version" in words and first in ("--version", *STAGES):
         from importlib.metadata import version
 
@@ -111,6 +118,11 @@ def answer(words: list[str]) -> None:
 
         with heard():
             {"report": listing.report, "runs": listing.runs}[first](words[1:])
+    elif first in LABEL:
+        from kdal_cli.cli.label import label
+
+        with heard():
+            label(words[1:])
     elif first in STAGES and words[1:] in (["--help"], ["-h"]):
         from kdal_cli.cli.help import stage_help
 
@@ -121,7 +133,7 @@ def answer(words: list[str]) -> None:
         with heard():
             hydra_app.start(first, words[1:])
     else:
-        raise UserError(f"no stage {first!r}", cure=nearest(first, [*STAGES, *READERS]))
+        raise UserError(f"no stage {first!r}", cure=nearest(first, [*STAGES, *READERS, *LABEL]))
 
 
 def complete(words: list[str]) -> None:
@@ -131,7 +143,7 @@ def complete(words: list[str]) -> None:
             sys.stdout.write("autoload -U +X bashcompinit && bashcompinit\n" * (shell == "zsh") + COMPLETION)
         case ["query", line]:
             typed = line.split()[1:] + [""] * line.endswith(" ")
-            choices = [*STAGES, *READERS]
+            choices = [*STAGES, *READERS, *LABEL]
             if typed and typed[0] in STAGES and len(typed) > 1:
                 from kdal_cli.cli.composer import continuations
 

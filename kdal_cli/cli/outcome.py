@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from kdal_cli.errors import KdalError, Stopped
+from kdal_cli.errors import KdalError, Stopped, Waiting
 from kdal_cli.plain import clean, clean_lines
 
 
@@ -39,7 +39,7 @@ def tell(error: Exception) -> int:
     if not getattr(error, "told", False):
         reason = str(error).strip().splitlines()
         unknown = f"{type(error).__name__}: {reason[0] if reason else ''}: a fault of kdal; --debug shows where"
-        say(f"kdal: error: {error if known else unknown}", 0)
+        say(f"kdal: {'' if isinstance(error, Waiting) else 'error: '}{error if known else unknown}", 0)
         error.told = True  # type: ignore[attr-defined]
     return error.exit_code if known else 1
 

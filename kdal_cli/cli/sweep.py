@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kdal_cli.cli.about import About
 from kdal_cli.cli.outcome import Escape
-from kdal_cli.errors import KdalError, UserError
+from kdal_cli.errors import KdalError, UserError, Waiting
 from kdal_cli.plain import plain_row
 from kdal_cli.records.files import append, hold, opened, read_bytes, refusals, write_bytes
 from kdal_cli.records.folders import enter, is_empty
@@ -88,7 +88,8 @@ def _refuse_strange(folder: Path) -> None:
 
 def note(sweep: Path, number: int, overrides: Sequence[str], run: Path, error: Exception | None) -> None:
     """Write down how a job has ended, and bring the summary up to date."""
-    state = {"state": "done"} if error is None else {"state": "failed", **_reason(error)}
+    ended = "waiting" if isinstance(error, Waiting) else "failed"
+    state = {"state": "done"} if error is None else {"state": ended, **_reason(error)}
     top = hold(sweep)
     folder = run.relative_to(top) if run.is_relative_to(top) else run
     line = json.dumps({"job": number, "overrides": _words(overrides), "folder": str(folder), **state})
@@ -111,7 +112,7 @@ def summarise(*, stopped: bool) -> None:
     from kdal_cli.report.display import Display
     from kdal_cli.report.tables import curve_table
 
-    failed = [row for row in rows if row["state"] == "failed"]
+    failed, waiting = ([row for row in rows if row["state"] == state] for state in ("failed", "waiting"))
     with Display() as display:
         keys = list(dict.fromkeys(key for row in rows for key in row if key not in ("reason", "exit_code")))
         said = [key for key in keys if any(isinstance(row.get(key), str) for row in rows)]
@@ -120,6 +121,8 @@ def summarise(*, stopped: bool) -> None:
         display.table(curve_table([{key: row[key] for key in shown if key in row} for row in rows]))
         for row in failed:
             display.say(f"job {row['job']} failed, exit code {row['exit_code']}: {row['reason']}")
+        for row in waiting:
+            display.say(f"job {row['job']} is {row['reason']}")
         display.say(f"summary in {folder / 'summary.csv'}")
         if not stopped and sum(row["state"] == "done" for row in rows) > 1:
             _report(folder, display)

@@ -13,6 +13,7 @@ from torch import nn
 
 import kdal_cli.baselines
 import kdal_cli.data
+import kdal_cli.labels.oracles
 import kdal_cli.models
 import kdal_cli.samplers
 import kdal_cli.trackers
@@ -20,15 +21,16 @@ from kdal_cli.compose import start
 from kdal_cli.compose.bind import bind, make
 from kdal_cli.compose.registry import names, resolve
 from kdal_cli.compose.sketch import refuse_misfit
-from kdal_cli.errors import UserError, nearest
+from kdal_cli.errors import UserError
 from kdal_cli.images.simulate import long_tail, with_duplicates
 from kdal_cli.images.split import Ids, Split, split_ids
 from kdal_cli.inference.evidence import Sampler
 from kdal_cli.lab.baselines import Baseline, column
 from kdal_cli.lab.blueprint import Blueprint, named
 from kdal_cli.lab.seed_set import class_balanced
-from kdal_cli.labels import oracle as oracles
+from kdal_cli.labels.desk import Desk
 from kdal_cli.labels.oracle import Oracle
+from kdal_cli.labels.oracles.simulated import simulated
 from kdal_cli.records.checkpoint import Checkpoint
 from kdal_cli.records.tracking import Tracker
 from kdal_cli.streams import Streams, undisturbed
@@ -211,15 +213,20 @@ def baselines(value: Any, trust: Sequence[str]) -> dict[str, Baseline]:
     return found
 
 
-def oracle(section: Section, data: ImageData, pool: torch.Tensor) -> Oracle:
-    """Who sells the labels of the images `pool` (P,). Raises UserError where it does not know them."""
-    known = {"simulated": oracles.simulated}
-    name = section.get("name")
-    if name not in known:
-        raise UserError(f"oracle.name={name}", cure=nearest(str(name), known))
-    settings = bind(known[name], section, "oracle", given=2, besides=("name",))
-    _refuse_unknown(f"oracle={name}", data.train.labels, pool, "another oracle, or data with labels")
-    return known[name](data.train.labels, len(data.classes), **settings)
+def oracle(section: Section, data: ImageData, pool: torch.Tensor, desk: Desk, trust: Sequence[str]) -> Oracle:
+    """Who sells the labels of the images `pool` (P,): `simulated` is given those of the data set, others the desk.
+
+    Raises UserError where the data set does not know them.
+    """
+    sell = resolve(kdal_cli.labels.oracles, section.get("name"), trust, "oracle")
+    if sell is not simulated:
+        other = section.get("person")
+        inner = {"person": {"name": other} if isinstance(other, str) else other} if "person" in section else {}
+        people = {key: oracle(part or {}, data, pool, desk, trust) for key, part in inner.items()}
+        return sell(desk, **bind(sell, section, "oracle", given=1, besides=("name", *inner)), **people)
+    settings = bind(simulated, section, "oracle", given=2, besides=("name",))
+    _refuse_unknown("oracle=simulated", data.train.labels, pool, "oracle=page or oracle=files, or data with labels")
+    return simulated(data.train.labels, len(data.classes), **settings)
 
 
 def _refuse_unknown(who: str, labels: Labels, pool: torch.Tensor, cure: str) -> None:

@@ -10,12 +10,13 @@ from typing import Any, Literal
 from omegaconf import DictConfig
 
 from kdal_cli.compose import parts, teaching
+from kdal_cli.compose.asking import asked_on, desk
 from kdal_cli.compose.bench import Bench
 from kdal_cli.compose.bind import convert, make
 from kdal_cli.compose.early import refuse_early, refuse_unlabelled
 from kdal_cli.compose.settings import plain
 from kdal_cli.compose.start import for_checkpoint, stay_offline
-from kdal_cli.errors import InUse, MachineError, UserError
+from kdal_cli.errors import InUse, MachineError, UserError, Waiting
 from kdal_cli.inference.evidence import Sampler
 from kdal_cli.lab.baselines import Baselines
 from kdal_cli.lab.blueprint import named
@@ -121,7 +122,8 @@ def _distill(bench: Bench) -> dict[str, Any]:
 def _al_loop(bench: Bench) -> dict[str, Any]:
     lab, loss, student, recipe = bench.lab, bench.loss, bench.student, bench.recipe
     budget, seed_set, sampler = _choosers(bench)
-    oracle = parts.oracle(bench.section("oracle"), lab.data, lab.pool)
+    section = asked_on(bench.section("oracle"), bench.request.page)
+    oracle = parts.oracle(section, lab.data, lab.pool, desk(lab, bench.section("data")), bench.trust)
     scoring = make(Scoring, {key: bench.values[key] for key in ("scorer", "members")}, "")
     stopping = make(Stopping, bench.section("stopping"), "stopping")
     if stopping.act and not len(lab.validation):
@@ -165,6 +167,7 @@ def _al_loop(bench: Bench) -> dict[str, Any]:
         stopping=stopping,
         price=price,
         baselines=baselines,
+        mixed=bench.section("oracle")["name"] == "mixed",
     )
     return present.curve(lab, loop.run(), teacher, plan)
 
@@ -250,6 +253,8 @@ STAGES: dict[str, Callable[[Bench], dict[str, Any]]] = {
 
 def _record(folder: Path, error: Exception) -> None:
     """Keep the traceback in `run.log`; a refused run that did nothing yet leaves no folder behind."""
+    if isinstance(error, Waiting):
+        return
     refused = isinstance(error, InUse | UserError) and (discard(folder) or not begun(folder))
     if holds(folder) and not refused:
         with suppress(MachineError):  # what went wrong is told all the same

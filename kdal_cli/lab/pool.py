@@ -62,7 +62,7 @@ class Onlooker:
         lab, (bought, labels) = self.lab, ledger.bought()
         validation_ids, validation_labels = ledger.bought("validation")
         return Evidence(
-            ids=lab.pool[~torch.isin(lab.pool, bought)],
+            ids=lab.pool[~torch.isin(lab.pool, ledger.closed())],
             labelled_ids=bought,
             labels=labels,
             classes=len(lab.data.classes),

@@ -39,6 +39,14 @@ def numbers(values: Any) -> list[float]:
     return [number(value) for value in _listed(values)]
 
 
+def texts(values: Any) -> list[str]:
+    """A list of texts."""
+    found = _listed(values)
+    if not all(isinstance(value, str) for value in found):
+        raise TypeError(values)
+    return found
+
+
 def spread(ranges: Any, most: int) -> Tensor:
     """(n,) ids from [first, last] of each unbroken stretch, in order; counted before they are made, `most` in all."""
     pairs = [(whole(first), whole(last)) for first, last in _listed(ranges)]

@@ -7,13 +7,12 @@ a run that dies in the middle of a line finds a torn tail, which is put aside an
 is a record of its own, `answers`, and so is `compute`, what was computed for a round.
 """
 
-import csv
 import hashlib
-import io
 import json
 import math
 import os
-from collections.abc import Sequence
+import statistics
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,10 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdal_cli.errors import MachineError, UserError
+from kdal_cli.errors import MachineError, UserError, Waiting
 from kdal_cli.labels._record import number, numbers, ranges, spread, whole, wholes
-from kdal_cli.labels.oracle import Oracle
-from kdal_cli.plain import plain_cell
+from kdal_cli.labels.oracle import TEACHER, Answer, NotYet
+from kdal_cli.labels.purchase import REPEATED, Purchase, opinions, purchase, receipt, table
 from kdal_cli.records.files import append, cut, finite, lines, opened, whole_lines, write_bytes
 
 GENESIS = "0" * 64
@@ -39,23 +38,12 @@ MOST_ANSWERS = 1 << 25
 """Images about which a teacher was asked: more than there can be in a data set that is held in memory."""
 
 
-@dataclass(frozen=True)
-class Purchase:
-    """One query, answered. ids, labels: (k,) int64 in the order picked. costs, scores: (k,) float64."""
-
-    round: int
-    purpose: str
-    ids: Tensor
-    labels: Tensor
-    costs: Tensor
-    scores: Tensor
-    owner: str
-    time: str
-
-
 @dataclass
 class Ledger:
-    """The purchases of a run, on disk and in memory. The purpose of a label is `train` or `validation`.
+    """The purchases of a run, on disk and in memory.
+
+    The purpose of a label is `train`, `validation` or `test`; that of a question about an image that has one already is
+    `again`, another opinion, or `review`, which replaces the label.
 
     answered: (round, ids (n,), cost) of what the teacher was asked. computed: {(round, what for): floating-point
     operations}.
@@ -86,15 +74,39 @@ class Ledger:
         return ledger
 
     def bought(self, purpose: str = "train", through: int | None = None) -> tuple[Tensor, Tensor]:
-        """(ids (M,), labels (M,)) of everything bought for a purpose, up to a round, in the order bought."""
+        """(ids (M,), labels (M,)) of everything bought for a purpose, up to a round, in the order bought.
+
+        Where people were asked again, the label is what they agree on by then.
+        """
         last = math.inf if through is None else through
-        mine = [purchase for purchase in self.purchases if purchase.purpose == purpose and purchase.round <= last]
+        so_far = [purchase for purchase in self.purchases if purchase.round <= last]
+        mine = [purchase for purchase in so_far if purchase.purpose == purpose]
         empty = torch.empty(0, dtype=torch.int64)
-        return torch.cat([empty, *(p.ids for p in mine)]), torch.cat([empty, *(p.labels for p in mine)])
+        ids, labels = torch.cat([empty, *(p.ids for p in mine)]), torch.cat([empty, *(p.labels for p in mine)])
+        repeated = [purchase for purchase in so_far if purchase.purpose in REPEATED]
+        return opinions(repeated, ids, labels) if repeated else (ids, labels)
+
+    def by_teacher(self) -> int:
+        """How many of the labels for training a teacher gave; all others are people's."""
+        return sum(purchase.by_teacher for purchase in self.purchases if purchase.purpose == "train")
+
+    def pace(self) -> float | None:
+        """Seconds that people took for an image, the median of all that were counted; None of none."""
+        counted = [fact.seconds for p in self.purchases for fact in p.facts() if fact.owner != TEACHER]
+        counted = [seconds for seconds in counted if not math.isnan(seconds)]
+        return statistics.median(counted) if counted else None
+
+    def audits(self) -> tuple[bool, ...]:
+        """Whether the teacher was right, of each image that people were asked about to see that."""
+        return tuple(right for purchase in self.purchases for right in purchase.audits)
+
+    def closed(self) -> Tensor:
+        """(n,) ids of all images that people were asked about, those that nobody could name among them."""
+        return torch.cat([torch.empty(0, dtype=torch.int64), *(p.asked for p in self.purchases)]).unique()
 
     def cost(self) -> float:
         """Everything paid so far, validation labels and the teacher's answers included."""
-        labels = sum(float(purchase.costs.sum()) for purchase in self.purchases)
+        labels = sum(purchase.cost for purchase in self.purchases)
         return labels + sum(cost for _, _, cost in self.answered)
 
     def teacher_ids(self, through: int | None = None) -> Tensor:
@@ -136,14 +148,22 @@ class Ledger:
         ids, scores = self.pending["ids"], self.pending["scores"]
         return torch.tensor(ids, dtype=torch.int64), torch.tensor(scores, dtype=torch.float64)
 
-    def buy(self, round: int, ids: Tensor, scores: Tensor, oracle: Oracle, purpose: str = "train") -> Purchase:
-        """Ask the oracle for `ids` (k,) and write down the answer; the only place where labels come from.
+    def buy(
+        self,
+        round: int,
+        ids: Tensor,
+        scores: Tensor,
+        ask: Callable[[Tensor], Answer | NotYet],
+        purpose: str = "train",
+    ) -> Purchase:
+        """Ask an oracle for `ids` (k,) and write down the answer; the only place where labels come from.
 
-        Raises MachineError when an id was bought before or comes twice, when another request waits for its answer, and
-        when an answer is not one label and one price for each id; UserError when the answer is still to come.
+        A query is bought whole or not at all. Raises Waiting when the answer is still to come; MachineError when an id
+        was bought before or comes twice, when another request waits for its answer, and when an answer is not one label
+        and one price for each id.
         """
-        known = torch.cat([p.ids for p in self.purchases]) if self.purchases else ids[:0]
-        if len(ids.unique()) != len(ids) or torch.isin(ids, known).any():
+        strange = torch.isin(ids, self.closed()) if purpose not in REPEATED else ~torch.isin(ids, self.closed())
+        if len(ids.unique()) != len(ids) or strange.any():
             raise MachineError(
                 f"round {round} asks for a label twice", where=self.path, cure="this is a fault of the sampler"
             )
@@ -152,46 +172,19 @@ class Ledger:
             self._append(kind="request", **request, scores=scores.double().tolist())
         elif any(self.pending[key] != value for key, value in request.items()):
             raise MachineError(f"round {round} asks for labels while others are still asked for", where=self.path)
-        answer = oracle(ids)
-        if answer is None:
-            raise UserError(f"the labels of round {round} have not been answered yet", where=self.path)
-        if not len(answer.labels) == len(answer.costs) == len(ids):
-            raise MachineError(f"{len(ids)} labels were asked for, {len(answer.labels)} came", where=answer.owner)
-        self._append(
-            kind="receipt",
-            round=round,
-            purpose=purpose,
-            labels=answer.labels.tolist(),
-            costs=answer.costs.tolist(),
-            owner=answer.owner,
-        )
+        answer = ask(ids)
+        if isinstance(answer, NotYet):
+            raise Waiting(f"waiting for {answer.labels:,} label{'s' * (answer.labels != 1)}", cure=answer.todo)
+        try:
+            told = receipt(answer, len(ids))
+        except ValueError as count:
+            raise MachineError(f"{len(ids)} labels were asked for, {count} came", where=answer.owner) from None
+        self._append(kind="receipt", round=round, purpose=purpose, **told)
         return self.purchases[-1]
 
     def view(self, classes: Sequence[str], paths: Sequence[str]) -> str:
         """`ledger.csv`: one line a label, for people."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["round", "purpose", "id", "label", "class", "owner", "cost", "score", "time", "path"])
-        for p in self.purchases:
-            columns = (p.ids.tolist(), p.labels.tolist(), p.costs.tolist(), p.scores.tolist())
-            for id, label, cost, score in zip(*columns, strict=True):
-                path = plain_cell(paths[int(id)]) if paths else ""
-                name = plain_cell(classes[int(label)])
-                writer.writerow(
-                    [
-                        p.round,
-                        p.purpose,
-                        id,
-                        label,
-                        name,
-                        plain_cell(p.owner),
-                        f"{cost:g}",
-                        "" if math.isnan(score) else f"{score:.6g}",
-                        p.time,
-                        path,
-                    ]
-                )
-        return text.getvalue()
+        return table(self.purchases, classes, paths)
 
     def _append(self, **record: Any) -> None:
         record = {
@@ -245,21 +238,7 @@ class Ledger:
         request, self.pending = self.pending, None
         if request is None or (request["round"], request["purpose"]) != (round, record["purpose"]):
             raise ValueError("nobody asked for this")
-        labels, costs = wholes(record["labels"]), numbers(record["costs"])
-        if not len(labels) == len(costs) == len(request["ids"]):
-            raise ValueError("others were asked for")
-        self.purchases.append(
-            Purchase(
-                round=round,
-                purpose=request["purpose"],
-                ids=torch.tensor(request["ids"], dtype=torch.int64),
-                labels=torch.tensor(labels, dtype=torch.int64),
-                costs=torch.tensor(costs, dtype=torch.float64),
-                scores=torch.tensor(request["scores"], dtype=torch.float64),
-                owner=str(record["owner"]),
-                time=str(record["time"]),
-            )
-        )
+        self.purchases.append(purchase(request, record))
 
 
 def _digest(record: dict[str, Any]) -> str:

@@ -1,44 +1,80 @@
-"""Who sells labels. The only code that sees a label before it is paid for.
+"""Who sells labels, as the ledger sees them. The oracles themselves are in `labels/oracles/`, one file each.
 
-An oracle is `(ids (k,)) -> Answer | None`; None means that a person has still to answer. The folder is not a registry
-here: an oracle is named in `conf/oracle` and is a class of this file.
+An oracle is `(ids (k,), occasion) -> Answer | NotYet`. It is called again with the same ids until it has answered.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from kdal_cli.types import Labels
-from kdal_cli.values import NonNegative, Share
+TEACHER = "teacher"
+"""The owner of labels that a teacher gave; no person is called so."""
+
+NONE = torch.empty(0, dtype=torch.int64)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """labels: (k,) int64. costs: (k,) in the currency of the oracle, one price per label. owner: who answered."""
+    """What an oracle says about k images.
+
+    labels: (k,) int64, without those of the undecided. costs: (k,) in the currency of the oracle, one price an image.
+    owner: who answered. undecided: {place in the query: what was said instead of a class}; such an image is paid for,
+    is asked about no more, and has no label. Where they are known, of each of the k images: owners, who answered it;
+    times, when; seconds, how long it took. audited: {place in the query: the class that a teacher was sure of} of
+    images that people were asked about to see how often it is wrong.
+    """
 
     labels: Tensor
     costs: Tensor
     owner: str
+    undecided: Mapping[int, str] = field(default_factory=dict)
+    owners: tuple[str, ...] = ()
+    times: tuple[str, ...] = ()
+    seconds: tuple[float, ...] = ()
+    audited: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class NotYet:
+    """A person has still to answer. labels: how many are missing. todo: what is to be done, in words that the command
+    follows which goes on: `fill in round_003.csv and`."""
+
+    labels: int
+    todo: str
+
+
+Guess = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""The likeliest class (k,) of images (k,) for a model, and its probability (k,)."""
+
+
+@dataclass(frozen=True)
+class Occasion:
+    """When and for what labels are asked for.
+
+    guess: that of the student of the round before; teacher: that of the teacher which can be asked by then; None
+    without one. validation: (ids (V,), labels (V,)) that are known. audits: whether a teacher was right, of each image
+    that people were asked about to see that.
+    """
+
+    round: int = 0
+    purpose: str = "train"
+    guess: Guess | None = None
+    teacher: Guess | None = None
+    validation: tuple[Tensor, Tensor] = field(default_factory=lambda: (NONE, NONE))
+    audits: tuple[bool, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What the files of the question are called: `round_003`, or the purpose of labels that belong to no round."""
+        return f"round_{self.round:03d}" if self.purpose == "train" else self.purpose
+
+
+FIRST = Occasion()
+"""The seed set."""
 
 
 class Oracle(Protocol):
-    def __call__(self, ids: Tensor) -> Answer | None: ...
-
-
-def simulated(labels: Labels, classes: int, *, price: NonNegative = 1.0, noise: Share = 0.0) -> Oracle:
-    """An oracle that knows what the data set says, and sells each label at `price`.
-
-    noise: the share of ids of which it believes another class, any of the others alike; asked again it is wrong again,
-    and every run meets the same errors. An image whose label is unknown raises LookupError.
-    """
-    rng = torch.Generator().manual_seed(0)
-    wrong = torch.rand(len(labels), generator=rng) < noise  # (N,)
-    apart = torch.where(wrong, torch.randint(1, classes, (len(labels),), generator=rng), 0)  # (N,)
-
-    def answer(ids: Tensor) -> Answer:
-        believed = (labels.of(ids) + apart[ids]) % classes
-        return Answer(believed, torch.full((len(ids),), price, dtype=torch.float64), "simulated")
-
-    return answer
+    def __call__(self, ids: Tensor, occasion: Occasion = ...) -> Answer | NotYet: ...

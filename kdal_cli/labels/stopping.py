@@ -52,6 +52,17 @@ class Stopping:
         return ""
 
 
+def effort(labels: Sequence[float], accuracy: Sequence[float], query: int, seconds: float | None) -> str:
+    """What the next query promises beside the work that it is, in words; nothing of too few rounds.
+
+    seconds: that people took for a label so far; None where nobody counted them.
+    """
+    if seconds is None or len(accuracy) < FEWEST:
+        return ""
+    gain, minutes = 100 * predicted_gain(labels, accuracy, query), query * seconds / 60
+    return f"the next {query:,} labels promise {gain:.2f} points for about {minutes:,.0f} minutes of labelling"
+
+
 def outlook(labels: Sequence[float], accuracy: Sequence[float], target: float | None, query: int, end: float) -> str:
     """Where the validation accuracy is going, in words; nothing of too few rounds.
 

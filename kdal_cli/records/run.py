@@ -26,13 +26,15 @@ PACKAGES = ("kdal", "torchvision", "hydra-core", "numpy", "safetensors")
 class Request:
     """What was asked for: a stage, the option chosen of each group, and the command that said so.
 
-    papers: {name: content} of the files in `.hydra`, from which a run goes on.
+    papers: {name: content} of the files in `.hydra`, from which a run goes on. page: settings of the page on which
+    people are asked, where they are asked on one whatever the configuration says.
     """
 
     stage: str
     command: str
     choices: Mapping[str, str | list[str]] = field(default_factory=dict)
     papers: Mapping[str, str] = field(default_factory=dict)
+    page: Mapping[str, Any] | None = None
 
 
 class Run:

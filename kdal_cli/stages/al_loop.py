@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from kdal_cli.errors import UserError
 from kdal_cli.inference.evidence import Sampler
 from kdal_cli.inference.predict import predict
 from kdal_cli.inference.scorers import Seer
+from kdal_cli.lab.asking import occasion
 from kdal_cli.lab.baselines import Baselines
 from kdal_cli.lab.blueprint import Blueprint
 from kdal_cli.lab.checkup import complaints, tie
@@ -23,7 +25,8 @@ from kdal_cli.lab.tutors import Tutors
 from kdal_cli.labels.budget import Plan
 from kdal_cli.labels.ledger import Ledger
 from kdal_cli.labels.oracle import Oracle
-from kdal_cli.labels.stopping import Stopping, outlook
+from kdal_cli.labels.promise import audited, told
+from kdal_cli.labels.stopping import Stopping, effort, outlook
 from kdal_cli.metrics.classification import agreement, class_rows, measure
 from kdal_cli.network import Network, freeze
 from kdal_cli.records import checkpoint
@@ -45,7 +48,8 @@ class Loop:
 
     tutors: the teacher of each round, if there is one. guide: how it teaches; of kind `previous`, the student of the
     round before does. seed_set: the sampler of round 0. scoring: whose answers the sampler looks at. price: of each
-    image that the teacher is asked about. baselines: the simple models beside the student.
+    image that the teacher is asked about. baselines: the simple models beside the student. mixed: whether the teacher
+    labels images, too.
     """
 
     lab: Lab
@@ -62,6 +66,7 @@ class Loop:
     stopping: Stopping = field(default_factory=Stopping)
     price: float = 0.0
     baselines: Baselines | None = None
+    mixed: bool = False
 
     def __post_init__(self) -> None:
         folder = self.lab.run.folder
@@ -77,7 +82,7 @@ class Loop:
             cure = "restore the file from a copy, or start a new run"
             raise UserError("the ledger has fewer rounds than the curve", where=self.ledger.path, cure=cure)
         if self.ledger.of_round(0, "validation") is None and len(lab.validation):
-            self.ledger.buy(0, lab.validation, torch.zeros(len(lab.validation)), self.oracle, "validation")
+            self._buy(0, lab.validation, torch.zeros(len(lab.validation)), "validation")
         self.timings.keep(len(self.curve))
         self.per_class.keep(len(self.curve) * len(lab.data.classes))
         network = self._load(len(self.curve) - 1)
@@ -100,6 +105,8 @@ class Loop:
         if reason:
             advice = "stopping here" if self.stopping.act else "stopping.act=true would stop here"
             self.lab.watcher.say(f"round {round}: {reason}; {advice}")
+        if price := effort(labels, accuracy, query, self.ledger.pace()):
+            self.lab.watcher.say(f"round {round}: {price}")
         end = sum(self.budget.plan(len(self.lab.pool)))
         if going := outlook(labels, accuracy, self.stopping.target, query, end):
             self.lab.watcher.say(f"round {round}: {going}")
@@ -107,12 +114,23 @@ class Loop:
 
     def _purchase(self, round: int, k: int, network: Network | None, clock: Clock) -> None:
         """Buy the labels of a round, unless a run before this one did."""
+        lab = self.lab
         if self.ledger.of_round(round) is None:
             ids, scores = self.ledger.asked(round) or self._choose(round, k, network, clock)
-            self.ledger.buy(round, ids, scores, self.oracle)
-        self.lab.run.write("ledger.csv", self.ledger.view(self.lab.data.classes, self.lab.data.train.paths))
+            self._buy(round, ids, scores, network=network)
+        lab.run.write("ledger.csv", self.ledger.view(lab.data.classes, lab.data.train.paths))
+        if not len(self.ledger.bought()[0]):
+            cure = "start a new run with other images, or other classes"
+            raise UserError("nobody could name the class of any image", where=self.ledger.path, cure=cure)
         self._show(round)
         clock.lap("report_s")
+
+    def _buy(
+        self, round: int, ids: Tensor, scores: Tensor, purpose: str = "train", network: Network | None = None
+    ) -> None:
+        tutor = self.tutors.after(round - 1, self.ledger) if self.mixed else None
+        when = occasion(self.lab, self.ledger, round, purpose, network, tutor)
+        self.ledger.buy(round, ids, scores, partial(self.oracle, occasion=when), purpose)
 
     def _choose(self, round: int, k: int, network: Network | None, clock: Clock) -> tuple[Tensor, Tensor]:
         """(ids (k,), scores (k,)) of the query of a round; why these is in `picks/`."""
@@ -132,8 +150,8 @@ class Loop:
             new = self.ledger.consult(round, tutor.scorer.asked.nonzero().flatten(), self.price)
             looked = int(tutor.scorer.asked.sum()) if self.tutors.changes else new
             lab.flop_meter.forward(tutor.teacher.network, looked)
-        if told := tie(pool, query):
-            lab.watcher.say(f"round {round}: {told}")
+        if alike := tie(pool, query):
+            lab.watcher.say(f"round {round}: {alike}")
         seconds = clock.seconds["score_s"] + clock.seconds["select_s"]
         self.ledger.compute(round, "choose", lab.flop_meter.flops - before, seconds)
         if query.candidates is not None:
@@ -218,11 +236,18 @@ class Loop:
         ids, labels = self.ledger.bought()
         seen = lab.test_output(network).logits
         truth, classes = lab.data.test.labels.all(), len(lab.data.classes)
-        row = {"round": round, "labels": len(ids), "cost": self.ledger.cost(), "classes_seen": len(labels.unique())}
+        by_teacher = self.ledger.by_teacher()
+        row = {
+            "round": round,
+            "labels": len(ids) - by_teacher,
+            "cost": self.ledger.cost(),
+            "classes_seen": len(labels.unique()),
+        }
         row["teacher_answers"] = len(self.ledger.teacher_ids())
         tutor = self.tutors.after(round, self.ledger)
         row["teacher_labels"] = tutor.teacher.labels_of(lab.data.name) if tutor else 0
         row["labels_with_teacher"] = self.tutors.labels_with(len(ids))
+        row |= audited(by_teacher, self.ledger.audits()) if self.mixed else {}
         row["steps"] = fitted.steps
         row["flops"] = self.ledger.flops()
         row |= {f"test_{name}": value for name, value in measure(seen, truth, classes).items()}
@@ -246,7 +271,9 @@ class Loop:
         self.per_class.add(*class_rows(round, seen.argmax(1).cpu(), truth, labels, classes))
         self.curve.add(row)
         lab.log.figures(row)
-        lab.display.say(f"round {round}: {len(ids):,} labels, test accuracy {row['test_accuracy']:.2%}")
+        lab.display.say(f"round {round}: {row['labels']:,} labels, test accuracy {row['test_accuracy']:.2%}")
+        if self.mixed:
+            lab.watcher.say(f"round {round}: {told(by_teacher, self.ledger.audits())}")
         if against := remark(row):
             lab.watcher.say(f"round {round}: {against}")
         for complaint in complaints(lab, network, ids, labels, own, seen):

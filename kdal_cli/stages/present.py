@@ -40,7 +40,17 @@ def begin(lab: Lab, lines: Sequence[str]) -> None:
 
 def curve(lab: Lab, curve: Table, teacher: Teacher | None, plan: str) -> dict[str, Any]:
     """The curve of an active-learning run as a table and a picture; the last round is the result."""
-    columns = ("round", "labels", "test_accuracy", "teacher_test_accuracy", "test_f1", "test_nll", "test_ece")
+    columns = (
+        "round",
+        "labels",
+        "labels_by_teacher",
+        "teacher_error",
+        "test_accuracy",
+        "teacher_test_accuracy",
+        "test_f1",
+        "test_nll",
+        "test_ece",
+    )
     columns = (*columns, "val_accuracy", "forgotten")
     rows = [{key: row[key] for key in columns if key in row} for row in curve.rows]
     lab.display.table(tables.curve_table(rows))

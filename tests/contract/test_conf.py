@@ -12,6 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 import kdal_cli.data
+import kdal_cli.labels.oracles
 import kdal_cli.losses
 import kdal_cli.models
 import kdal_cli.samplers
@@ -28,7 +29,6 @@ from kdal_cli.compose.settings import GROUPS, SETTINGS
 from kdal_cli.compose.teacher import Who
 from kdal_cli.images.augment import Augment
 from kdal_cli.images.split import Split
-from kdal_cli.labels import oracle as oracles
 from kdal_cli.labels.budget import Budget
 from kdal_cli.training.recipe import Recipe, Until
 from kdal_cli.types import Shape
@@ -37,6 +37,7 @@ CONF = Path(__file__).parents[2] / "conf"
 REGISTRIES = {
     "data": kdal_cli.data,
     "loss": kdal_cli.losses,
+    "oracle": kdal_cli.labels.oracles,
     "sampler": kdal_cli.samplers,
     "student": kdal_cli.models,
     "tracker": kdal_cli.trackers,
@@ -150,7 +151,8 @@ def test_a_loss_fits_its_signatures(option: str) -> None:
 @pytest.mark.parametrize("option", options("oracle"))
 def test_an_oracle_fits_its_signature(option: str) -> None:
     own = section("oracle", option)
-    bind(getattr(oracles, own["name"]), own, "oracle", given=2, besides=["name"])
+    sell = resolve(kdal_cli.labels.oracles, own["name"], [], "oracle")
+    bind(sell, own, "oracle", given=2 if option == "simulated" else 1, besides=["name"])
 
 
 @pytest.mark.parametrize("option", options("recipe"))

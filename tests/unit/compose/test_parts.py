@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -235,12 +236,18 @@ def test_class_balanced_is_no_sampler_of_the_rounds_that_follow() -> None:
 
 # Oracles and data.
 
+NO_DESK: Any = None
+
 
 def test_an_oracle_sells_the_labels_of_the_data_it_is_given(images: ImageData) -> None:
-    answer = parts.oracle({"name": "simulated", "price": 2}, images, torch.arange(96))(torch.tensor([2, 0]))
+    answer = parts.oracle({"name": "simulated", "price": 2}, images, torch.arange(96), NO_DESK, [])(
+        torch.tensor([2, 0])
+    )
     assert answer.labels.tolist() == images.train.labels.all()[[2, 0]].tolist()
     assert answer.costs.tolist() == [2.0, 2.0]
-    wrong = parts.oracle({"name": "simulated", "noise": 1}, images, torch.arange(96))(torch.arange(96)).labels
+    wrong = parts.oracle({"name": "simulated", "noise": 1}, images, torch.arange(96), NO_DESK, [])(
+        torch.arange(96)
+    ).labels
     assert (wrong != images.train.labels.all()).all()
     assert set(wrong.tolist()) == {0, 1, 2}
 
@@ -251,12 +258,12 @@ def test_whoever_has_to_know_all_labels_of_the_pool_refuses_one_that_is_unknown(
     told = "4 of the 6 images of the pool have no label: "
     pool = torch.tensor([0, 89, 90, 91, 92, 95])
     with pytest.raises(UserError) as refused:
-        parts.oracle({"name": "simulated"}, data, pool)
-    assert str(refused.value) == f"oracle=simulated: {told}another oracle, or data with labels"
+        parts.oracle({"name": "simulated"}, data, pool, NO_DESK, [])
+    assert str(refused.value) == f"oracle=simulated: {told}oracle=page or oracle=files, or data with labels"
     with pytest.raises(UserError) as refused:
         parts.seed_set({"name": "class_balanced"}, some, pool, [])
     assert str(refused.value) == f"seed_set=class_balanced: {told}seed_set=random, or typical"
-    assert parts.oracle({"name": "simulated"}, data, torch.arange(90))(pool[:2]).labels.tolist()
+    assert parts.oracle({"name": "simulated"}, data, torch.arange(90), NO_DESK, [])(pool[:2]).labels.tolist()
 
 
 @pytest.mark.parametrize(
@@ -266,11 +273,12 @@ def test_whoever_has_to_know_all_labels_of_the_pool_refuses_one_that_is_unknown(
         ({"name": "simulated", "price": -1}, "oracle.price=-1: accepted: a finite number at least 0"),
         ({"name": "simulated", "noise": 1.5}, "oracle.noise=1.5: accepted: a finite number from 0 to 1"),
         ({"name": "simulated", "classes": 3}, "oracle.classes=3 (no such key)"),
+        ({"name": "files", "hints": 3}, "oracle.hints=3: accepted: true or false"),
     ],
 )
 def test_an_oracle_that_there_is_not_or_that_cannot_sell_so_is_refused(images: ImageData, section, line: str) -> None:
     with pytest.raises(UserError) as refused:
-        parts.oracle(section, images, torch.arange(96))
+        parts.oracle(section, images, torch.arange(96), NO_DESK, [])
     assert str(refused.value).startswith(line)
 
 
@@ -366,7 +374,7 @@ def test_one_class_alone_teaches_nothing(notes) -> None:
     "build",
     [
         lambda: parts.sampler({}, []),
-        lambda: parts.oracle({}, None, torch.arange(3)),  # type: ignore[arg-type]
+        lambda: parts.oracle({}, None, torch.arange(3), NO_DESK, []),  # type: ignore[arg-type]
         lambda: parts.blueprint({}, SHAPE, [], "student"),
         lambda: parts.data({"split": {}}, [], None),  # type: ignore[arg-type]
     ],

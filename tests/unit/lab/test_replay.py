@@ -17,7 +17,7 @@ from kdal_cli.lab.train import Guide
 from kdal_cli.lab.tutors import Standing
 from kdal_cli.labels.budget import Budget
 from kdal_cli.labels.ledger import Ledger
-from kdal_cli.labels.oracle import simulated
+from kdal_cli.labels.oracles.simulated import simulated
 from kdal_cli.models.mlp import mlp
 from kdal_cli.samplers.margin import margin
 from kdal_cli.samplers.random import random

@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from kdal_cli.errors import MachineError, UserError
+from kdal_cli.errors import MachineError, UserError, Waiting
 from kdal_cli.labels._record import ranges
 from kdal_cli.labels.ledger import Ledger
-from kdal_cli.labels.oracle import Answer, simulated
+from kdal_cli.labels.oracle import Answer, NotYet
+from kdal_cli.labels.oracles.simulated import simulated
 from kdal_cli.plain import plain_cell
 from kdal_cli.types import Labels
 
@@ -30,9 +31,9 @@ class Seller:
     def __init__(self, ready: bool = True) -> None:
         self.ready, self.asked = ready, []
 
-    def __call__(self, ids: Tensor) -> Answer | None:
+    def __call__(self, ids: Tensor) -> Answer | NotYet:
         self.asked.append(ids.tolist())
-        return simulated(Labels.complete(LABELS), 11, price=0.25)(ids) if self.ready else None
+        return simulated(Labels.complete(LABELS), 11, price=0.25)(ids) if self.ready else NotYet(len(ids), "ask again")
 
 
 def ids(*numbers: int) -> Tensor:
@@ -215,7 +216,7 @@ def test_after_a_torn_receipt_the_same_labels_are_asked_for_again(bought: Path) 
 def test_a_request_is_on_disk_before_the_oracle_is_asked(path: Path) -> None:
     on_disk: list[str] = []
 
-    def oracle(numbers: Tensor) -> Answer | None:
+    def oracle(numbers: Tensor) -> Answer | NotYet:
         on_disk.append(path.read_text())
         return simulated(Labels.complete(LABELS), 11)(numbers)
 
@@ -225,7 +226,7 @@ def test_a_request_is_on_disk_before_the_oracle_is_asked(path: Path) -> None:
 
 def test_a_request_without_a_receipt_is_asked_again_with_the_same_ids_and_scores(path: Path) -> None:
     person = Seller(ready=False)
-    with pytest.raises(UserError, match="labels of round 4 have not been answered yet"):
+    with pytest.raises(Waiting, match=r"^waiting for 3 labels: ask again$"):
         buy(Ledger.open(path), 4, 9, 3, 7, oracle=person)
     ledger = Ledger.open(path)
     again, with_scores = ledger.asked(4)
@@ -242,7 +243,7 @@ def test_a_request_without_a_receipt_is_asked_again_with_the_same_ids_and_scores
 
 def test_an_answer_never_lands_on_other_ids_than_were_asked_for(path: Path) -> None:
     """A request is pending, and somebody comes with another one: refused, or answered as it was first asked."""
-    with pytest.raises(UserError):
+    with pytest.raises(Waiting):
         buy(Ledger.open(path), 0, 9, 3, oracle=Seller(ready=False))
     ledger = Ledger.open(path)
     try:
@@ -344,7 +345,7 @@ def test_answers_are_no_purchase_and_no_label(asked: Path) -> None:
 
 
 def test_a_request_that_waits_goes_on_waiting_when_the_teacher_is_asked(path: Path) -> None:
-    with pytest.raises(UserError, match="have not been answered yet"):
+    with pytest.raises(Waiting):
         buy(Ledger.open(path), 0, 9, 3, oracle=Seller(ready=False))
     ledger = Ledger.open(path)
     ledger.consult(0, ids(1, 2), 0.1)
@@ -496,7 +497,7 @@ def test_the_chain_goes_through_what_was_computed(bought: Path) -> None:
 
 def test_computing_costs_no_money_and_a_request_waits_through_it(path: Path) -> None:
     ledger = Ledger.open(path)
-    with pytest.raises(UserError):
+    with pytest.raises(Waiting):
         buy(ledger, 0, 9, 3, oracle=Seller(ready=False))
     ledger.compute(0, "choose", 10**12, 1.0)
     again = Ledger.open(path)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import linregress, t
 
-from kdal_cli.labels.stopping import FEWEST, Stopping, outlook, predicted_gain, slope
+from kdal_cli.labels.stopping import FEWEST, Stopping, effort, outlook, predicted_gain, slope
 
 SILENT = Stopping(plateau=None)
 """No rule at all."""
@@ -158,3 +158,11 @@ def test_an_outlook_is_a_target_or_the_end_of_the_budget_and_nothing_of_few_roun
     assert outlook(labels, accuracy, 0.8, 100, 1000).startswith("80.00% of the validation images at about ")
     assert outlook(labels, accuracy, 0.999, 100, 1000).startswith("99.90% of the validation images will not be reached")
     assert outlook(labels, accuracy, None, 100, 1000).startswith("with 1,000 labels it promises 8")
+
+
+def test_the_next_query_is_told_with_the_work_that_it_is() -> None:
+    labels, accuracy = [20, 40, 80, 160], [1 - 2 / n**0.5 for n in (20, 40, 80, 160)]
+    gain = 100 * (2 / 160**0.5 - 2 / 220**0.5)
+    told = effort(labels, accuracy, 60, 4.0)
+    assert told == f"the next 60 labels promise {gain:.2f} points for about 4 minutes of labelling"
+    assert effort(labels, accuracy, 60, None) == effort(labels[:3], accuracy[:3], 60, 4.0) == ""

@@ -12,7 +12,7 @@ from kdal_cli.lab.pool import Scoring
 from kdal_cli.lab.teacher import Manner, Teacher
 from kdal_cli.lab.tutors import Standing
 from kdal_cli.labels.budget import Budget
-from kdal_cli.labels.oracle import simulated
+from kdal_cli.labels.oracles.simulated import simulated
 from kdal_cli.losses.kd import kd
 from kdal_cli.network import freeze
 from kdal_cli.samplers.disagreement import disagreement

@@ -12,7 +12,7 @@ from kdal_cli.lab.guide import Guide
 from kdal_cli.lab.teacher import Manner, Member, TeacherPlan
 from kdal_cli.lab.tutors import Learning
 from kdal_cli.labels.budget import Budget
-from kdal_cli.labels.oracle import simulated
+from kdal_cli.labels.oracles.simulated import simulated
 from kdal_cli.losses.kd import kd
 from kdal_cli.models.mlp import mlp
 from kdal_cli.records import checkpoint

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdal_cli.labels.oracle import simulated
+from kdal_cli.labels.oracles.simulated import simulated
 from kdal_cli.types import Labels
 
 MANY = torch.arange(20_000) % 5

@@ -1,0 +1,25 @@
+"""`kdal label RUN`: go on with a run whose labels come from people, and ask on a page whatever it asks."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from kdal_cli.cli.listing import Words
+from kdal_cli.cli.paths import typed
+
+
+def label(words: Sequence[str]) -> None:
+    """`kdal label RUN [--as NAME] [--port PORT] [--hints]`"""
+    told = "Label what a run waits for, on a page of this machine."
+    parser = Words("kdal label", description=told, allow_abbrev=False)
+    parser.add_argument("run", type=typed, metavar="RUN", help="the folder of a run of kdal al-loop")
+    parser.add_argument("--as", dest="annotator", metavar="NAME", help="who answers, as the ledger tells it")
+    parser.add_argument("--port", type=int, metavar="PORT", help="of the page; any that is free by default")
+    parser.add_argument("--hints", action="store_true", default=None, help="show what the student holds for likely")
+    options = parser.parse_args(words)
+    run: Path = options.run
+    page = {key: getattr(options, key) for key in ("annotator", "port", "hints")}
+    from kdal_cli.cli import hydra_app
+    from kdal_cli.cli.resumed import Said
+
+    said = Said()
+    hydra_app.resume("al-loop", run, said, {key: value for key, value in page.items() if value is not None})

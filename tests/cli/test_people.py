@@ -1,0 +1,148 @@
+"""Runs that people label: stopped at each query, gone on with, killed on the way, in the end the same as simulated."""
+
+import csv
+import io
+import json
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli.harness import Ended, Kdal, RunFolder
+from faults.sabotage import DieBefore
+
+from kdal_cli.data.blobs import blobs
+from kdal_cli.types import Unwatched
+
+SMALL = (
+    "al-loop",
+    "experiment=smoke",
+    "budget.rounds=1",
+    "sampler=margin",
+    "loss=none",
+    "teacher=none",
+    "hydra.run.dir=run",
+)
+
+
+def truth() -> list[str]:
+    """The class of each image of the smoke experiment, by its id."""
+    images = blobs(Unwatched(), train=512, test=256, classes=4)
+    return [images.classes[label] for label in images.train.labels.all().tolist()]
+
+
+@pytest.fixture(scope="session")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    here = tmp_path_factory.mktemp("simulated") / "here"
+    here.mkdir()
+    return Kdal(here)(*SMALL).run
+
+
+@pytest.fixture
+def run(here: Path) -> RunFolder:
+    return RunFolder(here / "run")
+
+
+@pytest.fixture
+def go_on(kdal: Kdal, run: RunFolder) -> Callable[..., Ended]:
+    def go_on(first: Callable[[], None] | None = None) -> Ended:
+        begun = (run.path / "manifest.json").exists()
+        return kdal(*(("al-loop", "resume=run") if begun else (*SMALL, "oracle=files")), first=first)
+
+    return go_on
+
+
+def waited_for(run: RunFolder) -> Path | None:
+    """The table that a run waits for."""
+    path = run.path / "ledger.jsonl"
+    last = json.loads(path.read_text().splitlines()[-1]) if path.exists() else {}
+    if last.get("kind") != "request":
+        return None
+    name = f"round_{last['round']:03d}" if last["purpose"] == "train" else last["purpose"]
+    return run.path / "asking" / f"{name}.csv"
+
+
+def fill(path: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8-sig"))))
+    labels = truth()
+    with path.open("w", newline="", encoding="utf-16") as file:
+        writer = csv.DictWriter(file, list(rows[0]), delimiter="\t")
+        writer.writeheader()
+        writer.writerows(row | {"label": labels[int(row["id"])]} for row in reversed(rows))
+
+
+def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two runs came to the same, whoever answered."""
+    results = ("curve.csv", "checkpoints", *(key for key in other if key.startswith("round_")))
+    return all(one[key] == other[key] for key in results)
+
+
+def test_a_run_stops_at_each_query_and_ends_like_a_simulated_one(go_on, run: RunFolder, simulated: RunFolder) -> None:
+    for name, count in (("validation", 64), ("round_000", 20), ("round_001", 20)):
+        for _ in range(1 + (name == "round_000")):  # whoever looks again is asked the same
+            ended = go_on()
+            path = f"run/asking/{name}.csv"
+            line = f"kdal: waiting for {count} labels: fill in {path} and go on with kdal al-loop resume=run\n"
+            assert (ended.code, ended.err) == (5, line)
+        before = (run.path / "asking" / f"{name}.csv").read_bytes()
+        assert waited_for(run) == run.path / "asking" / f"{name}.csv"
+        fill(run.path / "asking" / f"{name}.csv")
+        assert (run.path / "asking" / f"{name}.csv").read_bytes() != before
+    assert go_on().code == 0
+    assert same(run.outcome(), simulated.outcome())
+    assert {row["owner"] for row in run.table("ledger.csv")} == {"person"}
+    assert run.bought() == simulated.bought()
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param(DieBefore(1, of="validation.csv"), id="request-and-table", marks=pytest.mark.slow),
+        pytest.param(DieBefore(2, of="ledger.jsonl"), id="receipt-and-next-request", marks=pytest.mark.slow),
+        pytest.param(DieBefore(3, of="ledger.jsonl"), id="choosing", marks=pytest.mark.slow),
+        pytest.param(DieBefore(1, of="round_001.csv"), id="images-and-table"),
+        pytest.param(DieBefore(5, of="_id_"), id="two-images", marks=pytest.mark.slow),
+        pytest.param(DieBefore(1, of="ledger.jsonl"), id="answer-and-receipt"),
+    ],
+)
+def test_killed_while_it_asks_it_asks_the_same_and_nothing_is_lost(go_on, run, simulated, moment) -> None:
+    codes: list[int] = [go_on().code] if moment.of == "ledger.jsonl" else []  # killed at a receipt, not at the request
+    for _ in range(12):
+        ended = go_on(first=moment if -signal.SIGKILL not in codes else None)
+        codes.append(ended.code)
+        if ended.code == 0:
+            break
+        table = waited_for(run)
+        if ended.code == 5 and table is not None:
+            fill(table)
+    assert codes[-1] == 0
+    assert -signal.SIGKILL in codes
+    assert same(run.outcome(), simulated.outcome())
+    assert len(set(run.bought())) == len(run.bought())
+
+
+def test_a_table_with_a_mistake_is_refused_and_nothing_is_bought(go_on, run: RunFolder) -> None:
+    go_on()
+    table = waited_for(run)
+    assert table is not None
+    fill(table)
+    right = table.read_bytes()
+    lines = right.decode("utf-16").splitlines()
+    lines[4] = lines[4].rpartition("\t")[0] + "\tclss 2"
+    table.write_text("\n".join(lines), encoding="utf-16")
+    before = (run.path / "ledger.jsonl").read_bytes()
+    ended = go_on()
+    assert (ended.code, ended.refusal.split(" (")[0]) == (2, "row 5: 'clss 2' is no class")
+    assert (run.path / "ledger.jsonl").read_bytes() == before
+    table.write_bytes(right)
+    assert go_on().code == 5  # for the next query
+
+
+def test_a_sweep_tells_which_of_its_jobs_wait_and_for_what(kdal: Kdal) -> None:
+    words = [word for word in SMALL if not word.startswith("hydra")]
+    ended = kdal(*words, "-m", "oracle=simulated,files", "hydra.sweep.dir=sweep")
+    assert ended.code == 5
+    assert "job 1 is waiting for 64 labels: fill in sweep/" in ended.out
+    states = [row["state"] for row in RunFolder(kdal.here / "sweep").table("summary.csv")]
+    assert states == ["done", "waiting"]
