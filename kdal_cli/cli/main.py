@@ -3,6 +3,7 @@
 What needs no configuration is answered from the standard library alone; torch is imported only when work starts.
 """
 
+import importlib
 import os
 import re
 import sys
@@ -23,7 +24,17 @@ STAGES = {
 READERS = {
     "report": "compare runs, seed by seed, with a verdict and a page",
     "runs": "list runs, filtered and sorted",
+    "predict": "say what images show, with a finished student or an exported file",
+    "export": "write a finished student as ONNX, int8, a timm folder or torch.export, each file measured",
+    "watch": "compare new images with those that a student was trained on",
 }
+
+READERS_IN = {
+    "predict": "kdal_cli.cli.predicting",
+    "export": "kdal_cli.cli.exporting",
+    "watch": "kdal_cli.cli.watching",
+}
+"""Modules of readers that are not in `kdal_cli.cli.listing`."""
 
 HELP = """\
 kdal: knowledge distillation with active learning. How good a small model can you ship, for how many labels?
@@ -33,7 +44,7 @@ usage: kdal <stage> [key=value ...] [-m] [--cfg job] [--help]
 stages
 {stages}
 
-and over many runs
+and with finished runs
 {readers}
 
 examples
@@ -45,6 +56,8 @@ examples
   kdal al-loop experiment=two_by_two                              with and without a teacher, with and without a sampler
   kdal report outputs/multirun/al-loop/<sweep>                    what a sweep says
   kdal runs sampler=margin --sort test_accuracy
+  kdal predict outputs/al-loop/<run> photos/
+  kdal export outputs/al-loop/<run> format=[onnx,int8]
 
   kdal <stage> --help    its groups, options and defaults
   kdal completion bash   a script for your shell: eval "$(kdal completion bash)"
@@ -107,10 +120,9 @@ def answer(words: list[str]) -> None:
     elif first == "completion":
         complete(words[1:])
     elif first in READERS:
-        from kdal_cli.cli import listing
-
+        read = importlib.import_module(READERS_IN.get(first, "kdal_cli.cli.listing"))
         with heard():
-            {"report": listing.report, "runs": listing.runs}[first](words[1:])
+            getattr(read, first)(words[1:])
     elif first in STAGES and words[1:] in (["--help"], ["-h"]):
         from kdal_cli.cli.help import stage_help
 

@@ -1,12 +1,14 @@
-"""What a checkpoint of ours says of itself. It is read from a file that may come from anywhere, so each value is looked
-at before anybody believes it."""
+"""What a checkpoint of ours says of itself: all that is needed to use it where nothing else of its run is.
+
+It is read from a file that may come from anywhere, so each value is looked at before anybody believes it.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from math import isfinite
-from typing import Any
+from typing import Any, TypeVar, get_args, get_type_hints
 
-from kdal_cli.types import Shape
+from kdal_cli.types import Calibration, Preparation, Shape
 
 SIDES = 2**16
 """Channels, height, width and classes are less."""
@@ -14,10 +16,21 @@ SIDES = 2**16
 VALUES = 1000
 """An architecture has no more arguments, those of architectures within it included."""
 
+LATER = ("preparation", "calibration")
+"""Keys that checkpoints of version 0.1 lack."""
+
+KINDS = {"integer", "float"}
+"""Of values of more than 8 bits."""
+
+Part = TypeVar("Part", Preparation, Calibration)
+
 
 @dataclass(frozen=True)
 class Card:
-    """What a checkpoint says of itself. model: the architecture and its arguments. trained_on: data and labels used."""
+    """What a checkpoint says of itself. model: the architecture and its arguments. trained_on: data and labels used.
+
+    preparation: how a file becomes an image of this shape. calibration: None where there were no validation labels.
+    """
 
     role: str
     model: dict[str, Any]
@@ -28,11 +41,13 @@ class Card:
     data: str
     trained_on: dict[str, Any]
     metrics: dict[str, float] = field(default_factory=dict)
+    preparation: Preparation = field(default_factory=Preparation)
+    calibration: Calibration | None = None
 
 
 def parse(value: Any) -> Card:
     """The card that a JSON value stands for. Raises ValueError that names the first thing in it that is odd."""
-    _demand(isinstance(value, dict) and {*value} == {each.name for each in fields(Card)}, "its keys")
+    _demand(isinstance(value, dict) and {*value, *LATER} == {each.name for each in fields(Card)}, "its keys")
     sides = value["shape"]
     _demand(isinstance(sides, dict) and {*sides} == {each.name for each in fields(Shape)}, "its shape")
     _demand(all(type(side) is int and 0 < side < SIDES for side in sides.values()), "its shape")
@@ -53,7 +68,50 @@ def parse(value: Any) -> Card:
     _demand(_is_count(labels) and (not labels or _is_word(trained.get("data"))), "its trained_on")
     metrics = value["metrics"]
     _demand(isinstance(metrics, dict) and all(type(v) in (int, float) for v in metrics.values()), "its metrics")
-    return Card(**{**value, "shape": shape, **{key: tuple(value[key]) for key in ("classes", "mean", "std")}})
+    told: dict[str, Any] = {key: tuple(value[key]) for key in ("classes", "mean", "std")}
+    if "preparation" in value:
+        told["preparation"] = _preparation(value["preparation"])
+    if value.get("calibration") is not None:
+        told["calibration"] = _calibration(value["calibration"])
+    return Card(**{**value, "shape": shape, **told})
+
+
+def _preparation(value: Any) -> Preparation:
+    what = "its preparation"
+    _demand(_has_keys(value, Preparation), what)
+    for key, hint in get_type_hints(Preparation).items():
+        if key in ("resize", "interpolation"):
+            _demand(value[key] in get_args(hint), what)
+    colour, ranges = value["background"], value["ranges"]
+    _demand(type(value["side"]) is int and 0 <= value["side"] < SIDES, what)
+    _demand(isinstance(colour, list) and len(colour) == 3 and all(level in range(256) for level in colour), what)
+    _demand(isinstance(ranges, dict) and {*ranges} <= KINDS and all(map(_is_range, ranges.values())), what)
+    spans = {kind: (float(low), float(high)) for kind, (low, high) in ranges.items()}
+    return Preparation(**{**value, "background": tuple(colour), "ranges": spans})
+
+
+def _calibration(value: Any) -> Calibration:
+    what = "its calibration"
+    _demand(_has_keys(value, Calibration), what)
+    _demand(_is_number(value["temperature"]) and value["temperature"] > 0, what)
+    _demand(_is_count(value["images"]) and value["images"] > 0 and _is_share(value["threshold"]), what)
+    rows = [value["ece"], *value["curve"]] if isinstance(value["curve"], list) else []
+    _demand(1 < len(rows) <= VALUES and all(isinstance(row, list) and all(map(_is_share, row)) for row in rows), what)
+    _demand(len(value["ece"]) == 2 and all(len(row) == 3 for row in value["curve"]), what)
+    curve = tuple((low, answered, right) for low, answered, right in value["curve"])
+    return Calibration(**{**value, "ece": tuple(value["ece"]), "curve": curve})
+
+
+def _has_keys(value: Any, kind: type[Part]) -> bool:
+    return isinstance(value, dict) and {*value} == {each.name for each in fields(kind)}
+
+
+def _is_range(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value)) and value[0] <= value[1]
+
+
+def _is_share(value: Any) -> bool:
+    return _is_number(value) and 0 <= value <= 1
 
 
 def _demand(sound: bool, what: str) -> None:

@@ -1,0 +1,28 @@
+"""A network with all that goes before it, as one module: bytes in, logits out.
+
+Axis letters: B batch, C classes, c channels, H W pixels.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Whole(nn.Module):
+    """pixels (B, c, H, W) uint8 -> logits (B, C): what a file holds that needs no normalisation from outside.
+
+    mean, std: per channel, on the scale from 0 to 1.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, body: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.body = body
+        self.register_buffer("mean", torch.tensor(mean).mul(255)[:, None, None])  # (c, 1, 1)
+        self.register_buffer("std", torch.tensor(std).mul(255)[:, None, None])  # (c, 1, 1)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.body((pixels.float() - self.mean) / self.std)
