@@ -1,8 +1,7 @@
 """`kdal predict`: what a finished student, or a file that was exported from one, says about images of anybody's."""
 
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -68,7 +67,8 @@ def predict(words: Sequence[str]) -> None:
             display.say(line)
         out = _folder(options.out)
         links = Sorted(options.sort, card.classes) if options.sort else None
-        with closing(answers(files, answerer.classify, reading, card.preparation.ranges, judge)) as found:
+        found = answers(files, answerer.classify, reading, card.preparation.ranges, judge)
+        with closing(found), _kept_if_used(out):
             tally, path = _write(found, out, options.jsonl, judge.top, links, display)
         _tell(tally, path, display)
         if links:
@@ -84,6 +84,17 @@ def _folder(named: Path | None) -> Path:
     except OSError as error:
         cure = "choose another --out"
         raise UserError(f"cannot write here: {error.strerror}", where=named or usual, cure=cure) from None
+
+
+@contextmanager
+def _kept_if_used(folder: Path) -> Iterator[None]:
+    """Take an empty folder away again when the block ends in an error."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # what is not empty stays
+            folder.rmdir()
+        raise
 
 
 def _write(
@@ -147,5 +158,3 @@ def _tell(tally: Tally, path: Path, display: "Display") -> None:
     display.say(f"answers: {listed}{more}")
     unsure = f", {tally.unsure:,} of them unsure" if tally.unsure else ""
     display.say(f"{tally.answered:,} images{unsure}; answers in {shown(path)}")
-    if not sys.stdout.isatty():
-        sys.stdout.flush()

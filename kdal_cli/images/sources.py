@@ -89,7 +89,11 @@ def _listed(lines: TextIO) -> Iterator[Path]:
 
 def _of_csv(file: Path) -> Iterator[Path]:
     """The paths in a table with a header; relative ones start where the table is."""
-    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as table:
+    try:
+        opened = file.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
+    except OSError as error:
+        raise UserError(f"this table cannot be read: {error.strerror}", where=file, cure="allow it") from None
+    with opened as table:
         rows = csv.reader(_bounded(table, file))
         try:
             header = [name.strip().lower() for name in next(rows, [])]
