@@ -65,7 +65,7 @@ def predict(words: Sequence[str]) -> None:
         files = image_files(options.source)
         for line in answerer.told(options.at):
             display.say(line)
-        out = _folder(options.out)
+        out = output_folder(options.out, "predict")
         links = Sorted(options.sort, card.classes) if options.sort else None
         found = answers(files, answerer.classify, reading, card.preparation.ranges, judge)
         with closing(found), _kept_if_used(out):
@@ -75,10 +75,11 @@ def predict(words: Sequence[str]) -> None:
             display.say(f"links in {options.sort}")
 
 
-def _folder(named: Path | None) -> Path:
+def output_folder(named: Path | None, command: str) -> Path:
+    """The folder that is asked for, or a new one of this moment. Raises UserError where none can be."""
     from kdal_cli.records.files import folder_below
 
-    usual = Path("outputs/predict") / f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
+    usual = Path("outputs", command) / f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
     try:
         return folder_below(named or usual)
     except OSError as error:

@@ -142,3 +142,15 @@ def test_what_cannot_be_exported_is_one_line(kdal, run, tmp_path, words, named) 
     ended = kdal("export", run, *words)
     assert ended.code == 2
     assert named in ended.refusal
+
+
+def test_new_images_are_compared_with_those_of_the_run(kdal, run, photos, tmp_path) -> None:
+    ended = kdal("watch", run, str(photos), "--out", "out", "--ask", "7")
+    assert (ended.code, ended.err) == (0, "")
+    assert "60 images, 2 files that cannot be read" in ended.out
+    assert "these are other images than the student was made for" in ended.out
+    rows = answers(tmp_path / "out" / "ask.csv")
+    assert len(rows) == 7
+    assert [row["label"] for row in rows] == [""] * 7
+    entropies = [float(row["entropy"]) for row in rows]
+    assert entropies == sorted(entropies, reverse=True)
