@@ -138,8 +138,8 @@ def _judges(ship: "Shipped", run: "Finished | None") -> "Judges":
     return Judges(
         train.pixels[some[:CALIBRATION]],
         train.pixels[some[:JUDGED]],
-        (train.pixels[ids.validation], train.labels[ids.validation]),
-        (data.test.pixels[:], data.test.labels),
+        (train.pixels[ids.validation], train.labels.of(ids.validation)),
+        (data.test.pixels[:], data.test.labels.all()),
     )
 
 

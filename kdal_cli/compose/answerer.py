@@ -49,7 +49,7 @@ class Answerer:
 
 @contextmanager
 def opened(path: Path, trust: Sequence[str], device: str) -> Iterator[Answerer]:
-    """The newest network of a run folder, that of a checkpoint or of a hub folder, or an exported ONNX file."""
+    """The newest network of a run folder, that of a checkpoint, or an exported ONNX file."""
     if path.suffix.lower() == ".onnx":
         with open_onnx(path, usual_threads()) as file:
             sides = "×".join(map(str, (file.card.shape.channels, file.card.shape.height, file.card.shape.width)))

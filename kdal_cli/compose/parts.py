@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -15,6 +16,7 @@ import kdal_cli.data
 import kdal_cli.models
 import kdal_cli.samplers
 import kdal_cli.trackers
+from kdal_cli.compose import start
 from kdal_cli.compose.bind import bind, make
 from kdal_cli.compose.registry import names, resolve
 from kdal_cli.compose.sketch import refuse_misfit
@@ -23,14 +25,14 @@ from kdal_cli.images.simulate import long_tail, with_duplicates
 from kdal_cli.images.split import Ids, Split, split_ids
 from kdal_cli.inference.evidence import Sampler
 from kdal_cli.lab.baselines import Baseline, column
-from kdal_cli.lab.lab import Blueprint, named
+from kdal_cli.lab.blueprint import Blueprint, named
 from kdal_cli.lab.seed_set import class_balanced
 from kdal_cli.labels import oracle as oracles
 from kdal_cli.labels.oracle import Oracle
 from kdal_cli.records.checkpoint import Checkpoint
 from kdal_cli.records.tracking import Tracker
 from kdal_cli.streams import Streams, undisturbed
-from kdal_cli.types import ImageData, Shape, Watcher
+from kdal_cli.types import ImageData, Labels, Shape, Watcher
 from kdal_cli.values import NonNegative, Within
 
 Section = Mapping[str, Any]
@@ -58,51 +60,80 @@ def data(section: Section, trust: Sequence[str], watcher: Watcher) -> tuple[Imag
     streams = Streams(split.seed)
     ids = torch.arange(len(images.train))
     ids = ids[~torch.isin(ids, images.validation)]
+    labels = images.train.labels
     if trouble.imbalance > 1:
-        ids = ids[long_tail(images.train.labels[ids], trouble.imbalance, streams.at("long tail"))]
-    divided = split_ids(ids, split, images.validation)
+        if len(labels.among(ids)) < len(ids):
+            raise UserError(f"data.imbalance={trouble.imbalance:g}", cure="every training image must have a label")
+        ids = ids[long_tail(labels.of(ids), trouble.imbalance, streams.at("long tail"))]
+    divided = split_ids(ids, labels, split, images.validation)
     if trouble.duplicates:
         images, pool = with_duplicates(images, divided.pool, trouble.duplicates, streams.at("duplicates"))
-        divided = replace(divided, pool=pool, teacher=divided.teacher if split.teacher else pool)
+        taught = divided.teacher if split.teacher else images.train.labels.among(pool)
+        divided = replace(divided, pool=pool, teacher=taught)
     return images, divided
 
 
 def blueprint(
-    section: Section, shape: Shape, trust: Sequence[str], where: str, saved: Checkpoint | None = None
+    section: Section,
+    shape: Shape,
+    trust: Sequence[str],
+    where: str,
+    saved: Checkpoint | None = None,
+    *,
+    classes: tuple[str, ...] | None = None,
+    download: bool = False,
 ) -> Blueprint:
     """An architecture for images of this shape. It is built once here, so that what cannot be built is refused now.
 
-    saved: the weights that it is for. Others are refused before anything is built, and pretrained ones are not fetched.
+    saved: the weights that it is for. Others are refused before anything is built, and none are read to start from.
+    classes: of the data: weights to start from that know others get a new head. download: whether weights that are
+    published may be fetched.
     """
-    make = architecture(section, trust, where, fresh=saved is None)
-    if saved is not None and not is_own(section):
-        refuse_misfit(make, named(section), saved, shape)
+    plain, wanted = start.split(section, where)
+    shape = wanted.inner(shape)
+    make = architecture(plain, trust, where)
+    if saved is not None and not is_own(plain):
+        refuse_misfit(make, named(plain), saved, shape)
+    make_published = None
+    if saved is None and wanted.published:
+        start.refuse_download(plain, where, download)
+        make_published = architecture(plain, trust, where, published=True)
 
     def build() -> nn.Module:
         return make(shape)
 
+    begun = start.Begun()
     with undisturbed():
         body = build()
-    if not isinstance(body, nn.Module):
-        raise UserError(f"{where}.name={section['name']} makes a {type(body).__name__}", cure="an nn.Module is needed")
+        if not isinstance(body, nn.Module):
+            told = f"{where}.name={section['name']} makes a {type(body).__name__}"
+            raise UserError(told, cure="an nn.Module is needed")
+        if make_published is not None:
+            begun = start.published(make_published(shape), plain)
+        elif saved is None and wanted.file is not None:
+            begun = start.begin(body, wanted.file, plain, classes, where)
     _try(body, shape, where)
-    return Blueprint(dict(section), build)
+    own = wanted.preprocessing(begun.preprocessing, shape.channels, where)
+    return Blueprint(plain, build, begun.start, own)
 
 
 def architecture(
-    section: Section, trust: Sequence[str], where: str, *, fresh: bool = True
+    section: Section, trust: Sequence[str], where: str, *, published: bool = False
 ) -> Callable[[Shape], nn.Module]:
     """What makes a network for images of a shape; its name and arguments are checked.
 
-    An argument that is an nn.Module is an architecture itself, a section within the section. fresh: whether it starts
-    as its arguments say, or is given all its weights anyway, so that none need be fetched.
+    An argument that is an nn.Module is an architecture itself, a section within the section. published: with the
+    weights that are published for it, whatever its arguments say; else without.
     """
     make = resolve(kdal_cli.models, section.get("name"), trust, where)
     nested = [key for key, hint in get_type_hints(make).items() if hint is nn.Module and key != "return"]
-    inner = {key: architecture(section.get(key) or {}, trust, f"{where}.{key}", fresh=fresh) for key in nested}
+    inner = {key: architecture(section.get(key) or {}, trust, f"{where}.{key}") for key in nested}
     settings = bind(make, section, where, given=1, besides=("name", *nested))
-    if not fresh and "pretrained" in settings:
-        settings["pretrained"] = False
+    if published and "pretrained" not in inspect.signature(make).parameters:
+        cure = "weights=FILE; torchvision and timm have some"
+        raise UserError(f"{where}.weights=imagenet", where=f"{section['name']} has no published weights", cure=cure)
+    if published or "pretrained" in settings:
+        settings["pretrained"] = published
 
     def build(shape: Shape) -> nn.Module:
         return make(shape, **settings, **{key: part(shape) for key, part in inner.items()})
@@ -154,10 +185,11 @@ def sampler(section: Section | str, trust: Sequence[str], where: str = "sampler"
     return functools.partial(choose, **bind(choose, section, where, given=3, besides=("name", *inner)), **inner)
 
 
-def seed_set(section: Section, labels: torch.Tensor, trust: Sequence[str]) -> Sampler:
-    """The sampler of round 0; `class_balanced` is the one that is shown the true labels."""
+def seed_set(section: Section, labels: Labels, pool: torch.Tensor, trust: Sequence[str]) -> Sampler:
+    """The sampler of round 0; `class_balanced` is the one that is shown the true labels, of all the pool."""
     if section.get("name") == "class_balanced":
         bind(class_balanced, section, "seed_set", given=1, besides=("name",))
+        _refuse_unknown("seed_set=class_balanced", labels, pool, "seed_set=random, or typical")
         return class_balanced(labels)
     return sampler(section, trust, "seed_set")
 
@@ -179,13 +211,22 @@ def baselines(value: Any, trust: Sequence[str]) -> dict[str, Baseline]:
     return found
 
 
-def oracle(section: Section, data: ImageData) -> Oracle:
+def oracle(section: Section, data: ImageData, pool: torch.Tensor) -> Oracle:
+    """Who sells the labels of the images `pool` (P,). Raises UserError where it does not know them."""
     known = {"simulated": oracles.simulated}
     name = section.get("name")
     if name not in known:
         raise UserError(f"oracle.name={name}", cure=nearest(str(name), known))
     settings = bind(known[name], section, "oracle", given=2, besides=("name",))
+    _refuse_unknown(f"oracle={name}", data.train.labels, pool, "another oracle, or data with labels")
     return known[name](data.train.labels, len(data.classes), **settings)
+
+
+def _refuse_unknown(who: str, labels: Labels, pool: torch.Tensor, cure: str) -> None:
+    """Raise UserError where somebody has to know all labels of the images `pool` (P,), and some are unknown."""
+    unknown = len(pool) - len(labels.among(pool))
+    if unknown:
+        raise UserError(f"{who}: {unknown:,} of the {len(pool):,} images of the pool have no label", cure=cure)
 
 
 def tracker(section: Section, trust: Sequence[str]) -> Callable[..., Tracker] | None:

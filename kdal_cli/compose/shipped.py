@@ -8,7 +8,7 @@ from torch import nn
 
 from kdal_cli.compose import parts
 from kdal_cli.errors import UserError
-from kdal_cli.lab.lab import Blueprint, named
+from kdal_cli.lab.blueprint import Blueprint, named
 from kdal_cli.network import Network
 from kdal_cli.records import checkpoint
 from kdal_cli.records.card import Card
@@ -49,9 +49,9 @@ def shipped(path: Path, trust: Sequence[str]) -> Shipped:
             "use a run or checkpoint of kdal",
         )
         raise UserError(what, where=saved.path, cure=cure)
-    blueprint = parts.blueprint(card.model, card.shape, trust, "student", saved)
+    blueprint = parts.blueprint(card.model, card.inner, trust, "student", saved)
     body = blueprint.make()
     saved.load_into(body, named(card.model))
-    network = Network(body, card.mean, card.std)
+    network = Network(body, card.mean, card.std, card.size)
     network.eval().requires_grad_(False)
     return Shipped(saved.path, card, blueprint, network)

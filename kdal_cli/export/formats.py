@@ -8,7 +8,6 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +50,7 @@ def write_onnx(path: Path, whole: Whole, example: Tensor, card: Card, about: Map
         )
     assert program is not None
     model = program.model_proto
-    onnx.helper.set_model_props(model, {**about, KEY: json.dumps({"card": asdict(card)})})
+    onnx.helper.set_model_props(model, {**about, KEY: json.dumps({"card": card.plain()})})
     path.write_bytes(model.SerializeToString())
 
 

@@ -6,7 +6,6 @@ tensors, in the same order; whether it is shows in the logits.
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +75,7 @@ def _write(
     folder: Path, name: str, arguments: dict[str, Any], theirs: nn.Module, weights: dict[str, Tensor], card: Card
 ) -> None:
     folder.mkdir(exist_ok=True)
-    sides, own = card.shape, getattr(theirs, "default_cfg", {})
+    sides, own = card.inner, getattr(theirs, "default_cfg", {})
     about = {
         "architecture": name,
         "num_classes": len(card.classes),
@@ -87,7 +86,7 @@ def _write(
             "input_size": [sides.channels, sides.height, sides.width],
             "fixed_input_size": False,
             "interpolation": card.preparation.interpolation,
-            "crop_pct": sides.width / (card.preparation.side or sides.width),
+            "crop_pct": card.shape.width / (card.preparation.side or card.shape.width),
             "crop_mode": "squash" if card.preparation.resize == "stretch" else "center",
             "mean": list(card.mean),
             "std": list(card.std),
@@ -97,7 +96,7 @@ def _write(
         },
     }
     (folder / "config.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt", "preparation": json.dumps(asdict(card))})
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def _reloaded(folder: Path, example: Tensor, wanted: Tensor) -> float:

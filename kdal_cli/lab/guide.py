@@ -9,7 +9,8 @@ import torch
 from kdal_cli.devices.precision import Precision
 from kdal_cli.errors import MachineError
 from kdal_cli.images.augment import Resident
-from kdal_cli.lab.lab import Blueprint, Lab
+from kdal_cli.lab.blueprint import Blueprint
+from kdal_cli.lab.lab import Lab
 from kdal_cli.lab.teacher import Manner
 from kdal_cli.network import Network
 from kdal_cli.records.files import folder_below, sha256

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from kdal_cli.errors import UserError
 from kdal_cli.inference.predict import predict
-from kdal_cli.lab.lab import Blueprint, Lab, named
+from kdal_cli.lab.blueprint import Blueprint, named
+from kdal_cli.lab.lab import Lab
 from kdal_cli.lab.train_teacher import train_teacher
 from kdal_cli.metrics.classification import measure
 from kdal_cli.network import Network, freeze, mean_of
@@ -55,8 +56,8 @@ class Member:
         return sha256(
             {
                 "format": FORMAT,
-                "model": dict(self.blueprint.spec),
-                "recipe": vars(self.recipe),
+                **self.blueprint.identity,
+                "recipe": self.recipe.identity,
                 "seed": self.seed,
                 **data,
             }
@@ -170,14 +171,15 @@ def teacher_of(
         name = f"mean {manner.average}{at} of {len(networks)}: {name}"
     logits = lab.test_output(network).logits
     same = manner.classes == "same"
-    metrics = measure(logits, lab.data.test.labels, len(lab.data.classes)) if same else {}
+    metrics = measure(logits, lab.data.test.labels.all(), len(lab.data.classes)) if same else {}
     checks = _preflight(network, lab, manner, plan.members[0].checkpoint or name)
     return Teacher(network, name, cards, metrics, logits, checks)
 
 
 def _find(member: Member, lab: Lab, manner: Manner) -> tuple[Network, Checkpoint]:
     saved = checkpoint.read(member.checkpoint) if member.checkpoint else _stored(member, lab)
-    network = freeze(lab.restore(member.blueprint, saved, other_classes=manner.classes == "other"))
+    other_classes = manner.classes == "other"
+    network = freeze(lab.restore(member.blueprint, saved, other_classes=other_classes, other_size=True))
     return network, saved
 
 
@@ -243,7 +245,7 @@ def _preflight(network: Network, lab: Lab, manner: Manner, where: object) -> dic
     probs = logits.double().softmax(1)
     checks = {"entropy": float(-(probs * logits.double().log_softmax(1)).sum(1).mean())}
     if len(lab.validation) and manner.classes == "same":
-        measured = measure(logits, lab.data.train.labels[ids], len(lab.data.classes))
+        measured = measure(logits, lab.data.train.labels.of(ids), len(lab.data.classes))
         checks |= {key: measured[key] for key in ("accuracy", "ece")}
         if measured["accuracy"] <= CHANCE / len(lab.data.classes):
             text = f"the teacher is right on {measured['accuracy']:.1%} of the validation images: little beyond chance"

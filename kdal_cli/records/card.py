@@ -4,11 +4,11 @@ It is read from a file that may come from anywhere, so each value is looked at b
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from math import isfinite
 from typing import Any, TypeVar, get_args, get_type_hints
 
-from kdal_cli.types import Calibration, Preparation, Shape
+from kdal_cli.types import Calibration, Preparation, Preprocessing, Shape
 
 SIDES = 2**16
 """Channels, height, width and classes are less."""
@@ -16,8 +16,8 @@ SIDES = 2**16
 VALUES = 1000
 """An architecture has no more arguments, those of architectures within it included."""
 
-LATER = ("preparation", "calibration")
-"""Keys that checkpoints of version 0.1 lack."""
+LATER = ("size", "preparation", "calibration")
+"""Keys that a card may lack."""
 
 KINDS = {"integer", "float"}
 """Of values of more than 8 bits."""
@@ -29,7 +29,8 @@ Part = TypeVar("Part", Preparation, Calibration)
 class Card:
     """What a checkpoint says of itself. model: the architecture and its arguments. trained_on: data and labels used.
 
-    preparation: how a file becomes an image of this shape. calibration: None where there were no validation labels.
+    size: (height, width) that the network resizes images to, where it does. preparation: how a file becomes an image of
+    this shape. calibration: None where there were no validation labels. A card may lack these three.
     """
 
     role: str
@@ -41,8 +42,24 @@ class Card:
     data: str
     trained_on: dict[str, Any]
     metrics: dict[str, float] = field(default_factory=dict)
+    size: tuple[int, int] | None = None
     preparation: Preparation = field(default_factory=Preparation)
     calibration: Calibration | None = None
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return Preprocessing(
+            self.mean, self.std, self.size, made_for=self.size or (self.shape.height, self.shape.width)
+        )
+
+    @property
+    def inner(self) -> Shape:
+        """Of the images that the architecture itself sees."""
+        return self.shape if self.size is None else replace(self.shape, height=self.size[0], width=self.size[1])
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {key: value for key, value in asdict(self).items() if key != "size" or value is not None}
 
 
 def parse(value: Any) -> Card:
@@ -68,7 +85,11 @@ def parse(value: Any) -> Card:
     _demand(_is_count(labels) and (not labels or _is_word(trained.get("data"))), "its trained_on")
     metrics = value["metrics"]
     _demand(isinstance(metrics, dict) and all(type(v) in (int, float) for v in metrics.values()), "its metrics")
+    size = value.get("size")
+    _demand(size is None or (isinstance(size, list) and len(size) == 2), "its size")
+    _demand(size is None or all(type(side) is int and 0 < side < SIDES for side in size), "its size")
     told: dict[str, Any] = {key: tuple(value[key]) for key in ("classes", "mean", "std")}
+    told["size"] = tuple(size) if size else None
     if "preparation" in value:
         told["preparation"] = _preparation(value["preparation"])
     if value.get("calibration") is not None:

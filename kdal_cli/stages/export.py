@@ -51,7 +51,11 @@ class Subject:
     judges: Judges
 
     def whole(self) -> Whole:
-        return Whole(self.body(), self.card.mean, self.card.std).eval()
+        return self.around(self.body())
+
+    def around(self, body: nn.Module) -> Whole:
+        """A body with all that goes before it."""
+        return Whole(body, self.card.mean, self.card.std, self.card.size).eval()
 
     @property
     def example(self) -> Tensor:
@@ -86,7 +90,7 @@ def export(
             allowed = int(np.ceil(max_drop * max(1, len(answers.judged))))
             if lost > allowed:
                 told = f"loses {lost} of {len(answers.judged):,} images, max_drop={max_drop:g} allows {allowed}"
-                rows.append(_refused(name, f"{told}; compress=qat may lose less"))
+                rows.append(_refused(name, told))
                 continue
             row = _row(subject, path, name, run, answers, theirs)
             _ship(path, out / FILES[name])
@@ -128,9 +132,8 @@ def _write(name: Format, path: Path, subject: Subject, about: Mapping[str, str])
         return measure.torch_program(path)
     if name == "hub":
         whole = subject.whole()
-        example = (subject.example.float() - whole.mean) / whole.std
-        hub.write_hub(path, whole.body, subject.card, example)
-        return measure.torch_module(Whole(hub.load(path), subject.card.mean, subject.card.std).eval())
+        hub.write_hub(path, whole.body, subject.card, whole.prepared(subject.example))
+        return measure.torch_module(subject.around(hub.load(path)))
     if name == "int8" and not len(subject.judges.calibration):
         cure = "run it where the data are, or name where they lie now: data.root=…"
         raise UserError("int8 is calibrated on images of the pool, and they are not here", cure=cure)

@@ -50,11 +50,16 @@ class Feed:
             ids, views = torch.cat([ids, self.examples.pool_ids[more]], 1), torch.cat([views, more_views], 1)  # (S, B)
         return Plan(ids, views, labels)
 
-    def batches(self, plan: "Plan") -> Iterator[Batch]:
-        """The batches of a plan; its addresses are moved to the device at once, before the first."""
+    def batches(self, plan: "Plan", *, blind: bool = False) -> Iterator[Batch]:
+        """The batches of a plan; its addresses are moved to the device at once, before the first.
+
+        blind: without pixels, for whoever remembers what was seen.
+        """
         ids, views, labels = (part.to(self.images.device) for part in (plan.ids, plan.views, plan.labels))
+        nothing = self.images.pixels.new_empty(0)
         for step in range(len(ids)):
-            yield Batch(ids[step], views[step], self.images.at(ids[step], views[step]), labels[step])
+            pixels = nothing if blind else self.images.at(ids[step], views[step])
+            yield Batch(ids[step], views[step], pixels, labels[step])
 
     def _share(self, order: "Order", start: int, stop: int, batch: int) -> list[Tensor]:
         """This process's columns of [rows (S, batch), views (S, batch)]."""
@@ -78,6 +83,8 @@ class Order:
 
     def draw(self, start: int, stop: int, batch: int) -> tuple[Tensor, Tensor]:
         """(rows (S, batch), views (S, batch)) of steps `start` to `stop`."""
+        if not batch:
+            return torch.empty(stop - start, 0, dtype=torch.int64), torch.empty(stop - start, 0, dtype=torch.int64)
         low, high = start * batch, stop * batch
         epochs = [self._epoch(epoch) for epoch in range(low // self.size, -(-high // self.size))]
         inside = slice(low % self.size, low % self.size + high - low)

@@ -17,7 +17,7 @@ README = Path(__file__).parents[2] / "README.md"
 STEPS = ("recipe.steps=4", "recipe.checks=1", "teacher.recipe.epochs=0.2", "teacher.recipe.checks=1")
 SHORT = (*STEPS, "budget.rounds=1")
 READERS = {"report": "multirun/al-loop", "runs": "multirun/al-loop"}
-READERS |= {reader: "distill" for reader in ("predict", "export", "watch")}
+READERS |= dict.fromkeys(("predict", "export", "watch"), "distill")
 """Commands that read what others have made, and whose."""
 
 

@@ -1,7 +1,6 @@
 """ONNX files from anywhere: what is odd is told in a line, and nothing but the file is read."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +38,7 @@ def model(*, width: int = 3, uint8: bool = True, nodes=None, card: Card | None =
     )
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     if card is not None:
-        helper.set_model_props(made, {"kdal": json.dumps({"card": asdict(card)})})
+        helper.set_model_props(made, {"kdal": json.dumps({"card": card.plain()})})
     return made
 
 
