@@ -110,6 +110,39 @@ class Shape:
 
 
 @dataclass(frozen=True)
+class Preparation:
+    """How an image file becomes the pixels that a network looks at: what is not said by its shape, mean and std.
+
+    resize: `stretch`, to height and width whatever the aspect; or `shorter`, the shorter side to `side` pixels (0: to
+    the size itself), and the centre cut out. interpolation: Pillow's, which averages over all that falls into a pixel.
+    background: the colour behind what is transparent. ranges: {kind: (low, high)}, what becomes 0 and 255 of integers
+    and floating-point numbers of more than 8 bits a channel.
+    """
+
+    resize: Literal["stretch", "shorter"] = "stretch"
+    side: int = 0
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    background: tuple[int, int, int] = (255, 255, 255)
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far the probabilities of a network are to be believed, found out on `images` validation images.
+
+    temperature: T in softmax(z / T). ece: (before, after). curve: rows of (threshold, share of images answered, how
+    often those answers are right), from low to high; a threshold is the least probability that is answered. threshold:
+    of these the one that a run chose; what is below it is unsure.
+    """
+
+    temperature: float
+    images: int
+    ece: tuple[float, float]
+    threshold: float
+    curve: tuple[tuple[float, float, float], ...]
+
+
+@dataclass(frozen=True)
 class Labels:
     """What is true of the images of a split, as far as it is known. No number stands for a label that is unknown.
 
@@ -200,6 +233,7 @@ class ImageData:
 
     classes: the name of each class, in label order. mean, std: per channel, on the scale from 0 to 1. validation: (V,)
     ids of `train` that came as a validation set of their own, and are never in a pool; empty where there is none.
+    preparation: how a file became one of these images, and is to become one for whoever is asked about it later.
     Whatever is measured on has its labels: all of `test`, and `validation`. Raises ValueError where one is unknown.
     """
 
@@ -210,6 +244,7 @@ class ImageData:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     validation: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    preparation: Preparation = field(default_factory=Preparation)
 
     def __post_init__(self) -> None:
         if not self.test.labels.all_known or len(self.train.labels.among(self.validation)) < len(self.validation):

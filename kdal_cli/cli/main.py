@@ -3,6 +3,7 @@
 What needs no configuration is answered from the standard library alone; torch is imported only when work starts.
 """
 
+import importlib
 import os
 import re
 import sys
@@ -23,9 +24,14 @@ STAGES = {
 READERS = {
     "report": "compare runs, seed by seed, with a verdict and a page",
     "runs": "list runs, filtered and sorted",
+    "label": "label what a run waits for, on a page of this machine",
+    "predict": "say what images show, with a finished student or an exported file",
+    "export": "write a finished student as ONNX, int8, a timm folder or torch.export, each file measured",
+    "watch": "compare new images with those that a student was trained on",
 }
 
-LABEL = {"label": "label what a run waits for, on a page of this machine"}
+READERS_IN = {"label": "label", "predict": "predicting", "export": "exporting", "watch": "watching"}
+"""The modules of readers that are not in `listing`."""
 
 HELP = """\
 kdal: knowledge distillation with active learning. How good a small model can you ship, for how many labels?
@@ -35,10 +41,7 @@ usage: kdal <stage> [key=value ...] [-m] [--cfg job] [--help]
 stages
 {stages}
 
-with people
-{label}
-
-and over many runs
+and with runs
 {readers}
 
 examples
@@ -50,6 +53,8 @@ examples
   kdal al-loop experiment=two_by_two                              with and without a teacher, with and without a sampler
   kdal report outputs/multirun/al-loop/<sweep>                    what a sweep says
   kdal runs sampler=margin --sort test_accuracy
+  kdal predict outputs/al-loop/<run> photos/
+  kdal export outputs/al-loop/<run> format=[onnx,int8]
 
   kdal <stage> --help    its groups, options and defaults
   kdal completion bash   a script for your shell: eval "$(kdal completion bash)"
@@ -105,8 +110,7 @@ def answer(words: list[str]) -> None:
         stages, readers = (
             "\n".join(f"  {name:<15}{what}" for name, what in words.items()) for words in (STAGES, READERS)
         )
-        label = "".join(f"  {name:<15}{what}" for name, what in LABEL.items())
-        sys.stdout.write(HELP.format(stages=stages, readers=readers, label=label))
+        sys.stdout.write(HELP.format(stages=stages, readers=readers))
     elif "--version" in words and first in ("--version", *STAGES):
         from importlib.metadata import version
 
@@ -114,15 +118,9 @@ def answer(words: list[str]) -> None:
     elif first == "completion":
         complete(words[1:])
     elif first in READERS:
-        from kdal_cli.cli import listing
-
+        read = importlib.import_module(f"kdal_cli.cli.{READERS_IN.get(first, 'listing')}")
         with heard():
-            {"report": listing.report, "runs": listing.runs}[first](words[1:])
-    elif first in LABEL:
-        from kdal_cli.cli.label import label
-
-        with heard():
-            label(words[1:])
+            getattr(read, first)(words[1:])
     elif first in STAGES and words[1:] in (["--help"], ["-h"]):
         from kdal_cli.cli.help import stage_help
 
@@ -133,7 +131,7 @@ def answer(words: list[str]) -> None:
         with heard():
             hydra_app.start(first, words[1:])
     else:
-        raise UserError(f"no stage {first!r}", cure=nearest(first, [*STAGES, *READERS, *LABEL]))
+        raise UserError(f"no stage {first!r}", cure=nearest(first, [*STAGES, *READERS]))
 
 
 def complete(words: list[str]) -> None:
@@ -143,7 +141,7 @@ def complete(words: list[str]) -> None:
             sys.stdout.write("autoload -U +X bashcompinit && bashcompinit\n" * (shell == "zsh") + COMPLETION)
         case ["query", line]:
             typed = line.split()[1:] + [""] * line.endswith(" ")
-            choices = [*STAGES, *READERS, *LABEL]
+            choices = [*STAGES, *READERS]
             if typed and typed[0] in STAGES and len(typed) > 1:
                 from kdal_cli.cli.composer import continuations
 

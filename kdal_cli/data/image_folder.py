@@ -28,7 +28,7 @@ from kdal_cli.images.store import (
     write_index,
     write_pixels,
 )
-from kdal_cli.types import ImageData, ImageSet, Labels, Watcher
+from kdal_cli.types import ImageData, ImageSet, Labels, Preparation, Watcher
 from kdal_cli.values import Count, Share, Within
 
 FORM = 2
@@ -88,6 +88,7 @@ def image_folder(
         mean=index.mean,
         std=index.std,
         validation=torch.arange(kept, len(train)),
+        preparation=Preparation(background=reading.background, ranges=dict(index.ranges)),
     )
 
 

@@ -8,18 +8,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, Literal, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
+from kdal_cli.errors import UserError
 from kdal_cli.images.depth import Box, Kind, Ranges, blocks, extent, kind, shallow, values
 from kdal_cli.images.listing import Entry
 from kdal_cli.images.opening import LARGEST, Unreadable, opened, quietly, regular
 from kdal_cli.images.upright import turn
-from kdal_cli.types import Watcher
+from kdal_cli.types import Preparation, Shape, Watcher
 
 AT_ONCE = 256
 """Images decoded before they are handed on: what bounds the memory."""
@@ -35,7 +36,8 @@ class Reading:
     """How image files become pixels: squares of `size`, 1 or 3 channels.
 
     background: the colour behind what is transparent. bits: integers of more than 8 bits are from 0 to 2^bits − 1; None
-    takes the range of the training images. max_pixels: larger images are not decoded.
+    takes the range of the training images. max_pixels: larger images are not decoded. resize, side, interpolation: see
+    `kdal_cli.types.Preparation`.
     """
 
     size: int
@@ -43,6 +45,23 @@ class Reading:
     background: tuple[int, int, int] = (255, 255, 255)
     bits: int | None = None
     max_pixels: int = LARGEST
+    resize: Literal["stretch", "shorter"] = "stretch"
+    side: int = 0
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+
+    @classmethod
+    def of(cls, shape: Shape, preparation: Preparation, max_pixels: int = LARGEST) -> "Reading":
+        """What a network of this shape wants; the ranges of deep images are the preparation's own."""
+        if shape.height != shape.width or shape.channels not in (1, 3):
+            sides = f"{shape.channels}×{shape.height}×{shape.width}"
+            raise UserError(f"this network takes images of {sides}", cure="files become squares of 1 or 3 channels")
+        about = {key: getattr(preparation, key) for key in ("resize", "side", "interpolation", "background")}
+        return cls(shape.width, shape.channels, max_pixels=max_pixels, **about)
+
+    @property
+    def longest(self) -> int:
+        """Pixels of the shorter side that a file must still have when it is decoded at a part of its size."""
+        return max(self.size, self.side)
 
 
 @dataclass(frozen=True)
@@ -136,7 +155,7 @@ def _attempt(root: Path, entry: Entry, reading: Reading, look: Callable[[ImageFi
     if entry.size < 1:
         return "empty file" if entry.size == 0 else "not a regular file"
     try:
-        with regular(entry.file(root)) as file, opened(file, reading.size, reading.max_pixels) as image:
+        with regular(entry.file(root)) as file, opened(file, reading.longest, reading.max_pixels) as image:
             return look(image, file)
     except Unreadable as reason:
         return str(reason)
@@ -151,13 +170,30 @@ def _picture(image: ImageFile, file: BinaryIO, reading: Reading, ranges: Ranges)
     if of is not None or image.mode not in ("L", "RGB") or image.has_transparency_data:
         layers = _layers(image) if of is None else _deep_layers(image, file, of, ranges)
         flat, transparent = _flattened(layers, image.size, reading)
-    square = flat.resize((reading.size, reading.size), Image.Resampling.BILINEAR)  # a copy where it has that size
+    square = _square(flat, reading)
     exif = image.info.get("exif")
     upright = turn(exif) if isinstance(exif, bytes) else None
     square = square if upright is None else square.transpose(upright)
     pixels = np.asarray(square.convert("L" if reading.channels == 1 else "RGB"))
     pixels = pixels.reshape(reading.size, reading.size, reading.channels).transpose(2, 0, 1)
     return Picture(pixels, transparent, of is not None)
+
+
+def _square(flat: Image.Image, reading: Reading) -> Image.Image:
+    """A square of the reading's size, a copy where it has that size: of the whole image, or of its centre."""
+    how = Image.Resampling[reading.interpolation.upper()]
+    if reading.resize == "stretch":
+        return flat.resize((reading.size, reading.size), how)
+    shorter = min(flat.size) * reading.size / (reading.side or reading.size)  # what is cut out, in the image's pixels
+    left, top = ((side - shorter) / 2 for side in flat.size)
+    return flat.resize((reading.size, reading.size), how, box=_inside((left, top, shorter), flat.size))
+
+
+def _inside(square: tuple[float, float, float], size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """The box of a square (left, top, side), no part of it outside of an image of `size`."""
+    left, top, side = square
+    width, height = size
+    return max(0.0, left), max(0.0, top), min(width, left + side), min(height, top + side)
 
 
 Layer = tuple[Box, Image.Image, Image.Image | None]

@@ -19,6 +19,7 @@ from kdal_cli.inference.predict import predict
 from kdal_cli.inference.scorers import Seer
 from kdal_cli.lab.blueprint import Blueprint, model_of, named
 from kdal_cli.metrics.classification import measure
+from kdal_cli.metrics.confidence import calibrate
 from kdal_cli.metrics.cost import FlopMeter
 from kdal_cli.network import Network
 from kdal_cli.records.card import Card
@@ -29,7 +30,7 @@ from kdal_cli.report.display import Display
 from kdal_cli.streams import Streams
 from kdal_cli.training.loop import Fitted
 from kdal_cli.training.objective import Objective
-from kdal_cli.types import Examples, ImageData, Output, Preprocessing, Watcher
+from kdal_cli.types import Calibration, Examples, ImageData, Output, Preprocessing, Watcher
 
 MakeObjective = Callable[[Network, Network | None, Examples], Objective]
 """An objective for a student, its teacher and the images of a training; adapters take their widths from the two."""
@@ -155,12 +156,36 @@ class Lab:
         return objective
 
     def card(
-        self, role: str, blueprint: Blueprint, trained_on: Mapping[str, Any], metrics: Mapping[str, float]
+        self,
+        role: str,
+        blueprint: Blueprint,
+        trained_on: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        calibration: Calibration | None = None,
     ) -> Card:
         """What the checkpoint of a network that was trained here says of itself."""
         data, rule = self.data, blueprint.preprocessing or self.data.preprocessing
-        spec, trained, scores = dict(blueprint.spec), dict(trained_on), dict(metrics)
-        return Card(role, spec, data.shape, data.classes, rule.mean, rule.std, data.name, trained, scores, rule.size)
+        return Card(
+            role=role,
+            model=dict(blueprint.spec),
+            shape=data.shape,
+            classes=data.classes,
+            mean=rule.mean,
+            std=rule.std,
+            data=data.name,
+            trained_on=dict(trained_on),
+            metrics=dict(metrics),
+            size=rule.size,
+            preparation=data.preparation,
+            calibration=calibration,
+        )
+
+    def calibration(self, network: Network) -> Calibration | None:
+        """How far a network's probabilities are to be believed, by the validation labels; None where there are none."""
+        if not len(self.validation):
+            return None
+        logits = predict(network, self.train, self.validation).logits
+        return calibrate(logits, self.data.train.labels.of(self.validation))
 
     def test_output(self, network: Network) -> Output:
         """Logits and features of every test image, in order."""

@@ -37,7 +37,7 @@ def train_teacher(lab: Lab, blueprint: Blueprint, recipe: Recipe, seed: int) -> 
     Table(lab.run.folder / "timings.csv").add({"training": 0, **fitted.spent, **lab.pace(network, fitted)})
     snapshots.clear()
     trained_on = {"data": lab.data.name, "labels": len(lab.ids.teacher), "validation_labels": len(lab.validation)}
-    return network, lab.card("teacher", blueprint, trained_on, lab.measure_test(network))
+    return network, lab.card("teacher", blueprint, trained_on, lab.measure_test(network), lab.calibration(network))
 
 
 def learn(

@@ -1,12 +1,14 @@
-"""What a checkpoint of ours says of itself. It is read from a file that may come from anywhere, so each value is looked
-at before anybody believes it."""
+"""What a checkpoint of ours says of itself: all that is needed to use it where nothing else of its run is.
+
+It is read from a file that may come from anywhere, so each value is looked at before anybody believes it.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from math import isfinite
-from typing import Any
+from typing import Any, TypeVar, get_args, get_type_hints
 
-from kdal_cli.types import Preprocessing, Shape
+from kdal_cli.types import Calibration, Preparation, Preprocessing, Shape
 
 SIDES = 2**16
 """Channels, height, width and classes are less."""
@@ -14,12 +16,21 @@ SIDES = 2**16
 VALUES = 1000
 """An architecture has no more arguments, those of architectures within it included."""
 
+LATER = ("size", "preparation", "calibration")
+"""Keys that a card may lack."""
+
+KINDS = {"integer", "float"}
+"""Of values of more than 8 bits."""
+
+Part = TypeVar("Part", Preparation, Calibration)
+
 
 @dataclass(frozen=True)
 class Card:
     """What a checkpoint says of itself. model: the architecture and its arguments. trained_on: data and labels used.
 
-    size: (height, width) that the network resizes images to, where it does; a card without it is as before there was.
+    size: (height, width) that the network resizes images to, where it does. preparation: how a file becomes an image of
+    this shape. calibration: None where there were no validation labels. A card may lack these three.
     """
 
     role: str
@@ -32,6 +43,8 @@ class Card:
     trained_on: dict[str, Any]
     metrics: dict[str, float] = field(default_factory=dict)
     size: tuple[int, int] | None = None
+    preparation: Preparation = field(default_factory=Preparation)
+    calibration: Calibration | None = None
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -51,7 +64,7 @@ class Card:
 
 def parse(value: Any) -> Card:
     """The card that a JSON value stands for. Raises ValueError that names the first thing in it that is odd."""
-    _demand(isinstance(value, dict) and {*value} | {"size"} == {each.name for each in fields(Card)}, "its keys")
+    _demand(isinstance(value, dict) and {*value, *LATER} == {each.name for each in fields(Card)}, "its keys")
     sides = value["shape"]
     _demand(isinstance(sides, dict) and {*sides} == {each.name for each in fields(Shape)}, "its shape")
     _demand(all(type(side) is int and 0 < side < SIDES for side in sides.values()), "its shape")
@@ -75,8 +88,51 @@ def parse(value: Any) -> Card:
     size = value.get("size")
     _demand(size is None or (isinstance(size, list) and len(size) == 2), "its size")
     _demand(size is None or all(type(side) is int and 0 < side < SIDES for side in size), "its size")
-    lists = {key: tuple(value[key]) for key in ("classes", "mean", "std")}
-    return Card(**{**value, "shape": shape, **lists, "size": tuple(size) if size else None})
+    told: dict[str, Any] = {key: tuple(value[key]) for key in ("classes", "mean", "std")}
+    told["size"] = tuple(size) if size else None
+    if "preparation" in value:
+        told["preparation"] = _preparation(value["preparation"])
+    if value.get("calibration") is not None:
+        told["calibration"] = _calibration(value["calibration"])
+    return Card(**{**value, "shape": shape, **told})
+
+
+def _preparation(value: Any) -> Preparation:
+    what = "its preparation"
+    _demand(_has_keys(value, Preparation), what)
+    for key, hint in get_type_hints(Preparation).items():
+        if key in ("resize", "interpolation"):
+            _demand(value[key] in get_args(hint), what)
+    colour, ranges = value["background"], value["ranges"]
+    _demand(type(value["side"]) is int and 0 <= value["side"] < SIDES, what)
+    _demand(isinstance(colour, list) and len(colour) == 3 and all(level in range(256) for level in colour), what)
+    _demand(isinstance(ranges, dict) and {*ranges} <= KINDS and all(map(_is_range, ranges.values())), what)
+    spans = {kind: (float(low), float(high)) for kind, (low, high) in ranges.items()}
+    return Preparation(**{**value, "background": tuple(colour), "ranges": spans})
+
+
+def _calibration(value: Any) -> Calibration:
+    what = "its calibration"
+    _demand(_has_keys(value, Calibration), what)
+    _demand(_is_number(value["temperature"]) and value["temperature"] > 0, what)
+    _demand(_is_count(value["images"]) and value["images"] > 0 and _is_share(value["threshold"]), what)
+    rows = [value["ece"], *value["curve"]] if isinstance(value["curve"], list) else []
+    _demand(1 < len(rows) <= VALUES and all(isinstance(row, list) and all(map(_is_share, row)) for row in rows), what)
+    _demand(len(value["ece"]) == 2 and all(len(row) == 3 for row in value["curve"]), what)
+    curve = tuple((low, answered, right) for low, answered, right in value["curve"])
+    return Calibration(**{**value, "ece": tuple(value["ece"]), "curve": curve})
+
+
+def _has_keys(value: Any, kind: type[Part]) -> bool:
+    return isinstance(value, dict) and {*value} == {each.name for each in fields(kind)}
+
+
+def _is_range(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value)) and value[0] <= value[1]
+
+
+def _is_share(value: Any) -> bool:
+    return _is_number(value) and 0 <= value <= 1
 
 
 def _demand(sound: bool, what: str) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from errno import EIO, ELOOP, ENOENT, ENOTDIR, ENXIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from kdal_cli.errors import MachineError, UserError
 
@@ -86,6 +86,28 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
             raise
         if durable:
             os.fsync(home)
+
+
+@contextmanager
+def written(path: Path) -> Iterator[BinaryIO]:
+    """A file that is written bit by bit, and takes the place of `path` when the block ends well; else nothing does.
+
+    Raises MachineError when the disk refuses.
+    """
+    with refusals(path), _opened_folder(path.parent, make=True) as home:
+        draft = f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}"
+        handle = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | _HERE, FILE_MODE, dir_fd=home)
+        try:
+            with os.fdopen(handle, "w+b") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(draft, path.name, src_dir_fd=home, dst_dir_fd=home)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(draft, dir_fd=home)
+            raise
+        os.fsync(home)
 
 
 def write_json(path: Path, value: Any) -> None:

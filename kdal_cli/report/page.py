@@ -13,11 +13,14 @@ from kdal_cli.report.html import Content, Html, element, join, picture, table
 from kdal_cli.report.page_block import judged, sections
 from kdal_cli.report.page_opening import opening, title
 from kdal_cli.report.standings import drawn_out, standings
+from kdal_cli.report.students_plot import students_png, students_rows
 from kdal_cli.report.study_details import manifests, sheets, starts
 from kdal_cli.report.study_text import Figure
+from kdal_cli.report.text import MISSING, number, percent
 from kdal_cli.study.ranks import ENOUGH_DATA_SETS
 from kdal_cli.study.records import Record
 from kdal_cli.study.statistics import ENOUGH_SEEDS
+from kdal_cli.study.students import Student, students
 from kdal_cli.study.study import Entry, Study
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -73,6 +76,8 @@ def _content(study: Study) -> Iterator[Html]:
         parts = [join(element("h3" if several else "h2", head), below) for head, below in sections(study, block)]
         head = element("h2", block.name, id=f"data-{place}") if several else None
         yield element("section", head, *parts)
+    if found := students(study.records):
+        yield _section("Which student to ship", _students(found))
     yield _section("Ranks over data sets", _ranking(study))
     if shown := list(_sheets(study)):
         yield _section("What was bought", element("div", *shown, class_="sheets"))
@@ -100,6 +105,22 @@ def _claims(study: Study) -> Html:
     return table(
         "Differences in the area under the curve, with 95 % intervals over n seeds", heads, rows, kind="claims"
     )
+
+
+def _students(found: Sequence[Student]) -> Html:
+    rows = students_rows(found)
+    told = [[MISSING if value is None else _figure(key, value) for key, value in row.items()] for row in rows]
+    alt = "accuracy against milliseconds, megabytes and labels of every student"
+    caption = "Each file is measured as it is shipped. Nothing beats what is on the front in all of these at once."
+    drawn = picture("image/png", students_png(found), alt, caption, class_="drawn")
+    heads = ["run", "format", "data", "test accuracy %", "ms at batch 1", "MB", "labels", "front"]
+    return join(drawn, table("Students, the most accurate first", heads, told))
+
+
+def _figure(key: str, value: float | str) -> str:
+    if isinstance(value, str):
+        return value
+    return percent(value) if key == "test_accuracy" else number(value)
 
 
 def _ranking(study: Study) -> Html:

@@ -43,7 +43,7 @@ def curve_table(rows: Sequence[Row], *, title: str | None = None) -> Table:
     Keys that end in the name of a share (`test_accuracy`, `agreement`, `val_ece`) are shown in %, `round`, `labels` and
     `images` as whole numbers, others with 2 or 4 decimals; what a row lacks, or has as None, as a dash.
     """
-    table = _table(title)
+    table = plain_table(title)
     keys = _keys(rows)
     for key in keys:
         table.add_column(_text(_header(key)), justify="right")
@@ -86,7 +86,7 @@ def models_table(rows: Sequence[Row], *, title: str | None = None) -> Table:
     The measures of `MEASURES` come first, in that order; one that no model has is left out. `flops` are those of one
     image, with a multiply-add counted as two.
     """
-    table = _table(title)
+    table = plain_table(title)
     table.add_column("")
     for row in rows:
         table.add_column(_text(row["model"]), justify="right")
@@ -98,7 +98,7 @@ def models_table(rows: Sequence[Row], *, title: str | None = None) -> Table:
 
 def per_class_table(classes: Sequence[str], scores: "PerClass", *, title: str | None = None) -> Table:
     """Precision, recall and F1 in % and the number of images of each class, in class order, and their macro average."""
-    table = _table(title, show_footer=True)
+    table = plain_table(title, show_footer=True)
     table.add_column("class", footer="macro average")
     for name, share in (("precision", scores.precision), ("recall", scores.recall), ("F1", scores.f1)):
         table.add_column(f"{name} %", footer=percent(float(share.mean())), justify="right")
@@ -109,7 +109,7 @@ def per_class_table(classes: Sequence[str], scores: "PerClass", *, title: str | 
     return table
 
 
-def _table(title: str | None, *, show_footer: bool = False) -> Table:
+def plain_table(title: str | None = None, *, show_footer: bool = False) -> Table:
     return Table(
         title=_text(title) if title else None,
         title_justify="left",

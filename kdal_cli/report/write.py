@@ -10,14 +10,19 @@ from kdal_cli.records.files import hold, read_bytes, write_bytes
 from kdal_cli.report.display import Display
 from kdal_cli.report.page import GENERATOR, page
 from kdal_cli.report.plots import Form
+from kdal_cli.report.students_plot import students_png, students_rows
 from kdal_cli.report.study_plots import critical_difference, curves, in_print
 from kdal_cli.report.study_tables import claims_table, summary_rows, summary_table
 from kdal_cli.report.study_text import ahead, answer, question
-from kdal_cli.report.tables import csv_text
+from kdal_cli.report.tables import csv_text, curve_table
 from kdal_cli.study.doubts import doubts
+from kdal_cli.study.students import students
 from kdal_cli.study.study import Study
 
-PICTURES = ("curves.png", "curves.svg", "critical_difference.png")
+PICTURES = ("curves.png", "curves.svg", "critical_difference.png", "students.png", "students.csv")
+
+SHIPPED = 20
+"""Students that are shown on the screen."""
 
 
 def write_report(study: Study, folder: Path, display: Display, *, table: str = "summary.csv") -> None:
@@ -46,6 +51,11 @@ def write_report(study: Study, folder: Path, display: Display, *, table: str = "
     write_bytes(folder / "curves.svg", curves(study, study.blocks, "svg"))
     if study.ranking:
         write_bytes(folder / "critical_difference.png", critical_difference(study.ranking, "png"))
+    if found := students(study.records):
+        rows = students_rows(found)
+        display.table(curve_table(rows[:SHIPPED], title="Which student to ship"))
+        write_bytes(folder / "students.csv", csv_text(rows).encode())
+        write_bytes(folder / "students.png", students_png(found))
     display.say(f"report in {folder / 'report.html'}")
 
 

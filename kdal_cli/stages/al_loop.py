@@ -194,7 +194,7 @@ class Loop:
         clock.add("teacher_s", fitted.teacher_seconds)
         labels, validation = (len(self.ledger.bought(purpose, round)[0]) for purpose in ("train", "validation"))
         trained_on = {"data": lab.data.name, "labels": labels, "validation_labels": validation}
-        card = lab.card("student", self.student, trained_on, {})
+        card = lab.card("student", self.student, trained_on, {}, lab.calibration(network))
         checkpoint.write(lab.run.checkpoints / f"round_{round:03d}.safetensors", network.body, card)
         snapshots.clear()
         return network, fitted

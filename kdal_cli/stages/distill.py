@@ -117,7 +117,7 @@ def _train(
     if peer is not None and guide.peer is not None:
         saved.append(("peer", "peer", guide.peer, peer))
     for kind, name, blueprint, body in saved:
-        card = lab.card(kind, blueprint, trained_on, lab.measure_test(body))
+        card = lab.card(kind, blueprint, trained_on, lab.measure_test(body), lab.calibration(body))
         checkpoint.write(lab.run.checkpoints / f"{name}.safetensors", body.body, card)
     snapshots.clear()
     return network, peer

@@ -7,13 +7,16 @@ from torch import Tensor
 
 from kdal_cli.lab.lab import Lab
 from kdal_cli.lab.teacher import Teacher
+from kdal_cli.metrics import confidence
 from kdal_cli.metrics.classification import per_class
 from kdal_cli.network import Network
+from kdal_cli.records import checkpoint
 from kdal_cli.records.card import Card
 from kdal_cli.records.curve import Row, Table
 from kdal_cli.records.files import shown
 from kdal_cli.report import plots, tables
 from kdal_cli.report.curve_plot import curve_png
+from kdal_cli.report.reject_plot import reject_png
 from kdal_cli.report.text import count
 from kdal_cli.stages.distill import Entry
 from kdal_cli.stages.evaluate import Evaluation, evaluate
@@ -66,6 +69,7 @@ def curve(lab: Lab, curve: Table, teacher: Teacher | None, plan: str) -> dict[st
     for sentence in verdict(curve.rows):
         lab.watcher.say(sentence)
     lab.display.say(f"curve in {shown(lab.run.write('curve.png', picture))}")
+    _calibrated(lab)
     lab.watcher.say(learnt(curve.rows))
     last = dict(curve.rows[-1])
     return last if not taught else last | {"teacher_accuracy": taught[-1]}
@@ -91,6 +95,7 @@ def models(lab: Lab, entries: Sequence[Entry]) -> dict[str, Any]:
     lab.display.table(tables.models_table(rows))
     result: dict[str, Any] = {entry.name.replace(" ", "_"): entry.figures for entry in entries}
     student = next(entry.network for entry in entries if entry.name == "student")
+    _calibrated(lab)
     return result | _validation(lab, student)
 
 
@@ -116,6 +121,15 @@ def _per_class_csv(classes: Sequence[str], columns: Sequence[Tensor]) -> str:
     rows = zip(classes, *(column.tolist() for column in columns), strict=True)
     lines = ["class,precision,recall,f1,support", *(f'"{n}",{p:.6f},{r:.6f},{f:.6f},{s}' for n, p, r, f, s in rows)]
     return "\n".join(lines) + "\n"
+
+
+def _calibrated(lab: Lab) -> None:
+    """How far the student's probabilities are to be believed, as its checkpoint says, in a line and a picture."""
+    card = checkpoint.read(lab.run.folder).card
+    if card is None or card.calibration is None:
+        return
+    lab.watcher.say(f"calibrated: {confidence.spoken(card.calibration)}")
+    lab.run.write("reject.png", reject_png(card.calibration))
 
 
 def _validation(lab: Lab, network: Network) -> dict[str, float]:

@@ -16,7 +16,9 @@ from kdal_cli.types import Shape
 README = Path(__file__).parents[2] / "README.md"
 STEPS = ("recipe.steps=4", "recipe.checks=1", "teacher.recipe.epochs=0.2", "teacher.recipe.checks=1")
 SHORT = (*STEPS, "budget.rounds=1")
-READERS = {"report", "runs"}
+READERS = {"report": "multirun/al-loop", "runs": "multirun/al-loop"}
+READERS |= dict.fromkeys(("predict", "export", "watch"), "distill")
+"""Commands that read what others have made, and whose."""
 
 
 def commands() -> list[str]:
@@ -72,7 +74,7 @@ def test_a_command_of_the_readme_runs(command: str, folder: Path, monkeypatch: p
     assert words[0] == "kdal"
     stage = words[1]
     if stage in READERS:
-        newest(folder, "multirun/al-loop")
+        newest(folder, READERS[stage])
         answer(words[1:])
         return
     words = [word.replace("seeds=5", "seeds=2") for word in words]
@@ -87,5 +89,6 @@ def test_a_command_of_the_readme_runs(command: str, folder: Path, monkeypatch: p
 def newest(folder: Path, stage: str) -> Path:
     """The last run or sweep of a stage; one is made where the tests before this one ran in another process."""
     if not (folder / "outputs" / stage).exists():
-        answer(["al-loop", *SHORT, "loss=none", *(["-m", "seed=0,1"] if "multirun" in stage else [])])
+        sweep = ["-m", "seed=0,1"] if "multirun" in stage else []
+        answer([stage.rpartition("/")[2], *SHORT, "loss=none", *sweep])
     return max((folder / "outputs" / stage).iterdir())

@@ -90,7 +90,7 @@ def _read(record: dict[str, Any], ids: Tensor, classes: int) -> Shares:
     sound = all(0 <= place < len(ids) and type(c) is int and 0 <= c < classes for p in parts for place, c in p.items())
     if record["ids"] != ids.tolist() or not sound or parts[0].keys() & parts[1].keys():
         raise ValueError(record)
-    return Shares(*parts, math.inf if record["threshold"] is None else float(record["threshold"]))
+    return Shares(parts[0], parts[1], math.inf if record["threshold"] is None else float(record["threshold"]))
 
 
 def _shares(ids: Tensor, occasion: Occasion, error: float, level: float, audit: float) -> Shares:

@@ -133,7 +133,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _path(self) -> str | None:
         """What is asked for below the token; None where that was refused."""
-        port = self.server.server_address[1]
+        _, port, *_ = self.connection.getsockname()
         host = self.headers.get_all("Host") or []
         parts = urlsplit(self.path).path.split("/", 2)
         token = parts[1] if len(parts) == 3 else ""

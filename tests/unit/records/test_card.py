@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kdal_cli.records.card import Card, parse
-from kdal_cli.types import Shape
+from kdal_cli.types import Calibration, Preparation, Shape
 
 CARD = Card(
     role="student",
@@ -19,6 +19,8 @@ CARD = Card(
     data="blobs",
     trained_on={"data": "blobs", "labels": 7, "validation_labels": 0},
     metrics={"accuracy": 0.75, "ece": float("nan")},
+    preparation=Preparation(resize="shorter", side=4, background=(0, 128, 255), ranges={"integer": (0.0, 4095.0)}),
+    calibration=Calibration(1.5, 40, (0.1, 0.05), 0.6, ((0.0, 1.0, 0.9), (0.6, 0.8, 0.95))),
 )
 
 
@@ -30,12 +32,25 @@ def shape(**changes: Any) -> dict[str, Any]:
     return {**asdict(CARD.shape), **changes}
 
 
+def preparation(**changes: Any) -> dict[str, Any]:
+    return {**card()["preparation"], **changes}
+
+
+def calibration(**changes: Any) -> dict[str, Any]:
+    return {**card()["calibration"], **changes}
+
+
 def nested(depth: int) -> dict[str, Any]:
     return {"name": "x", "a": nested(depth - 1)} if depth else {"name": "x"}
 
 
 def test_a_card_comes_back_from_json_as_it_was() -> None:
     assert repr(parse(card())) == repr(CARD)
+
+
+def test_a_card_of_an_older_version_is_stretched_to_a_square_and_not_calibrated() -> None:
+    old = parse({key: value for key, value in card().items() if key not in ("preparation", "calibration")})
+    assert (old.preparation, old.calibration) == (Preparation(), None)
 
 
 @pytest.mark.parametrize(
@@ -56,6 +71,22 @@ def test_a_card_comes_back_from_json_as_it_was() -> None:
         (card(classes=["a", 3]), "classes"),
         (card(classes=[str(n) for n in range(10**5)]), "classes"),
         (card(mean=0.25), "mean"),
+        (card(preparation=None), "preparation"),
+        (card(preparation=preparation(more=1)), "preparation"),
+        (card(preparation=preparation(resize="tile")), "preparation"),
+        (card(preparation=preparation(side=-1)), "preparation"),
+        (card(preparation=preparation(background=[0, 0, 256])), "preparation"),
+        (card(preparation=preparation(background="white")), "preparation"),
+        (card(preparation=preparation(ranges={"integer": [5, 1]})), "preparation"),
+        (card(preparation=preparation(ranges={"text": [0, 1]})), "preparation"),
+        (card(calibration=1.5), "calibration"),
+        (card(calibration=calibration(temperature=0)), "calibration"),
+        (card(calibration=calibration(images=0)), "calibration"),
+        (card(calibration=calibration(ece=[0.1])), "calibration"),
+        (card(calibration=calibration(threshold=2)), "calibration"),
+        (card(calibration=calibration(curve=[])), "calibration"),
+        (card(calibration=calibration(curve=[[0, 1]])), "calibration"),
+        (card(calibration=calibration(curve=[[0, 1, 1]] * 5000)), "calibration"),
         (card(mean=[0.25, 0.25]), "mean"),
         (card(mean=[float("nan")]), "mean"),
         (card(std=[float("inf")]), "std"),
