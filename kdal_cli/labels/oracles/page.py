@@ -46,7 +46,8 @@ def page(
             if not addresses:
                 addresses.append(serve(board, port))
             desk.say(f"waiting for {answers.missing:,} labels: {addresses[0]}")
-            question = Question(occasion.name, title, answers, desk.picture, likely)
+            current = occasion.current.tolist() if occasion.current is not None else None
+            question = Question(occasion.name, title, answers, desk.picture, likely, current)
             if not board.ask(question, None if wait is None else 60 * wait):
                 return NotYet(answers.missing, f"kdal label {shown(desk.folder.parent)}, or")
         return answers.answer(price, price_per_hour, annotator)
