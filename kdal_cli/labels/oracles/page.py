@@ -47,7 +47,8 @@ def page(
                 addresses.append(serve(board, port))
             desk.say(f"waiting for {answers.missing:,} labels: {addresses[0]}")
             current = occasion.current.tolist() if occasion.current is not None else None
-            question = Question(occasion.name, title, answers, desk.picture, likely, current)
+            measured = occasion.purpose in ("validation", "test")  # in the order of the data, classes come in a row
+            question = Question(occasion.name, title, answers, desk.picture, likely, current, mixed=measured)
             if not board.ask(question, None if wait is None else 60 * wait):
                 return NotYet(answers.missing, f"kdal label {shown(desk.folder.parent)}, or")
         return answers.answer(price, price_per_hour, annotator)
