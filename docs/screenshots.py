@@ -1,4 +1,4 @@
-"""The picture of the labelling page in docs/labelling.md, by Chromium: python docs/screenshots.py FOLDER_OF_PHOTOS."""
+"""The picture in docs/labelling.md: python docs/screenshots.py FOLDER_OF_PHOTOS, with Chromium."""
 
 import io
 import re

@@ -235,13 +235,23 @@ def chosen(about: Any) -> dict[str, Any]:
     return ours(unresolved(about.runtime.choices))
 
 
-def resume(stage: str, folder: Path, said: Said, page: Mapping[str, Any] | None = None) -> None:
-    """Continue the run in `folder`. page: settings of the page on which its questions are asked, whoever would ask."""
+def resume(
+    stage: str, folder: Path, said: Said, page: Mapping[str, Any] | None = None, *, review: bool = False
+) -> None:
+    """Continue the run in `folder`, or `review` its labels.
+
+    page: settings of the page on which its questions are asked, whoever would ask.
+    """
     config, choices = saved_run(stage, folder, said)
     folder = folder.resolve()
     request = Request(stage, shlex.join(["kdal", stage, f"resume={folder}", *said.words]), choices, page=page)
     with advising(partial(go_on, stage, folder, None, as_typed(said_again(unresolved(config))))):
-        _run(request, config, folder)
+        if review:
+            from kdal_cli.compose.review import run_review
+
+            run_review(request, config, folder)
+        else:
+            _run(request, config, folder)
 
 
 def resume_sweep(stage: str, folder: Path, said: Said) -> None:

@@ -8,18 +8,19 @@ from kdal_cli.cli.paths import typed
 
 
 def label(words: Sequence[str]) -> None:
-    """`kdal label RUN [--as NAME] [--port PORT] [--hints]`"""
+    """`kdal label RUN [--as NAME] [--port PORT] [--hints] [--review]`"""
     told = "Label what a run waits for, on a page of this machine."
     parser = Words("kdal label", description=told, allow_abbrev=False)
     parser.add_argument("run", type=typed, metavar="RUN", help="the folder of a run of kdal al-loop")
     parser.add_argument("--as", dest="annotator", metavar="NAME", help="who answers, as the ledger tells it")
     parser.add_argument("--port", type=int, metavar="PORT", help="of the page; any that is free by default")
     parser.add_argument("--hints", action="store_true", default=None, help="show what the student holds for likely")
+    parser.add_argument("--review", action="store_true", help="look again at labels that the student contradicts")
     options = parser.parse_args(words)
     run: Path = options.run
     page = {key: getattr(options, key) for key in ("annotator", "port", "hints")}
     from kdal_cli.cli import hydra_app
     from kdal_cli.cli.resumed import Said
 
-    said = Said()
-    hydra_app.resume("al-loop", run, said, {key: value for key, value in page.items() if value is not None})
+    settings = {key: value for key, value in page.items() if value is not None}
+    hydra_app.resume("al-loop", run, Said(), settings, review=options.review)

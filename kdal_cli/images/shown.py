@@ -98,7 +98,7 @@ def _from_pixels(pixels: Tensor) -> Shown:
 
 def _encoded(image: Image.Image, *, photo: bool) -> bytes:
     """Without anything that the file said beside its pixels."""
-    data = io.BytesIO()
+    data, image.info = io.BytesIO(), {}
     if photo:
         image.save(data, format="JPEG", quality=90)
     else:

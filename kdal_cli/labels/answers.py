@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kdal_cli.errors import UserError
-from kdal_cli.labels.desk import UNDECIDED
+from kdal_cli.labels.desk import LONGEST_NAME, UNDECIDED
 from kdal_cli.labels.oracle import Answer
 from kdal_cli.records.files import append, cut, lines, whole_lines
 
@@ -97,7 +97,7 @@ class Answers:
         known = type(said.id) is int and said.id in set(self.ids)
         labelled = type(said.label) is int and 0 <= said.label < len(self.classes) and said.word == ""
         spoken = said.label is None and said.word in ("", *UNDECIDED)
-        texts = isinstance(said.time, str) and isinstance(said.by, str) and len(said.by) <= 200
+        texts = isinstance(said.time, str) and isinstance(said.by, str) and len(said.by) <= LONGEST_NAME
         timed = isinstance(said.seconds, float | int) and math.isfinite(said.seconds) and 0 <= said.seconds <= LONGEST
         if not (known and (labelled or spoken) and texts and timed):
             raise ValueError(record)

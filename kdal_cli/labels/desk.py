@@ -4,11 +4,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kdal_cli.errors import UserError, printable
 from kdal_cli.images.shown import Shown
+from kdal_cli.labels.oracle import TEACHER
 
 CANNOT_TELL, NONE_OF_THESE = "cannot tell", "none of these"
 UNDECIDED = (CANNOT_TELL, NONE_OF_THESE)
 """What can be said of an image instead of a class. It is asked about no more, and has no label."""
+
+
+LONGEST_NAME = 200
+
+
+def refuse_name(annotator: str) -> None:
+    """Raise UserError for what nobody is called who answers: the ledger tells people and teachers apart by it."""
+    if not annotator.strip() or annotator == TEACHER or len(annotator) > LONGEST_NAME or not annotator.isprintable():
+        cure = f"a name of up to {LONGEST_NAME} letters that is not '{TEACHER}'"
+        raise UserError(f"oracle.annotator={printable(annotator)}", cure=cure)
 
 
 @dataclass(frozen=True)

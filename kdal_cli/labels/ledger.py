@@ -100,6 +100,11 @@ class Ledger:
         """Whether the teacher was right, of each image that people were asked about to see that."""
         return tuple(right for purchase in self.purchases for right in purchase.audits)
 
+    @property
+    def last_round(self) -> int:
+        """The last round in which anything was bought; -1 before that."""
+        return max((purchase.round for purchase in self.purchases), default=-1)
+
     def closed(self) -> Tensor:
         """(n,) ids of all images that people were asked about, those that nobody could name among them."""
         return torch.cat([torch.empty(0, dtype=torch.int64), *(p.asked for p in self.purchases)]).unique()

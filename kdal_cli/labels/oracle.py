@@ -56,7 +56,7 @@ class Occasion:
 
     guess: that of the student of the round before; teacher: that of the teacher which can be asked by then; None
     without one. validation: (ids (V,), labels (V,)) that are known. audits: whether a teacher was right, of each image
-    that people were asked about to see that.
+    that people were asked about to see that. current: the labels (k,) that are reviewed.
     """
 
     round: int = 0
@@ -65,11 +65,14 @@ class Occasion:
     teacher: Guess | None = None
     validation: tuple[Tensor, Tensor] = field(default_factory=lambda: (NONE, NONE))
     audits: tuple[bool, ...] = ()
+    current: Tensor | None = None
 
     @property
     def name(self) -> str:
-        """What the files of the question are called: `round_003`, or the purpose of labels that belong to no round."""
-        return f"round_{self.round:03d}" if self.purpose == "train" else self.purpose
+        """What the files of the question are called: `round_003`, `review_004`, or the purpose where it comes once."""
+        if self.purpose in ("validation", "test"):
+            return self.purpose
+        return f"{'round' if self.purpose == 'train' else self.purpose}_{self.round:03d}"
 
 
 FIRST = Occasion()

@@ -3,13 +3,16 @@
 import csv
 import io
 import json
+import re
+import shutil
 import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
-from cli.harness import Ended, Kdal, RunFolder
+from cli.harness import Ended, Kdal, RunFolder, Running
 from faults.sabotage import DieBefore
 
 from kdal_cli.data.blobs import blobs
@@ -146,3 +149,93 @@ def test_a_sweep_tells_which_of_its_jobs_wait_and_for_what(kdal: Kdal) -> None:
     assert "job 1 is waiting for 64 labels: fill in sweep/" in ended.out
     states = [row["state"] for row in RunFolder(kdal.here / "sweep").table("summary.csv")]
     assert states == ["done", "waiting"]
+
+
+# On a page, by HTTP as a browser does.
+
+
+def asked(address: str, wait: str = "") -> dict[str, Any]:
+    with urlopen(f"{address}state?{wait}", timeout=60) as reply:
+        return json.load(reply)
+
+
+def tell(address: str, question: str, id: int, label: int) -> None:
+    told = {"name": question, "seen": 0, "id": id, "label": label, "word": "", "seconds": 36.0}
+    headers = {"Origin": address.rsplit("/", 2)[0], "Content-Type": "application/json"}
+    with urlopen(Request(f"{address}answer", json.dumps(told).encode(), headers), timeout=60) as reply:
+        assert reply.status == 200
+
+
+def address_of(running: Running) -> str:
+    running.wait_for("http://")
+    return re.findall(r"http://\S+", running._said("out"))[-1]
+
+
+def label_all(running: Running, labels: list[int], most: int = 1_000_000) -> list[int]:
+    """Answer what a run asks, up to so many images, until it is over; returns the ids that were asked about."""
+    address, done = address_of(running), []
+    while len(done) < most:
+        try:
+            state = asked(address, "wait=1")
+        except OSError:  # it is over
+            break
+        if question := state.get("question"):
+            known = {id for id, label, _ in state["events"] if label is not None}
+            for id in [id for id in question["ids"] if id not in known][: most - len(done)]:
+                tell(address, question["name"], id, labels[id])
+                done.append(id)
+    return done
+
+
+def test_on_a_page_a_kill_costs_no_answer_and_the_end_is_that_of_a_simulated_run(kdal: Kdal, run, simulated) -> None:
+    labels = blobs(Unwatched(), train=512, test=256, classes=4).train.labels.all().tolist()
+    running = kdal.start(*SMALL, "oracle=page", "oracle.price_per_hour=100")
+    first = label_all(running, labels, most=70)  # in the middle of the seed set
+    running.signal(signal.SIGKILL)
+    assert running.ended().code == -signal.SIGKILL
+    again = kdal.start("label", "run", "--as", "ben")
+    second = label_all(again, labels)
+    assert again.ended().code == 0
+    assert len(first) == 70
+    assert not set(first) & set(second)
+    assert run.bought() == simulated.bought()
+    assert run.outcome()["checkpoints"] == simulated.outcome()["checkpoints"]
+    rows = run.table("ledger.csv")
+    assert {row["owner"] for row in rows} == {"person", "ben"}
+    assert {(row["seconds"], row["cost"]) for row in rows} == {("36.0", "1")}
+    assert float(run.table()[-1]["cost"]) == pytest.approx(len(rows))
+
+
+def test_a_review_shows_what_the_student_contradicts_and_keeps_what_is_changed_as_a_record(kdal: Kdal, run) -> None:
+    labels = blobs(Unwatched(), train=512, test=256, classes=4).train.labels.all().tolist()
+    running = kdal.start(*SMALL, "budget.initial=80", "oracle=page")
+    wrong: dict[int, int] = {}
+    while len(wrong) < 4 and running.process.is_alive():
+        state = asked(address_of(running), "wait=1")
+        question = state.get("question")
+        if question and question["name"] == "round_000":
+            wrong = {id: (labels[id] + 1) % 4 for id in question["ids"][:4]}
+        elif question:
+            for id in question["ids"]:
+                tell(address_of(running), question["name"], id, labels[id])
+    label_all(running, [wrong.get(id, label) for id, label in enumerate(labels)])
+    assert running.ended().code == 0
+    before = (run.path / "ledger.jsonl").read_bytes()
+    review = kdal.start("label", "run", "--review")
+    shown = label_all(review, labels)
+    assert review.ended().code == 0
+    assert set(wrong) <= set(shown)
+    assert f"{len(shown)} labels reviewed, 4 changed" in review._said("out")
+    assert (run.path / "ledger.jsonl").read_bytes().startswith(before)
+    changed = [row for row in run.table("ledger.csv") if row["purpose"] == "review" and int(row["id"]) in wrong]
+    assert {int(row["id"]): int(row["label"]) for row in changed} == {id: labels[id] for id in wrong}
+
+
+def test_nobody_is_asked_for_labels_that_are_simulated(kdal: Kdal, simulated: RunFolder) -> None:
+    shutil.copytree(simulated.path, kdal.here / "run")
+    about = kdal.here / "run" / ".hydra" / "hydra.yaml"
+    about.write_text(about.read_text().replace(str(simulated.path.parent), str(kdal.here)))
+    (kdal.here / "run" / "result.json").unlink()
+    (kdal.here / "run" / "seals.json").unlink()
+    ended = kdal("label", "run")
+    assert (ended.code, ended.refusal.split(" (")[0]) == (2, "nobody is asked for the labels of this run")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kdal_cli.errors import UserError
-from kdal_cli.labels.desk import UNDECIDED, Desk
+from kdal_cli.labels.desk import UNDECIDED, Desk, refuse_name
 from kdal_cli.labels.oracle import FIRST, Answer, NotYet, Occasion, Oracle
 from kdal_cli.labels.oracles._table import LARGEST, Filled, read_table
 from kdal_cli.plain import plain_cell
@@ -29,6 +29,7 @@ def files(desk: Desk, *, price: NonNegative = 1.0, hints: bool = False, annotato
     likely; whoever sees that is swayed by it, and so labels of validation and test images are asked for without.
     annotator: who answers, as the ledger tells it.
     """
+    refuse_name(annotator)
 
     def answer(ids: Tensor, occasion: Occasion = FIRST) -> Answer | NotYet:
         path = desk.folder / f"{occasion.name}.csv"

@@ -86,11 +86,12 @@ PARTS = ("by_teacher", "audited")
 
 
 def _read(record: dict[str, Any], ids: Tensor, classes: int) -> Shares:
-    parts = [{int(place): label for place, label in record[key].items()} for key in PARTS]
-    sound = all(0 <= place < len(ids) and type(c) is int and 0 <= c < classes for p in parts for place, c in p.items())
-    if record["ids"] != ids.tolist() or not sound or parts[0].keys() & parts[1].keys():
+    taught, audited = ({int(place): label for place, label in record[key].items()} for key in PARTS)
+    named = [*taught.items(), *audited.items()]
+    sound = all(0 <= place < len(ids) and type(label) is int and 0 <= label < classes for place, label in named)
+    if record["ids"] != ids.tolist() or not sound or taught.keys() & audited.keys():
         raise ValueError(record)
-    return Shares(parts[0], parts[1], math.inf if record["threshold"] is None else float(record["threshold"]))
+    return Shares(taught, audited, math.inf if record["threshold"] is None else float(record["threshold"]))
 
 
 def _shares(ids: Tensor, occasion: Occasion, error: float, level: float, audit: float) -> Shares:

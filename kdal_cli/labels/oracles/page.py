@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from kdal_cli.labels.answers import Answers, guesses
-from kdal_cli.labels.desk import Desk
+from kdal_cli.labels.desk import Desk, refuse_name
 from kdal_cli.labels.oracle import FIRST, Answer, NotYet, Occasion, Oracle
 from kdal_cli.labels.page.board import Board, Question
 from kdal_cli.labels.page.server import serve
@@ -35,6 +35,7 @@ def page(
     answers, as the ledger tells it. port: of the page; 0 takes any that is free. wait: minutes without an answer after
     which the run ends, to be resumed; None waits for ever.
     """
+    refuse_name(annotator)
     board, addresses = Board(desk.folder.parent, annotator), []
 
     def answer(ids: Tensor, occasion: Occasion = FIRST) -> Answer | NotYet:
@@ -46,7 +47,9 @@ def page(
             if not addresses:
                 addresses.append(serve(board, port))
             desk.say(f"waiting for {answers.missing:,} labels: {addresses[0]}")
-            question = Question(occasion.name, title, answers, desk.picture, likely)
+            current = occasion.current.tolist() if occasion.current is not None else None
+            measured = occasion.purpose in ("validation", "test")  # in the order of the data, classes come in a row
+            question = Question(occasion.name, title, answers, desk.picture, likely, current, mixed=measured)
             if not board.ask(question, None if wait is None else 60 * wait):
                 return NotYet(answers.missing, f"kdal label {shown(desk.folder.parent)}, or")
         return answers.answer(price, price_per_hour, annotator)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from threading import Condition
 from typing import Any
 
@@ -32,9 +33,9 @@ class Taken(Exception):
 
 @dataclass(frozen=True)
 class Question:
-    """name: of its files. picture: of an image, by its id. hints: (class, probability) of each image, where shown.
+    """name: of its files. picture: of an image, by its id. mixed: whether images come in an order of their own.
 
-    current: what the labels of these images are so far, where these are reviewed.
+    hints: (class, probability) of each image, where shown. current: what the labels are, where they are reviewed.
     """
 
     name: str
@@ -43,11 +44,15 @@ class Question:
     picture: Callable[[int], Shown]
     hints: Sequence[tuple[int, float]] | None = None
     current: Sequence[int] | None = None
+    mixed: bool = False
 
     @property
     def told(self) -> dict[str, Any]:
         """The question as the page reads it."""
-        asked = {"name": self.name, "title": self.title, "ids": self.answers.ids, "classes": self.answers.classes}
+        ids = list(self.answers.ids)
+        if self.mixed:
+            Random(0).shuffle(ids)
+        asked = {"name": self.name, "title": self.title, "ids": ids, "classes": self.answers.classes}
         return {**asked, "hints": self.hints, "current": self.current}
 
 

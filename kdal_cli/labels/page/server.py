@@ -125,15 +125,13 @@ class Handler(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.BAD_REQUEST)
             return
         except KdalError as error:
-            self._send(
-                HTTPStatus.INSUFFICIENT_STORAGE, str(error).encode(errors="replace"), "text/plain; charset=utf-8"
-            )
+            self._send(HTTPStatus.INSUFFICIENT_STORAGE, str(error).encode(errors="replace"), TEXT)
             return
         self._json(self.board.state(name, max(0, seen), 0.0), status)  # type: ignore[arg-type, type-var]
 
     def _path(self) -> str | None:
         """What is asked for below the token; None where that was refused."""
-        _, port, *_ = self.connection.getsockname()
+        port = self.connection.getsockname()[1]
         host = self.headers.get_all("Host") or []
         parts = urlsplit(self.path).path.split("/", 2)
         token = parts[1] if len(parts) == 3 else ""

@@ -13,6 +13,7 @@ from kdal_cli.errors import UserError
 from kdal_cli.labels.desk import Desk
 from kdal_cli.labels.oracle import Answer, NotYet, Occasion
 from kdal_cli.labels.oracles.files import files
+from kdal_cli.labels.oracles.page import page
 
 IDS = torch.tensor([7, 3, 12])
 
@@ -121,3 +122,10 @@ def test_a_table_that_is_a_link_is_not_followed(desk: Desk, tmp_path: Path) -> N
     path.symlink_to(tmp_path / "elsewhere.csv")
     with pytest.raises(UserError):
         ask(IDS, Occasion(3))
+
+
+@pytest.mark.parametrize("name", ["", " ", "teacher", "a" * 201, "an\x1b[2Jna", "anna\n"])
+@pytest.mark.parametrize("oracle", [files, page], ids=["files", "page"])
+def test_whoever_answers_has_a_name_that_is_not_the_teachers(desk: Desk, oracle, name: str) -> None:
+    with pytest.raises(UserError, match=r"^oracle\.annotator="):
+        oracle(desk, annotator=name)
