@@ -1,7 +1,7 @@
 """Exported files against the student that they were written from: accuracy of the very file, agreement, size, speed.
 
-    python benchmarks/export.py                            six networks on the embedded digits: a quarter of an hour
-    python benchmarks/export.py data=fashion_mnist NETWORK…    on other images; words with = go to `kdal distill`
+    python benchmarks/export.py                              six networks on the embedded digits
+    python benchmarks/export.py data=fashion_mnist NETWORK…  on other images; words with = go to `kdal distill`
 
 Prints a table in Markdown: the peer is the same network in torch, in eager mode, in the same process as its files.
 """
@@ -12,6 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from kdal_cli.export import measure
 
 KDAL = Path(sys.executable).with_name("kdal")
 NETWORKS = ("resnet8", "small_cnn", "mobilenet_v2", "mobilenet_v3_small", "shufflenet_v2_x1_0", "resnet18")
@@ -34,6 +36,7 @@ def main() -> None:
     words = [word for word in sys.argv[1:] if "=" in word]
     networks = [word for word in sys.argv[1:] if "=" not in word] or [*NETWORKS]
     print(HEAD + "\n" + "|---" * (HEAD.count("|") - 1) + "|")
+    print(f"\n{measure.instructions()}, 1 thread\n", file=sys.stderr)
     with tempfile.TemporaryDirectory() as folder:
         for network in networks:
             for row in rows(network, words, Path(folder)):
@@ -41,7 +44,6 @@ def main() -> None:
                 shares = [f"{100 * row[key]:.2f}" for key in ("test_accuracy", "agreement")]
                 cells = [network, row["format"], f"{row['mb']:.2f}", *times, *shares, f"{row['difference']:.1e}"]
                 print("| " + " | ".join(cells) + " |", flush=True)
-    print(f"\n{row['instructions']}, {row['threads']} thread")
 
 
 if __name__ == "__main__":

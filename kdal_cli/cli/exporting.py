@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,8 @@ from kdal_cli.errors import UserError, nearest
 if TYPE_CHECKING:
     from kdal_cli.compose.finished import Finished
     from kdal_cli.compose.shipped import Shipped
-    from kdal_cli.stages.export import Judges
+    from kdal_cli.report.display import Display
+    from kdal_cli.stages.export import Format, Judges, Row
 
 KEYS = ("format", "max_drop", "license", "trust", "threads")
 CALIBRATION = 256
@@ -24,6 +26,18 @@ JUDGED = 2000
 """Images of the pool that a file is judged by where there are no validation labels."""
 
 PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "hub": ("timm",), "torch": ()}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was typed. data: keys of `data` that are other here than when the run was made, such as its root."""
+
+    formats: "list[Format]"
+    max_drop: float
+    licence: str
+    trust: list[str]
+    threads: int | None
+    data: dict[str, Any]
 
 
 def export(words: Sequence[str]) -> None:
@@ -39,54 +53,81 @@ def export(words: Sequence[str]) -> None:
     )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where the files go; RUN/export")
     options = parser.parse_args(words)
-    asked = _read(options.words)
+    asked = _asked(_read(options.words))
+    _needs(asked.formats)
 
-    from kdal_cli.compose.bind import convert
     from kdal_cli.compose.shipped import shipped
     from kdal_cli.devices.engine import Engine
-    from kdal_cli.records.files import folder_below, json_bytes, shown, write_bytes
     from kdal_cli.report.display import Display
-    from kdal_cli.report.export_table import export_table, model_card
-    from kdal_cli.stages.export import Format, Subject
+    from kdal_cli.stages.export import Subject
     from kdal_cli.stages.export import export as write
+
+    with Display() as display:
+        Engine.start("cpu", asked.threads)
+        ship = shipped(options.run, asked.trust)
+        display.say(ship.sentence)
+        run = _run(ship, asked, display)
+        out = _folder(options.out, run.folder if run else ship.path.parent)
+        subject = Subject(ship.path, ship.card, ship.body, _judges(ship, run))
+        rows = write(subject, asked.formats, asked.max_drop, _about(ship, asked.licence), out, display)
+        _write_beside(out, ship, rows, run, asked.licence)
+        _tell(rows, out, display)
+
+
+def _asked(words: Mapping[str, Any]) -> Asked:
+    """The words, checked. Raises UserError for a value that none of them takes."""
+    from kdal_cli.compose.bind import convert
+    from kdal_cli.stages.export import Format
     from kdal_cli.values import Count, Share
 
-    wanted = asked.get("format", ["onnx"])
-    wanted = convert(wanted if isinstance(wanted, list) else [wanted], list[Format], "format")
-    max_drop = convert(asked.get("max_drop", 0.005), Share, "max_drop")
-    licence = convert(asked.get("license", "unknown"), str, "license")
-    trust = convert(asked.get("trust", []), list[str], "trust")
-    threads = convert(asked.get("threads"), Count | None, "threads")
-    changes = {key.removeprefix("data."): value for key, value in asked.items() if key.startswith("data.")}
-    _needs(wanted)
-    with Display() as display:
-        Engine.start("cpu", threads)
-        ship = shipped(options.run, trust)
-        display.say(ship.sentence)
-        run = _run(ship, changes, trust, display)
-        out = options.out or ship.path.parent / "export"
-        if options.out is None and run is not None:
-            out = run.folder / "export"
-        try:
-            folder_below(out)
-        except OSError as error:
-            raise UserError(f"cannot write here: {error.strerror}", where=out, cure="choose another --out") from None
-        subject = Subject(ship.path, ship.card, ship.body, _judges(ship, run))
-        rows = write(subject, wanted, max_drop, _about(ship, licence), out, display)
-        page = model_card(ship.card, rows, run.folder if run else None, run.config if run else {}, licence)
-        write_bytes(out / "README.md", page.encode())
-        if (out / "hub").is_dir():
-            write_bytes(out / "hub" / "README.md", page.encode())
-        if {"onnx", "int8"} & {*wanted}:
-            write_bytes(out / "predict.py", _standalone())
-        write_bytes(out / "export.json", json_bytes({"checkpoint": str(ship.path), "files": rows}))
-        display.table(export_table(rows))
-        for row in rows:
-            if row["refused"]:
-                display.warn(f"{row['format']} refused: {row['refused']}")
-        first = rows[0]
-        display.say(f"measured with {first['threads']} threads, {first['instructions']}")
-        display.say(f"files in {shown(out)}")
+    wanted = words.get("format", ["onnx"])
+    return Asked(
+        convert(wanted if isinstance(wanted, list) else [wanted], list[Format], "format"),
+        convert(words.get("max_drop", 0.005), Share, "max_drop"),
+        convert(words.get("license", "unknown"), str, "license"),
+        convert(words.get("trust", []), list[str], "trust"),
+        convert(words.get("threads"), Count | None, "threads"),
+        {key.removeprefix("data."): value for key, value in words.items() if key.startswith("data.")},
+    )
+
+
+def _folder(named: Path | None, home: Path) -> Path:
+    """The folder that is asked for, or `export` in that of the run, where no link is followed."""
+    from kdal_cli.records.files import folder_below
+
+    try:
+        return folder_below(named) if named else folder_below(home, "export")
+    except OSError as error:
+        where = named or home / "export"
+        raise UserError(f"cannot write here: {error.strerror}", where=where, cure="choose another --out") from None
+
+
+def _write_beside(out: Path, ship: "Shipped", rows: "Sequence[Row]", run: "Finished | None", licence: str) -> None:
+    """The page and the figures that go with the files, and the script that reads ONNX."""
+    from kdal_cli.records.files import json_bytes, write_bytes
+    from kdal_cli.report.export_table import model_card
+
+    folder, config = (run.folder, run.config) if run else (None, {})
+    page = model_card(ship.card, rows, folder, config, licence).encode()
+    write_bytes(out / "README.md", page)
+    written = {row["format"] for row in rows if not row["refused"]}
+    if "hub" in written:
+        write_bytes(out / "hub" / "README.md", page)
+    if written & {"onnx", "int8"}:
+        write_bytes(out / "predict.py", _standalone())
+    write_bytes(out / "export.json", json_bytes({"checkpoint": str(ship.path), "files": rows}))
+
+
+def _tell(rows: "Sequence[Row]", out: Path, display: "Display") -> None:
+    from kdal_cli.records.files import shown
+    from kdal_cli.report.export_table import export_table
+
+    display.table(export_table(rows))
+    for row in rows:
+        if row["refused"]:
+            display.warn(f"{row['format']} refused: {row['refused']}")
+    display.say(f"measured with {rows[0]['threads']} threads, {rows[0]['instructions']}")
+    display.say(f"files in {shown(out)}")
 
 
 def _read(words: Sequence[str]) -> dict[str, Any]:
@@ -97,7 +138,7 @@ def _read(words: Sequence[str]) -> dict[str, Any]:
         if not sign or (key not in KEYS and not key.startswith("data.")):
             raise UserError(f"{word}", where="kdal export", cure=nearest(key, [*KEYS, "data.root"]))
         try:
-            found[key] = yaml.safe_load(value) if key not in ("license",) else value
+            found[key] = value if key == "license" else yaml.safe_load(value)
         except yaml.YAMLError:
             found[key] = value
     return found
@@ -112,14 +153,14 @@ def _needs(wanted: Sequence[str]) -> None:
             needs_package(package, f"format={name}", "timm" if kind == "hub" else "export")
 
 
-def _run(ship: "Shipped", changes: Mapping[str, Any], trust: Sequence[str], display: Any) -> "Finished | None":
+def _run(ship: "Shipped", asked: Asked, display: "Display") -> "Finished | None":
     from kdal_cli.compose.finished import finished, run_of
 
     folder = run_of(ship.path)
     if folder is None:
         display.say("this checkpoint lies in no run folder: the data are not known, so nothing is measured on them")
         return None
-    return finished(folder, changes, trust, display)
+    return finished(folder, asked.data, asked.trust, display)
 
 
 def _judges(ship: "Shipped", run: "Finished | None") -> "Judges":
@@ -133,6 +174,9 @@ def _judges(ship: "Shipped", run: "Finished | None") -> "Judges":
         none = (nothing, torch.empty(0, dtype=torch.int64))
         return Judges(nothing, nothing, none, none)
     data, ids = run.data, run.ids
+    if (data.classes, data.shape) != (ship.card.classes, ship.card.shape):
+        what = "this checkpoint knows other classes or images than the data of its run"
+        raise UserError(what, where=ship.path, cure="use the checkpoint that the run wrote")
     some = ids.pool[torch.randperm(len(ids.pool), generator=torch.manual_seed(0))]
     train = data.train
     return Judges(

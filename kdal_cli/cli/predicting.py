@@ -1,5 +1,6 @@
 """`kdal predict`: what a finished student, or a file that was exported from one, says about images of anybody's."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from kdal_cli.errors import UserError
 
 if TYPE_CHECKING:
     from kdal_cli.inference.answering import Answer, Broken
+    from kdal_cli.report.answers import Sorted
     from kdal_cli.report.display import Display
 
 NAMED = 10
@@ -26,7 +28,17 @@ class Tally:
     unsure: int = 0
     failed: int = 0
     broken: list[str] = field(default_factory=list)
-    classes: dict[str, int] = field(default_factory=dict)
+    classes: Counter[str] = field(default_factory=Counter)
+
+    def note(self, answer: "Answer") -> None:
+        self.answered += 1
+        self.unsure += answer.unsure
+        self.classes[answer.best[0][0]] += 1
+
+    def fail(self, broken: "Broken") -> None:
+        self.failed += 1
+        if self.failed <= NAMED:
+            self.broken.append(f"{broken.path}: {broken.why}")
 
 
 def predict(words: Sequence[str]) -> None:
@@ -99,12 +111,12 @@ def _kept_if_used(folder: Path) -> Iterator[None]:
 
 
 def _write(
-    found: "Iterator[Answer | Broken]", out: Path, jsonl: bool, top: int, links: object, display: "Display"
+    found: "Iterator[Answer | Broken]", out: Path, jsonl: bool, top: int, links: "Sorted | None", display: "Display"
 ) -> tuple[Tally, Path]:
     """Write every answer as it comes. Where no file could be read, nothing is left behind."""
     from kdal_cli.inference.answering import Broken
     from kdal_cli.records.files import written
-    from kdal_cli.report.answers import Lines, Sorted, columns, row
+    from kdal_cli.report.answers import Lines, columns, row
 
     tally, path = Tally(), out / ("answers.jsonl" if jsonl else "answers.csv")
     if path.exists():
@@ -116,20 +128,15 @@ def _write(
         for each in found:
             display.advance(1, 1)
             if isinstance(each, Broken):
-                tally.failed += 1
+                tally.fail(each)
                 if broken is None:
                     file = stack.enter_context(written(out / "broken.csv"))
                     broken = Lines(file, columns=("path", "reason"))
                 broken.add({"path": str(each.path), "reason": each.why})
-                if tally.failed <= NAMED:
-                    tally.broken.append(f"{each.path}: {each.why}")
                 continue
-            tally.answered += 1
-            tally.unsure += each.unsure
-            first = each.best[0][0]
-            tally.classes[first] = tally.classes.get(first, 0) + 1
+            tally.note(each)
             table.add(row(each))
-            if isinstance(links, Sorted):
+            if links is not None:
                 links.add(each)
         display.end()
         if not tally.answered:
@@ -153,9 +160,8 @@ def _tell(tally: Tally, path: Path, display: "Display") -> None:
         display.say(
             f"left out: {tally.failed - len(tally.broken):,} more, all named in {shown(path.parent)}/broken.csv"
         )
-    counts = sorted(tally.classes.items(), key=lambda item: -item[1])
-    listed = ", ".join(f"{name} {count:,}" for name, count in counts[:NAMED])
-    more = f", {len(counts) - NAMED:,} more classes" if len(counts) > NAMED else ""
+    listed = ", ".join(f"{name} {count:,}" for name, count in tally.classes.most_common(NAMED))
+    more = f", {len(tally.classes) - NAMED:,} more classes" if len(tally.classes) > NAMED else ""
     display.say(f"answers: {listed}{more}")
     unsure = f", {tally.unsure:,} of them unsure" if tally.unsure else ""
     display.say(f"{tally.answered:,} images{unsure}; answers in {shown(path)}")

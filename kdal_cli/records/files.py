@@ -70,12 +70,19 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
 
     durable: it is on disk on return, and survives a power cut as it does a kill.
     """
+    with written(path, durable=durable) as file:
+        file.write(data)
+
+
+@contextmanager
+def written(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
+    """A file to be written bit by bit, which takes the place of `path` when the block ends well; else nothing does."""
     with refusals(path), _opened_folder(path.parent, make=True) as home:
         draft = f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}"
         handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _HERE, FILE_MODE, dir_fd=home)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
+                yield file
                 file.flush()
                 if durable:
                     os.fsync(file.fileno())
@@ -86,28 +93,6 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
             raise
         if durable:
             os.fsync(home)
-
-
-@contextmanager
-def written(path: Path) -> Iterator[BinaryIO]:
-    """A file that is written bit by bit, and takes the place of `path` when the block ends well; else nothing does.
-
-    Raises MachineError when the disk refuses.
-    """
-    with refusals(path), _opened_folder(path.parent, make=True) as home:
-        draft = f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}"
-        handle = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | _HERE, FILE_MODE, dir_fd=home)
-        try:
-            with os.fdopen(handle, "w+b") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(draft, path.name, src_dir_fd=home, dst_dir_fd=home)
-        except BaseException:
-            with suppress(FileNotFoundError):
-                os.unlink(draft, dir_fd=home)
-            raise
-        os.fsync(home)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -16,7 +16,7 @@ from kdal_cli.export import formats, hub, measure
 from kdal_cli.export.whole import Whole
 from kdal_cli.metrics.cost import flops, parameters
 from kdal_cli.records.card import Card
-from kdal_cli.records.files import written
+from kdal_cli.records.files import remove, written
 from kdal_cli.types import Watcher
 
 Format = Literal["onnx", "int8", "hub", "torch"]
@@ -90,6 +90,7 @@ def export(
             allowed = int(np.ceil(max_drop * max(1, len(answers.judged))))
             if lost > allowed:
                 told = f"loses {lost} of {len(answers.judged):,} images, max_drop={max_drop:g} allows {allowed}"
+                remove(out / FILES[name])  # one of an earlier export would be taken for this student's
                 rows.append(_refused(name, told))
                 continue
             row = _row(subject, path, name, run, answers, theirs)
