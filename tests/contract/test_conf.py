@@ -19,7 +19,7 @@ import kdal_cli.trackers
 from kdal_cli.cli.help import stage_help
 from kdal_cli.cli.main import STAGES
 from kdal_cli.cli.paths import takes_path
-from kdal_cli.compose import parts
+from kdal_cli.compose import parts, start
 from kdal_cli.compose.bind import bind, convert, make
 from kdal_cli.compose.loss import plan_loss
 from kdal_cli.compose.parts import Trouble
@@ -133,7 +133,7 @@ def test_everything_in_a_registry_can_be_chosen(group: str) -> None:
 
 @pytest.mark.parametrize("option", [o for o in options("student") if o not in ("custom", "simkd")])
 def test_an_architecture_fits_its_signature(option: str) -> None:
-    own = section("student", option)
+    own, _ = start.split(section("student", option), "student")
     bind(resolve(kdal_cli.models, own["name"], [], "student"), own, "student", given=1, besides=["name"])
 
 
