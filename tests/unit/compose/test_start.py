@@ -67,9 +67,8 @@ def test_a_body_comes_from_a_file_with_a_head_that_is_drawn_anew(weights: Path) 
 def test_the_same_weights_make_the_same_hash_wherever_they_lie(weights: Path, tmp_path: Path) -> None:
     other = tmp_path / "elsewhere.safetensors"
     save_file(torch.load(weights)["state_dict"], other)
-    one, two = (
-        parts.blueprint({**SECTION, "weights": str(path)}, SHAPE, [], "s").identity for path in (weights, other)
-    )
+    sections = ({**SECTION, "weights": str(path)} for path in (weights, other))
+    one, two = (parts.blueprint(section, SHAPE, [], "s").identity for section in sections)
     assert one == two
     assert one != parts.blueprint(SECTION, SHAPE, [], "s").identity
 
