@@ -129,7 +129,7 @@ class RepDistiller:
 def hold(dataset: Any, data: ImageData, *, train: bool, transform: Any, **download: Any) -> None:
     """Instead of the constructor of a torchvision data set: arrays that are there already."""
     images = data.train if train else data.test
-    dataset.data, dataset.targets = rows_of_pixels(images), images.labels.tolist()
+    dataset.data, dataset.targets = rows_of_pixels(images), images.labels.all().tolist()
     dataset.transform, dataset.target_transform = transform, None
 
 
@@ -139,7 +139,7 @@ class Kdal:
     def __init__(
         self, data: ImageData, student: Network, teacher: Network, asked: Teacher, images: Resident, engine: Engine
     ) -> None:
-        examples = Examples(torch.arange(len(data.train)), data.train.labels)
+        examples = Examples(torch.arange(len(data.train)), data.train.labels.all())
         section: Any = OmegaConf.to_container(OmegaConf.load(LOSS))
         section.pop("defaults")  # what it shares with others is what the code has by default
         objective = plan_loss(section, [], data.shape)(student, teacher, examples)

@@ -107,7 +107,7 @@ class Archive(CIFAR10):
     """torchvision's data set over arrays that are there already."""
 
     def __init__(self, images: ImageSet, transform: Any, target_transform: Any = None) -> None:
-        self.data, self.targets = rows_of_pixels(images), images.labels.tolist()
+        self.data, self.targets = rows_of_pixels(images), images.labels.all().tolist()
         self.transform, self.target_transform = transform, target_transform
 
 
@@ -153,7 +153,12 @@ class DeepALplus:
         settings["n_epoch"] = task.epochs
         settings["loader_tr_args"] = {"batch_size": task.batch, "num_workers": workers}
         settings["loader_te_args"] = {**settings["loader_te_args"], "num_workers": workers}
-        arrays = (rows_of_pixels(data.train), data.train.labels, rows_of_pixels(data.test), data.test.labels)
+        arrays = (
+            rows_of_pixels(data.train),
+            data.train.labels.all(),
+            rows_of_pixels(data.test),
+            data.test.labels.all(),
+        )
         self.images = theirs(home, "data").Data(*arrays, theirs(home, "handlers").CIFAR10_Handler, settings)
         self.images.labeled_idxs[task.seed_set.numpy()] = True
         net = theirs(home, "nets").Net(lambda **shape: Split(task.net()), settings, torch.device("cpu"))
@@ -243,4 +248,4 @@ class Baal:
 
     def accuracy(self) -> float:
         answers = self.model.predict_on_dataset(self.test, iterations=1)[:, :, 0].argmax(1)
-        return float((answers == self.task.data.test.labels.numpy()).mean())
+        return float((answers == self.task.data.test.labels.all().numpy()).mean())

@@ -85,15 +85,15 @@ class Search:
         torch.manual_seed(seed)
         network = Network(STUDENTS[student](data.shape), data.mean, data.std)
         self.engine.place(network)
-        images, examples = Resident(data.train.pixels, self.augment), Examples(ids, data.train.labels[ids])
+        images, examples = Resident(data.train.pixels, self.augment), Examples(ids, data.train.labels.all()[ids])
         started = time.process_time()
         fitted = fit(network, images, examples, Objective(), recipe, self.engine, Streams(seed), Unwatched())
         seconds = time.process_time() - started
         answers = predict(network, self.plain, self.validation).logits.argmax(1)
-        return float((answers == data.train.labels[self.validation]).float().mean()), fitted.steps, seconds
+        return float((answers == data.train.labels.all()[self.validation]).float().mean()), fitted.steps, seconds
 
     def logistic(self, count: int, seed: int) -> float:
-        ids, truth = self.labelled(count, seed), self.data.train.labels.numpy()
+        ids, truth = self.labelled(count, seed), self.data.train.labels.all().numpy()
         pixels = self.data.train.pixels.flatten(1).numpy() / 255
         model = LogisticRegression(max_iter=500).fit(pixels[ids], truth[ids])
         return float(model.score(pixels[self.validation], truth[self.validation]))

@@ -63,7 +63,7 @@ class Kdal:
         with streams.applied("weights"):
             self.network = Network(self.task.net(), data.mean, data.std)
         self.engine.place(self.network)
-        examples = Examples(self.ids, data.train.labels[self.ids])
+        examples = Examples(self.ids, data.train.labels.all()[self.ids])
         fit(self.network, self.images, examples, Objective(), self.recipe, self.engine, streams, Unwatched())
 
     def buy(self) -> None:
@@ -71,7 +71,7 @@ class Kdal:
         pool = Evidence(
             ids=all_ids[~torch.isin(all_ids, self.ids)],
             labelled_ids=self.ids,
-            labels=data.train.labels[self.ids],
+            labels=data.train.labels.all()[self.ids],
             classes=len(data.classes),
             scorer=Seer(self.network, self.images),
             known=len(all_ids),
@@ -80,7 +80,7 @@ class Kdal:
         self.ids = torch.cat([self.ids, pool.ids[rows]])
 
     def accuracy(self) -> float:
-        truth = self.task.data.test.labels
+        truth = self.task.data.test.labels.all()
         answers = predict(self.network, self.test, torch.arange(len(truth))).logits.argmax(1)
         return float((answers == truth).float().mean())
 

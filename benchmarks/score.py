@@ -82,7 +82,16 @@ def picks(steps: int, count: int) -> None:
         network = Network(small_cnn(data.shape), data.mean, data.std)
     labelled = torch.arange(200)
     recipe = Recipe(steps=steps, batch=64, pool_batch=0, optimizer="adamw", lr=3e-3)
-    fit(network, images, Examples(labelled, data.train.labels[:200]), Objective(), recipe, engine, streams, Unwatched())
+    fit(
+        network,
+        images,
+        Examples(labelled, data.train.labels.all()[:200]),
+        Objective(),
+        recipe,
+        engine,
+        streams,
+        Unwatched(),
+    )
     pool = torch.arange(200, len(data.train))
     print("\n| sampler | picks | the same in bf16 |\n|---|---|---|")
     for name in SAMPLERS:
@@ -90,7 +99,7 @@ def picks(steps: int, count: int) -> None:
         for precision in ("fp32", "bf16"):
             with engine.autocast(precision):
                 seen = Evidence(
-                    pool, labelled, data.train.labels[:200], 10, Seer(network, images), known=len(data.train)
+                    pool, labelled, data.train.labels.all()[:200], 10, Seer(network, images), known=len(data.train)
                 )
                 _ = seen.features, seen.labelled_features
             chosen.append(set(sampler({"name": name}, [])(seen, count, streams.at("sampler")).rows.tolist()))

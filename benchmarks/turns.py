@@ -16,7 +16,7 @@ import torch
 
 from kdal_cli.data.cifar10 import SOURCE
 from kdal_cli.devices.engine import Engine, cpu_has_bf16
-from kdal_cli.types import ImageData, ImageSet
+from kdal_cli.types import ImageData, ImageSet, Labels
 
 OURS = "kdal"
 COLUMNS = ("case", "side", "wall s", "CPU s", "ratio", "CPU ratio")
@@ -105,7 +105,10 @@ def cifar10(file: Path, pool: int, test: int) -> ImageData:
     """The first images of each split."""
     with np.load(file) as archive:
         train, tested = (
-            ImageSet(torch.from_numpy(archive[f"x_{split}"][:n]), torch.from_numpy(archive[f"y_{split}"][:n]))
+            ImageSet(
+                torch.from_numpy(archive[f"x_{split}"][:n]),
+                Labels.complete(torch.from_numpy(archive[f"y_{split}"][:n])),
+            )
             for split, n in (("train", pool), ("test", test))
         )
     return ImageData("cifar10", train, tested, tuple(map(str, range(10))), SOURCE.mean, SOURCE.std)

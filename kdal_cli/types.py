@@ -110,6 +110,52 @@ class Shape:
 
 
 @dataclass(frozen=True)
+class Labels:
+    """What is true of the images of a split, as far as it is known. No number stands for a label that is unknown.
+
+    images: N, how many there are. known: (M,) int64, sorted, ids of those that have a label. answers: (M,) int64, the
+    labels of these, in the same order.
+    """
+
+    images: int
+    known: Tensor
+    answers: Tensor
+
+    @classmethod
+    def complete(cls, answers: Tensor) -> "Labels":
+        """Every image has its label: (N,) int64."""
+        return cls(len(answers), torch.arange(len(answers)), answers)
+
+    def __len__(self) -> int:
+        return self.images
+
+    @property
+    def all_known(self) -> bool:
+        return len(self.known) == self.images
+
+    def among(self, ids: Tensor) -> Tensor:
+        """Those of `ids` (k,) that have a label, in the same order."""
+        return ids if self.all_known else ids[torch.isin(ids, self.known)]
+
+    def of(self, ids: Tensor) -> Tensor:
+        """The labels of images `ids` (k,): (k,) int64. Raises LookupError where one of them is unknown."""
+        places = torch.searchsorted(self.known, ids)
+        here = places.clamp(max=len(self.known) - 1)
+        if len(ids) and not (len(self.known) and torch.equal(self.known[here], ids)):
+            raise LookupError("the label of an image that has none")
+        return self.answers[places]
+
+    def all(self) -> Tensor:
+        """(N,) int64, the label of every image. Raises LookupError where one of them is unknown."""
+        return self.of(torch.arange(self.images))
+
+    def copied(self, ids: Tensor) -> "Labels":
+        """The labels of a set whose image number i is a copy of image `ids[i]` of this one."""
+        known = torch.isin(ids, self.known)
+        return Labels(len(ids), known.nonzero().flatten(), self.of(ids[known]))
+
+
+@dataclass(frozen=True)
 class Preprocessing:
     """What a network does to an image before its first layer.
 
@@ -136,12 +182,12 @@ class Preprocessing:
 class ImageSet:
     """Images of one split, and what is true of them. An id is a row of `pixels`, everywhere and for ever.
 
-    pixels: (N, c, H, W) uint8, on the CPU, possibly memory-mapped. labels: (N,) int64, what an oracle would answer.
-    paths: the file of each image, or empty.
+    pixels: (N, c, H, W) uint8, on the CPU, possibly memory-mapped. labels: what an oracle would answer, where that is
+    known. paths: the file of each image, or empty.
     """
 
     pixels: Tensor
-    labels: Tensor
+    labels: Labels
     paths: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -154,6 +200,7 @@ class ImageData:
 
     classes: the name of each class, in label order. mean, std: per channel, on the scale from 0 to 1. validation: (V,)
     ids of `train` that came as a validation set of their own, and are never in a pool; empty where there is none.
+    Whatever is measured on has its labels: all of `test`, and `validation`. Raises ValueError where one is unknown.
     """
 
     name: str
@@ -163,6 +210,10 @@ class ImageData:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     validation: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+
+    def __post_init__(self) -> None:
+        if not self.test.labels.all_known or len(self.train.labels.among(self.validation)) < len(self.validation):
+            raise ValueError("a test or validation image without a label")
 
     @property
     def shape(self) -> Shape:

@@ -66,7 +66,7 @@ class Bench:
         engine = Engine.start(device, threads, devices)
         data, ids = parts.data(self.section("data"), self.trust, self.display)
         if self.teacher_learns == "pool":
-            ids = replace(ids, teacher=ids.pool)
+            ids = replace(ids, teacher=data.train.labels.among(ids.pool))
         train = Resident(data.train.pixels, self.recipe.augment, engine.device)
         test = Resident(data.test.pixels, Augment(), engine.device)
         features = self.setting("store", Path)

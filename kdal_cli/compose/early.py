@@ -6,11 +6,14 @@ from typing import Any
 
 from kdal_cli.compose import parts, start
 from kdal_cli.compose.bind import convert
+from kdal_cli.compose.loss import LossPlan
 from kdal_cli.compose.sketch import ANY, OTHER, refuse_misfit, sketched
 from kdal_cli.compose.teacher import who_teaches
+from kdal_cli.errors import UserError
 from kdal_cli.lab.blueprint import named
 from kdal_cli.records import checkpoint
 from kdal_cli.records.checkpoint import Checkpoint
+from kdal_cli.training.recipe import Recipe
 
 Wanted = tuple[str, Mapping[str, Any] | None, Path | None]
 """A network: where it is configured, its architecture if that is named, its checkpoint if it has one."""
@@ -40,6 +43,17 @@ def _refuse(section: Mapping[str, Any], trust: Sequence[str], key: str, saved: C
     body = sketched(lambda: make(ANY), key)
     if wanted.file is not None and body is not None:
         start.refuse_other(body, sketched(lambda: make(OTHER), key), wanted.file, plain, key)
+
+
+def refuse_unlabelled(loss: LossPlan, recipe: Recipe, *, compare: bool) -> None:
+    """Raise UserError where no image of the pool has a label, and something cannot do without."""
+    where = "no image of the pool has a label"
+    if compare:
+        raise UserError("compare=true", where=where, cure="the student alone learns from labels: compare=false")
+    if not loss.sees_unlabelled:
+        raise UserError("loss", where=where, cure="choose one that learns from a teacher, on=pool or on=both: loss=kd")
+    if recipe.epochs is not None:
+        raise UserError(f"recipe.epochs={recipe.epochs:g}", where=where, cure="count steps instead: recipe.steps=2000")
 
 
 def _wanted(values: Mapping[str, Any]) -> Iterator[Wanted]:

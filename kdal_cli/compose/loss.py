@@ -51,6 +51,11 @@ class LossPlan:
         return any(term.part.weight != 0 and term.part.on == "pool" for term in self.terms.values())
 
     @property
+    def sees_unlabelled(self) -> bool:
+        """Whether a term looks at unlabelled images."""
+        return any(term.part.weight != 0 and term.part.on != "labelled" for term in self.terms.values())
+
+    @property
     def temperature(self) -> float | None:
         """The one temperature that all terms which have one agree on."""
         asked = [term for term in self.terms.values() if term.part.weight != 0 and "temperature" in term.arguments]

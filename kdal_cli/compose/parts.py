@@ -32,7 +32,7 @@ from kdal_cli.labels.oracle import Oracle
 from kdal_cli.records.checkpoint import Checkpoint
 from kdal_cli.records.tracking import Tracker
 from kdal_cli.streams import Streams, undisturbed
-from kdal_cli.types import ImageData, Shape, Watcher
+from kdal_cli.types import ImageData, Labels, Shape, Watcher
 from kdal_cli.values import NonNegative, Within
 
 Section = Mapping[str, Any]
@@ -60,12 +60,16 @@ def data(section: Section, trust: Sequence[str], watcher: Watcher) -> tuple[Imag
     streams = Streams(split.seed)
     ids = torch.arange(len(images.train))
     ids = ids[~torch.isin(ids, images.validation)]
+    labels = images.train.labels
     if trouble.imbalance > 1:
-        ids = ids[long_tail(images.train.labels[ids], trouble.imbalance, streams.at("long tail"))]
-    divided = split_ids(ids, split, images.validation)
+        if len(labels.among(ids)) < len(ids):
+            raise UserError(f"data.imbalance={trouble.imbalance:g}", cure="every training image must have a label")
+        ids = ids[long_tail(labels.of(ids), trouble.imbalance, streams.at("long tail"))]
+    divided = split_ids(ids, labels, split, images.validation)
     if trouble.duplicates:
         images, pool = with_duplicates(images, divided.pool, trouble.duplicates, streams.at("duplicates"))
-        divided = replace(divided, pool=pool, teacher=divided.teacher if split.teacher else pool)
+        taught = divided.teacher if split.teacher else images.train.labels.among(pool)
+        divided = replace(divided, pool=pool, teacher=taught)
     return images, divided
 
 
@@ -181,10 +185,11 @@ def sampler(section: Section | str, trust: Sequence[str], where: str = "sampler"
     return functools.partial(choose, **bind(choose, section, where, given=3, besides=("name", *inner)), **inner)
 
 
-def seed_set(section: Section, labels: torch.Tensor, trust: Sequence[str]) -> Sampler:
-    """The sampler of round 0; `class_balanced` is the one that is shown the true labels."""
+def seed_set(section: Section, labels: Labels, pool: torch.Tensor, trust: Sequence[str]) -> Sampler:
+    """The sampler of round 0; `class_balanced` is the one that is shown the true labels, of all the pool."""
     if section.get("name") == "class_balanced":
         bind(class_balanced, section, "seed_set", given=1, besides=("name",))
+        _refuse_unknown("seed_set=class_balanced", labels, pool, "seed_set=random, or typical")
         return class_balanced(labels)
     return sampler(section, trust, "seed_set")
 
@@ -206,13 +211,22 @@ def baselines(value: Any, trust: Sequence[str]) -> dict[str, Baseline]:
     return found
 
 
-def oracle(section: Section, data: ImageData) -> Oracle:
+def oracle(section: Section, data: ImageData, pool: torch.Tensor) -> Oracle:
+    """Who sells the labels of the images `pool` (P,). Raises UserError where it does not know them."""
     known = {"simulated": oracles.simulated}
     name = section.get("name")
     if name not in known:
         raise UserError(f"oracle.name={name}", cure=nearest(str(name), known))
     settings = bind(known[name], section, "oracle", given=2, besides=("name",))
+    _refuse_unknown(f"oracle={name}", data.train.labels, pool, "another oracle, or data with labels")
     return known[name](data.train.labels, len(data.classes), **settings)
+
+
+def _refuse_unknown(who: str, labels: Labels, pool: torch.Tensor, cure: str) -> None:
+    """Raise UserError where somebody has to know all labels of the images `pool` (P,), and some are unknown."""
+    unknown = len(pool) - len(labels.among(pool))
+    if unknown:
+        raise UserError(f"{who}: {unknown:,} of the {len(pool):,} images of the pool have no label", cure=cure)
 
 
 def tracker(section: Section, trust: Sequence[str]) -> Callable[..., Tracker] | None:

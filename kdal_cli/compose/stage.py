@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from kdal_cli.compose import parts, teaching
 from kdal_cli.compose.bench import Bench
 from kdal_cli.compose.bind import convert, make
-from kdal_cli.compose.early import refuse_early
+from kdal_cli.compose.early import refuse_early, refuse_unlabelled
 from kdal_cli.compose.settings import plain
 from kdal_cli.compose.start import for_checkpoint, stay_offline
 from kdal_cli.errors import InUse, MachineError, UserError
@@ -96,7 +96,9 @@ def _distill(bench: Bench) -> dict[str, Any]:
     lab, loss, student, recipe = bench.lab, bench.loss, bench.student, bench.recipe
     compare, labels = bench.setting("compare", bool), bench.setting("labels", Count | None)
     chain = bench.chain()
-    labelled = min(labels or len(lab.pool), len(lab.pool))
+    labelled = min(labels or len(lab.labelled), len(lab.labelled))
+    if not labelled:
+        refuse_unlabelled(loss, recipe, compare=compare)
     if labelled == len(lab.pool) and loss.needs_only_pool:
         raise UserError("loss.on=pool", where="every image has its label", cure="on=labelled, on=both, or labels=1000")
     trial = rehearse(lab, chain[0].blueprint, loss, bench.teacher_plan, recipe)
@@ -119,7 +121,7 @@ def _distill(bench: Bench) -> dict[str, Any]:
 def _al_loop(bench: Bench) -> dict[str, Any]:
     lab, loss, student, recipe = bench.lab, bench.loss, bench.student, bench.recipe
     budget, seed_set, sampler = _choosers(bench)
-    oracle = parts.oracle(bench.section("oracle"), lab.data)
+    oracle = parts.oracle(bench.section("oracle"), lab.data, lab.pool)
     scoring = make(Scoring, {key: bench.values[key] for key in ("scorer", "members")}, "")
     stopping = make(Stopping, bench.section("stopping"), "stopping")
     if stopping.act and not len(lab.validation):
@@ -195,7 +197,8 @@ def _choosers(bench: Bench) -> tuple[Plan, Sampler, Sampler]:
     if folder is not None:
         again = replay(folder, bench.lab)
         return again, again, again
-    seed_set = parts.seed_set(bench.section("seed_set"), bench.lab.data.train.labels, bench.trust)
+    lab = bench.lab
+    seed_set = parts.seed_set(bench.section("seed_set"), lab.data.train.labels, lab.pool, bench.trust)
     budget = make(Budget, bench.section("budget"), "budget")
     return budget, seed_set, parts.sampler(bench.section("sampler"), bench.trust)
 

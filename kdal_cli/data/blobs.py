@@ -6,7 +6,7 @@ from torch import Generator, Tensor
 from kdal_cli.errors import UserError
 from kdal_cli.images.statistics import mean_std
 from kdal_cli.streams import Streams
-from kdal_cli.types import ImageData, ImageSet, Watcher
+from kdal_cli.types import ImageData, ImageSet, Labels, Watcher
 from kdal_cli.values import Count, Natural, NonNegative
 
 GREY, SPREAD = 128, 32
@@ -45,4 +45,4 @@ def _draw(prototypes: Tensor, n: int, noise: float, rng: Generator) -> ImageSet:
     labels = (torch.arange(n) % len(prototypes))[torch.randperm(n, generator=rng)]
     shades = prototypes[labels]  # (n, c, H, W)
     shades = shades + noise * torch.randn(shades.shape, generator=rng)
-    return ImageSet((GREY + SPREAD * shades).round().clamp(0, 255).to(torch.uint8), labels)
+    return ImageSet((GREY + SPREAD * shades).round().clamp(0, 255).to(torch.uint8), Labels.complete(labels))

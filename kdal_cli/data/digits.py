@@ -13,7 +13,7 @@ import torch
 from kdal_cli.errors import UserError
 from kdal_cli.images.statistics import mean_std
 from kdal_cli.streams import Streams
-from kdal_cli.types import ImageData, ImageSet, Watcher
+from kdal_cli.types import ImageData, ImageSet, Labels, Watcher
 
 TEST = 360
 """Images of the test set, a fifth of all."""
@@ -35,8 +35,8 @@ def digits(watcher: Watcher) -> ImageData:
     test, train = order[:TEST].sort().values, order[TEST:].sort().values
     return ImageData(
         name="digits",
-        train=ImageSet(pixels[train], labels[train]),
-        test=ImageSet(pixels[test], labels[test]),
+        train=ImageSet(pixels[train], Labels.complete(labels[train])),
+        test=ImageSet(pixels[test], Labels.complete(labels[test])),
         classes=tuple("0123456789"),
         **dict(zip(("mean", "std"), mean_std(pixels[train]), strict=True)),
     )

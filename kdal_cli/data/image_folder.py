@@ -28,7 +28,7 @@ from kdal_cli.images.store import (
     write_index,
     write_pixels,
 )
-from kdal_cli.types import ImageData, ImageSet, Watcher
+from kdal_cli.types import ImageData, ImageSet, Labels, Watcher
 from kdal_cli.values import Count, Share, Within
 
 FORM = 2
@@ -143,7 +143,8 @@ def _begun(what: str, steps: int, watcher: Watcher) -> Iterator[None]:
 
 def _image_set(pixels: Tensor, entries: tuple[Entry, ...], broken: Mapping[str, str]) -> ImageSet:
     kept = [entry for entry in entries if entry.path not in broken]
-    return ImageSet(pixels, torch.tensor([entry.label for entry in kept]), tuple(entry.path for entry in kept))
+    labels = Labels.complete(torch.tensor([entry.label for entry in kept]))
+    return ImageSet(pixels, labels, tuple(entry.path for entry in kept))
 
 
 def _colour(name: str) -> tuple[int, int, int]:

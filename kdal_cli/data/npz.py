@@ -13,7 +13,7 @@ from kdal_cli.data._archive import Archive
 from kdal_cli.data._labels import column, labels, refuse_odd, span
 from kdal_cli.errors import UserError
 from kdal_cli.images.statistics import mean_std, refuse_alike, say_twins, twins
-from kdal_cli.types import ImageData, ImageSet, Watcher
+from kdal_cli.types import ImageData, ImageSet, Labels, Watcher
 from kdal_cli.values import Count
 
 Layout = Literal["auto", "nchw", "nhwc"]
@@ -75,14 +75,16 @@ def npz(
     train, held = pixels["train"], pixels.get("validation", pixels["train"][:0])
     same = twins(train, pixels["test"], held)
     refuse_alike(train, same, file, "look at some of them: there is nothing in them to learn from")
-    learnt = ImageSet(train, answers["train"])
+    learnt = ImageSet(train, Labels.complete(answers["train"]))
     if len(held):
         what = f"the {len(held):,} images of {form.names['validation'][0]} are the validation set"
         watcher.say(f"{what}; data.split.validation is not used")
-        learnt = ImageSet(torch.cat([train, held]), torch.cat([answers["train"], answers["validation"]]))
+        both = Labels.complete(torch.cat([answers["train"], answers["validation"]]))
+        learnt = ImageSet(torch.cat([train, held]), both)
     say_twins(same, watcher)
     apart = torch.arange(len(train), len(learnt))
-    return ImageData("npz", learnt, ImageSet(pixels["test"], answers["test"]), known, *mean_std(train), apart)
+    test = ImageSet(pixels["test"], Labels.complete(answers["test"]))
+    return ImageData("npz", learnt, test, known, *mean_std(train), apart)
 
 
 def _form(archive: Archive) -> tuple[Form, list[str]]:

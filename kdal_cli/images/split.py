@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
-from torch import Tensor, randperm
+from torch import Tensor, cat, isin, randperm
 
 from kdal_cli.errors import UserError
 from kdal_cli.streams import Streams
+from kdal_cli.types import Labels
 from kdal_cli.values import Count, Natural, Share
 
 
@@ -26,31 +27,40 @@ class Split:
     seed: Natural = 0
 
     def held(self, images: int) -> int:
-        """Validation images of so many, at least one where a share is asked for."""
+        """Validation images of so many, at least one where a share is asked for and there are any."""
         if isinstance(self.validation, int):
             return self.validation
-        return max(1, round(self.validation * images)) if self.validation else 0
+        return min(images, max(1, round(self.validation * images))) if self.validation else 0
 
 
 @dataclass(frozen=True)
 class Ids:
-    """int64 and sorted: pool (P,) and validation (V,), disjoint; teacher (T,), what a teacher is trained on, the pool
-    or images that are in neither."""
+    """int64 and sorted: pool (P,) and validation (V,), disjoint; teacher (T,), what a teacher is trained on, the
+    labelled part of the pool or images that are in neither. Of images without a label there are some in the pool alone.
+    """
 
     pool: Tensor
     validation: Tensor
     teacher: Tensor
 
 
-def split_ids(ids: Tensor, split: Split, own_validation: Tensor | None = None) -> Ids:
+def split_ids(ids: Tensor, labels: Labels, split: Split, own_validation: Tensor | None = None) -> Ids:
     """Divide training images, `ids` (N,). own_validation: (V,) ids of validation images that are not among them.
 
     All are cut from one permutation, keyed by SHA-256 of the split's seed and the word "split": validation and then the
     pool from its start, the teacher's from its end. So a smaller pool lies within a larger one, and both have the same
-    validation images. Raises UserError when the images do not suffice.
+    validation images. Where labels are unknown, images for validation and for the teacher are of those that have one.
+    Raises UserError when the images do not suffice.
     """
-    n, taught = len(ids), split.teacher or 0
-    held = 0 if own_validation is not None and len(own_validation) else split.held(n)
+    order = ids[randperm(len(ids), generator=Streams(split.seed).at("split"))]
+    labelled = labels.among(order)
+    n, m, taught = len(order), len(labelled), split.teacher or 0
+    held = 0 if own_validation is not None and len(own_validation) else split.held(m)
+    if held + taught > m and m < n:
+        what = (
+            f"{m:,} of {n:,} training images have a label, not {held:,} for validation and {taught:,} for the teacher"
+        )
+        raise UserError(what, where="data.split", cure=f"together they must come to {m:,} at most")
     pool = n - held - taught if split.pool is None else split.pool
     if pool < 1 or held + pool + taught > n:
         wanted = "at least 1" if split.pool is None else f"{split.pool:,}"
@@ -60,7 +70,8 @@ def split_ids(ids: Tensor, split: Split, own_validation: Tensor | None = None) -
             where="data.split",
             cure=f"together they must come to {n:,} at most",
         )
-    order = ids[randperm(n, generator=Streams(split.seed).at("split"))]
-    validation, rest = order[:held] if held or own_validation is None else own_validation, order[held : held + pool]
-    own = order[n - taught :] if taught else rest
+    validation, own = labelled[:held], labelled[m - taught :]
+    rest = order[~isin(order, cat([validation, own]))][:pool]
+    validation = validation if held or own_validation is None else own_validation
+    own = own if taught else labels.among(rest)
     return Ids(rest.sort().values, validation.sort().values, own.sort().values)

@@ -22,7 +22,7 @@ import torch
 
 from kdal_cli.errors import UserError
 from kdal_cli.images.store import locked
-from kdal_cli.types import ImageData, ImageSet, Watcher
+from kdal_cli.types import ImageData, ImageSet, Labels, Watcher
 
 PATIENCE = 30.0
 """Seconds without a byte after which a download is given up."""
@@ -68,7 +68,7 @@ def read_idx(folder: Path, classes: tuple[str, ...]) -> tuple[ImageSet, ImageSet
     def part(word: str) -> ImageSet:
         pixels = np.fromfile(folder / f"{word}-images-idx3-ubyte", np.uint8, offset=16).reshape(-1, 1, 28, 28)
         labels = np.fromfile(folder / f"{word}-labels-idx1-ubyte", np.uint8, offset=8)
-        return ImageSet(torch.from_numpy(pixels), torch.from_numpy(labels).long())
+        return ImageSet(torch.from_numpy(pixels), Labels.complete(torch.from_numpy(labels).long()))
 
     return part("train"), part("t10k"), classes
 
@@ -81,7 +81,8 @@ def read_cifar(
     def part(files: list[str]) -> ImageSet:
         batches = [_unpickle(folder / file) for file in files]
         pixels = np.concatenate([batch["data"] for batch in batches]).reshape(-1, 3, 32, 32)
-        return ImageSet(torch.from_numpy(pixels), torch.tensor([label for batch in batches for label in batch[labels]]))
+        answers = torch.tensor([label for batch in batches for label in batch[labels]])
+        return ImageSet(torch.from_numpy(pixels), Labels.complete(answers))
 
     return part(train), part(test), tuple(_unpickle(folder / meta)[names])
 

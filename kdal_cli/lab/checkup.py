@@ -43,7 +43,7 @@ def complaints(
     logits: its answers to these, (M, C). others: its answers to other images, (N, C), or to these.
     """
     answer = one_answer(others)
-    if answer is not None and len(lab.data.test.labels.unique()) > 1:
+    if answer is not None and len(lab.data.test.labels.all().unique()) > 1:
         alone = ", the one class that it has labels of" if labels.unique().tolist() == [answer] else ""
         yield f"answers every image with {lab.data.classes[answer]}{alone}"
     right = accuracy(logits, labels)

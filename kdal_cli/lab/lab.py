@@ -60,6 +60,11 @@ class Lab:
         return self.ids.pool
 
     @property
+    def labelled(self) -> Tensor:
+        """(M,) ids of the images of the pool whose labels are known, to whoever may see them."""
+        return self.data.train.labels.among(self.pool)
+
+    @property
     def validation(self) -> Tensor:
         """(V,) ids of the images that are chosen by."""
         return self.ids.validation
@@ -163,7 +168,7 @@ class Lab:
 
     def measure_test(self, network: Network) -> dict[str, float]:
         """Accuracy, NLL, ECE, macro precision, recall and F1 on the test set: measured, and never acted upon."""
-        return measure(self.test_output(network).logits, self.data.test.labels, len(self.data.classes))
+        return measure(self.test_output(network).logits, self.data.test.labels.all(), len(self.data.classes))
 
     def accuracy(self, ids: Tensor, labels: Tensor) -> Callable[[Network], float] | None:
         """A function that measures accuracy on images of `data.train`, or None when there are none to measure on."""
@@ -223,7 +228,10 @@ def fingerprint(data: ImageData) -> str:
     for part in (data.train, data.test):
         rows = min(len(part), max(1, 2**30 // max(1, part.pixels[0].numel())))
         step = max(1, len(part) // rows)
-        digest.update(part.labels.numpy().tobytes())
+        known = part.labels.known
+        if not part.labels.all_known:
+            digest.update(known.numpy().tobytes())
+        digest.update(part.labels.of(known).numpy().tobytes())
         for block in part.pixels[::step].split(4096):
             digest.update(block.contiguous().numpy().data)
     return digest.hexdigest()

@@ -1,15 +1,15 @@
 """The labels of round 0, chosen before any student has learnt anything."""
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator
 
 from kdal_cli.inference.evidence import Evidence, Sampler
 from kdal_cli.inference.ranking import shuffled
-from kdal_cli.types import Query
+from kdal_cli.types import Labels, Query
 
 
-def class_balanced(labels: Tensor) -> Sampler:
-    """As many images of each class as there are of the others, by the true `labels` (images,) of the data set.
+def class_balanced(labels: Labels) -> Sampler:
+    """As many images of each class as there are of the others, by the true `labels` of the data set.
 
     That takes an oracle's knowledge before anything is paid for: results from such a seed set flatter every sampler
     that follows, and most where classes are rare.
@@ -17,7 +17,7 @@ def class_balanced(labels: Tensor) -> Sampler:
 
     def choose(pool: Evidence, k: int, rng: Generator) -> Query:
         order = shuffled(pool.ids, rng)
-        truth = labels[pool.ids[order]]  # (N,)
+        truth = labels.of(pool.ids[order])  # (N,)
         turn = torch.zeros_like(truth)  # (N,) which image of its class it is, from 0
         for c in truth.unique():
             of_class = truth == c

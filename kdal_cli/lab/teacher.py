@@ -171,7 +171,7 @@ def teacher_of(
         name = f"mean {manner.average}{at} of {len(networks)}: {name}"
     logits = lab.test_output(network).logits
     same = manner.classes == "same"
-    metrics = measure(logits, lab.data.test.labels, len(lab.data.classes)) if same else {}
+    metrics = measure(logits, lab.data.test.labels.all(), len(lab.data.classes)) if same else {}
     checks = _preflight(network, lab, manner, plan.members[0].checkpoint or name)
     return Teacher(network, name, cards, metrics, logits, checks)
 
@@ -245,7 +245,7 @@ def _preflight(network: Network, lab: Lab, manner: Manner, where: object) -> dic
     probs = logits.double().softmax(1)
     checks = {"entropy": float(-(probs * logits.double().log_softmax(1)).sum(1).mean())}
     if len(lab.validation) and manner.classes == "same":
-        measured = measure(logits, lab.data.train.labels[ids], len(lab.data.classes))
+        measured = measure(logits, lab.data.train.labels.of(ids), len(lab.data.classes))
         checks |= {key: measured[key] for key in ("accuracy", "ece")}
         if measured["accuracy"] <= CHANCE / len(lab.data.classes):
             text = f"the teacher is right on {measured['accuracy']:.1%} of the validation images: little beyond chance"

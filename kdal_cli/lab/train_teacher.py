@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+from kdal_cli.errors import UserError
 from kdal_cli.lab.blueprint import Blueprint
 from kdal_cli.lab.checkup import examine
 from kdal_cli.lab.lab import Lab
@@ -23,11 +24,14 @@ def train_teacher(lab: Lab, blueprint: Blueprint, recipe: Recipe, seed: int) -> 
     """Train a network on all labels of its images; the card says what it consumed and what it scores on the test set.
 
     Its randomness hangs on a seed of its own, so that students of every seed share one teacher. A training that was
-    stopped goes on from its last snapshot in the run folder.
+    stopped goes on from its last snapshot in the run folder. Raises UserError where there is no label.
     """
+    if not len(lab.ids.teacher):
+        cure = "label some, or name a teacher that is ready: teacher.checkpoint=…"
+        raise UserError("a teacher learns from labels, and no image of the pool has one", cure=cure)
     network = replace(lab, streams=Streams(seed)).network(blueprint, "teacher")
-    examples = Examples(lab.ids.teacher, lab.data.train.labels[lab.ids.teacher])
-    validate = lab.accuracy(lab.validation, lab.data.train.labels[lab.validation])
+    examples = Examples(lab.ids.teacher, lab.data.train.labels.of(lab.ids.teacher))
+    validate = lab.accuracy(lab.validation, lab.data.train.labels.of(lab.validation))
     what = f"teacher {blueprint.spec['name']}"
     fitted, snapshots = learn(lab, network, recipe, examples, Streams(seed).under("fit", "teacher"), validate, what)
     Table(lab.run.folder / "timings.csv").add({"training": 0, **fitted.spent, **lab.pace(network, fitted)})

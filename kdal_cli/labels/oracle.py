@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from kdal_cli.types import Labels
 from kdal_cli.values import NonNegative, Share
 
 
@@ -26,18 +27,18 @@ class Oracle(Protocol):
     def __call__(self, ids: Tensor) -> Answer | None: ...
 
 
-def simulated(labels: Tensor, classes: int, *, price: NonNegative = 1.0, noise: Share = 0.0) -> Oracle:
-    """An oracle that knows the label of every id, (N,), and sells each at `price`.
+def simulated(labels: Labels, classes: int, *, price: NonNegative = 1.0, noise: Share = 0.0) -> Oracle:
+    """An oracle that knows what the data set says, and sells each label at `price`.
 
     noise: the share of ids of which it believes another class, any of the others alike; asked again it is wrong again,
-    and every run meets the same errors.
+    and every run meets the same errors. An image whose label is unknown raises LookupError.
     """
     rng = torch.Generator().manual_seed(0)
-    wrong = torch.rand(len(labels), generator=rng) < noise
-    other = (labels + torch.randint(1, classes, (len(labels),), generator=rng)) % classes
-    believed = torch.where(wrong, other, labels)
+    wrong = torch.rand(len(labels), generator=rng) < noise  # (N,)
+    apart = torch.where(wrong, torch.randint(1, classes, (len(labels),), generator=rng), 0)  # (N,)
 
     def answer(ids: Tensor) -> Answer:
-        return Answer(believed[ids].clone(), torch.full((len(ids),), price, dtype=torch.float64), "simulated")
+        believed = (labels.of(ids) + apart[ids]) % classes
+        return Answer(believed, torch.full((len(ids),), price, dtype=torch.float64), "simulated")
 
     return answer

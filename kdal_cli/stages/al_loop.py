@@ -217,7 +217,7 @@ class Loop:
         lab = self.lab
         ids, labels = self.ledger.bought()
         seen = lab.test_output(network).logits
-        truth, classes = lab.data.test.labels, len(lab.data.classes)
+        truth, classes = lab.data.test.labels.all(), len(lab.data.classes)
         row = {"round": round, "labels": len(ids), "cost": self.ledger.cost(), "classes_seen": len(labels.unique())}
         row["teacher_answers"] = len(self.ledger.teacher_ids())
         tutor = self.tutors.after(round, self.ledger)
@@ -255,7 +255,7 @@ class Loop:
     def _right(self, round: int) -> Tensor:
         """Which test images the student of a round is right on, (N,) bool; none before round 0."""
         if self.right is None:
-            network, truth = self._load(round), self.lab.data.test.labels
+            network, truth = self._load(round), self.lab.data.test.labels.all()
             if network is None:
                 return torch.zeros(len(truth), dtype=torch.bool)
             self.right = self.lab.test_output(network).logits.argmax(1).cpu() == truth

@@ -68,7 +68,7 @@ def distill(
     if alone is not None:
         network, _ = _train(lab, alone, examples, Guide(), labels_alone, recipe)
         entries.append(_entry(lab, alone.role, network))
-        validate = lab.accuracy(lab.validation, lab.data.train.labels[lab.validation])
+        validate = lab.accuracy(lab.validation, lab.data.train.labels.of(lab.validation))
         if teacher is not None and validate is not None:
             warn_of_pupil(lab, teacher, validate(network), "the student alone")
     return entries
@@ -80,12 +80,16 @@ def labels_alone(*_: object) -> Objective:
 
 
 def _examples(lab: Lab, labels: int | None) -> Examples:
-    count = len(lab.pool) if labels is None else min(labels, len(lab.pool))
+    """The pool, the labelled images first: of those whose labels are known all, or as many as are wanted."""
+    known = lab.labelled
+    count = len(known) if labels is None else min(labels, len(known))
     order = torch.arange(len(lab.pool))
     if count < len(lab.pool):
         order = torch.randperm(len(lab.pool), generator=lab.streams.at("labelled"))
     ids = lab.pool[order]
-    return Examples(ids, lab.data.train.labels[ids[:count]])
+    labelled = torch.isin(ids, known)
+    labelled &= labelled.cumsum(0) <= count
+    return Examples(torch.cat([ids[labelled], ids[~labelled]]), lab.data.train.labels.of(ids[labelled]))
 
 
 def _train(
@@ -100,9 +104,8 @@ def _train(
     if guide.peer is None and (done := _done(lab, link, role)):
         return done, None
     network = lab.network(link.blueprint, address)
-    truth = lab.data.train.labels
     snapshots = Snapshots(lab.run.folder / f"{role}.snapshot", role)
-    validate = lab.accuracy(lab.validation, truth[lab.validation])
+    validate = lab.accuracy(lab.validation, lab.data.train.labels.of(lab.validation))
     fitted, peer = train(
         lab, network, examples, make_objective, guide, recipe, validate, snapshots, address, what=link.role
     )

@@ -41,15 +41,19 @@ class Evaluation:
 
 
 def evaluate(lab: Lab, network: Network, teacher: Teacher | None, split: str) -> Evaluation:
-    """Measure `network` on `test`, `validation` or `pool`; with a teacher, also how far and how often they differ."""
+    """Measure `network` on `test`, `validation` or `pool`, of which those images count whose labels are known.
+
+    With a teacher, also how far and how often they differ.
+    """
     parts = {
-        "test": (lab.test, torch.arange(len(lab.data.test)), lab.data.test.labels),
-        "validation": (lab.train, lab.validation, lab.data.train.labels[lab.validation]),
-        "pool": (lab.train, lab.pool, lab.data.train.labels[lab.pool]),
+        "test": (lab.test, lab.data.test, torch.arange(len(lab.data.test))),
+        "validation": (lab.train, lab.data.train, lab.validation),
+        "pool": (lab.train, lab.data.train, lab.labelled),
     }
-    images, ids, labels = parts[split]
+    images, truth, ids = parts[split]
     if not len(ids):
-        raise UserError(f"split={split} is empty", cure="choose another, or set data.split.validation")
+        raise UserError(f"split={split} has no labelled image", cure="choose another, or set data.split.validation")
+    labels = truth.labels.of(ids)
     logits, classes = predict(network, images, ids).logits, len(lab.data.classes)
     metrics = {"images": len(ids)} | measure(logits, labels, classes)
     if teacher is not None:

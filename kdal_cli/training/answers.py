@@ -99,7 +99,7 @@ class Table:
                 if not file.seek(0, os.SEEK_END):
                     file.truncate(2 * rows * (width + 1))
                 elif file.tell() != 2 * rows * (width + 1):
-                    raise UserError("this is not the table of this teacher's answers", where=path, cure="take it away")
+                    raise UserError("this is not the table of this teacher's answers", where=path, cure="remove it")
                 self._rows = torch.from_numpy(np.memmap(file, np.int16, "r+", shape=shape))
         except OSError as error:
             raise self._refused(error) from error

@@ -83,6 +83,8 @@ class Order:
 
     def draw(self, start: int, stop: int, batch: int) -> tuple[Tensor, Tensor]:
         """(rows (S, batch), views (S, batch)) of steps `start` to `stop`."""
+        if not batch:
+            return torch.empty(stop - start, 0, dtype=torch.int64), torch.empty(stop - start, 0, dtype=torch.int64)
         low, high = start * batch, stop * batch
         epochs = [self._epoch(epoch) for epoch in range(low // self.size, -(-high // self.size))]
         inside = slice(low % self.size, low % self.size + high - low)

@@ -21,6 +21,9 @@ class Fitness:
 
     @torch.no_grad()
     def __call__(self, student: Network) -> float:
+        """0 where there are no labels: they are never fitted."""
+        if not len(self.ids):
+            return 0.0
         with evaluating(student):
             parts = self.ids.split(BATCH)
             answers = [student.recall(self.images, ids) or student(self.images.whole(ids)) for ids in parts]

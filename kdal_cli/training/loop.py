@@ -95,6 +95,11 @@ class Job:
     what: str
 
     @property
+    def batch(self) -> int:
+        """Labelled images in a step."""
+        return self.recipe.batch if len(self.examples.labels) else 0
+
+    @property
     def pool_batch(self) -> int:
         """Images of the pool in a step."""
         return self.recipe.pool_batch if self.objective.needs_pool and len(self.examples.pool_ids) else 0
@@ -111,8 +116,8 @@ class Training:
         self.job, self.watcher, self.course = job, watcher, job.course
         self.student, self.objective, self.team = job.student, job.objective, job.engine.team
         self.teacher = job.teacher if job.objective.needs_teacher else None
-        self.batch = job.recipe.batch + job.pool_batch
-        self.feed = Feed(job.images, job.examples, job.recipe.batch, job.pool_batch, job.streams, self.team)
+        self.batch = job.batch + job.pool_batch
+        self.feed = Feed(job.images, job.examples, job.batch, job.pool_batch, job.streams, self.team)
         self.learners = nn.ModuleList([job.student, job.objective, *([job.peer] if job.peer is not None else [])])
         self.tuning = Tuning(job.student, job.recipe)
         own = {*job.student.parameters()}

@@ -135,7 +135,7 @@ def test_weights_and_buffers_of_a_teacher_have_the_same_bits_after_a_distillatio
     fit(
         student,
         resident,
-        Examples(torch.arange(96), images.train.labels[:20]),
+        Examples(torch.arange(96), images.train.labels.all()[:20]),
         Objective(0.1, {"kd": Part(kd, 0.9)}),
         Recipe(steps=15, batch=8, pool_batch=8, optimizer=optimizer, checks=2),  # type: ignore[arg-type]
         engine,

@@ -18,7 +18,7 @@ from kdal_cli.samplers.bald import bald
 from kdal_cli.samplers.margin import margin
 from kdal_cli.samplers.random import random
 from kdal_cli.training.objective import Objective
-from kdal_cli.types import Batch, ImageData, Query, Shape, Unwatched, Watcher
+from kdal_cli.types import Batch, ImageData, Labels, Query, Shape, Unwatched, Watcher
 from kdal_cli.values import Share
 
 SHAPE = Shape(3, 8, 8, 5)
@@ -202,11 +202,12 @@ def test_what_is_wrong_within_is_told_by_the_whole_path(section: dict, line: str
 # The seed set.
 
 TRUTH = torch.tensor([0, 0, 1, 1, 2, 2, 2, 2])
+KNOWN = Labels.complete(TRUTH)
 
 
 def test_the_seed_set_is_a_sampler_like_any_other_but_class_balanced_sees_the_labels(make_evidence) -> None:
-    assert parts.seed_set({"name": "bald", "draws": 3}, TRUTH, []).func is bald  # type: ignore[attr-defined]
-    balanced = parts.seed_set({"name": "class_balanced"}, TRUTH, [])
+    assert parts.seed_set({"name": "bald", "draws": 3}, KNOWN, torch.arange(8), []).func is bald  # type: ignore[attr-defined]
+    balanced = parts.seed_set({"name": "class_balanced"}, KNOWN, torch.arange(8), [])
     chosen = balanced(make_evidence(torch.arange(8)), 3, torch.Generator().manual_seed(0))
     assert sorted(TRUTH[chosen.rows].tolist()) == [0, 1, 2]
 
@@ -222,7 +223,7 @@ def test_the_seed_set_is_a_sampler_like_any_other_but_class_balanced_sees_the_la
 )
 def test_what_is_wrong_of_the_seed_set_is_told_by_its_own_key(section: dict, line: str) -> None:
     with pytest.raises(UserError) as refused:
-        parts.seed_set(section, TRUTH, [])
+        parts.seed_set(section, KNOWN, torch.arange(8), [])
     assert str(refused.value).startswith(line)
 
 
@@ -236,12 +237,26 @@ def test_class_balanced_is_no_sampler_of_the_rounds_that_follow() -> None:
 
 
 def test_an_oracle_sells_the_labels_of_the_data_it_is_given(images: ImageData) -> None:
-    answer = parts.oracle({"name": "simulated", "price": 2}, images)(torch.tensor([2, 0]))
-    assert answer.labels.tolist() == images.train.labels[[2, 0]].tolist()
+    answer = parts.oracle({"name": "simulated", "price": 2}, images, torch.arange(96))(torch.tensor([2, 0]))
+    assert answer.labels.tolist() == images.train.labels.all()[[2, 0]].tolist()
     assert answer.costs.tolist() == [2.0, 2.0]
-    wrong = parts.oracle({"name": "simulated", "noise": 1}, images)(torch.arange(96)).labels
-    assert (wrong != images.train.labels).all()
+    wrong = parts.oracle({"name": "simulated", "noise": 1}, images, torch.arange(96))(torch.arange(96)).labels
+    assert (wrong != images.train.labels.all()).all()
     assert set(wrong.tolist()) == {0, 1, 2}
+
+
+def test_whoever_has_to_know_all_labels_of_the_pool_refuses_one_that_is_unknown(images: ImageData) -> None:
+    some = Labels(96, torch.arange(90), images.train.labels.all()[:90])
+    data = replace(images, train=replace(images.train, labels=some))
+    told = "4 of the 6 images of the pool have no label: "
+    pool = torch.tensor([0, 89, 90, 91, 92, 95])
+    with pytest.raises(UserError) as refused:
+        parts.oracle({"name": "simulated"}, data, pool)
+    assert str(refused.value) == f"oracle=simulated: {told}another oracle, or data with labels"
+    with pytest.raises(UserError) as refused:
+        parts.seed_set({"name": "class_balanced"}, some, pool, [])
+    assert str(refused.value) == f"seed_set=class_balanced: {told}seed_set=random, or typical"
+    assert parts.oracle({"name": "simulated"}, data, torch.arange(90))(pool[:2]).labels.tolist()
 
 
 @pytest.mark.parametrize(
@@ -255,7 +270,7 @@ def test_an_oracle_sells_the_labels_of_the_data_it_is_given(images: ImageData) -
 )
 def test_an_oracle_that_there_is_not_or_that_cannot_sell_so_is_refused(images: ImageData, section, line: str) -> None:
     with pytest.raises(UserError) as refused:
-        parts.oracle(section, images)
+        parts.oracle(section, images, torch.arange(96))
     assert str(refused.value).startswith(line)
 
 
@@ -298,7 +313,7 @@ def test_no_trouble_is_what_there_was_without_it(notes) -> None:
 def test_a_long_tail_is_cut_before_the_split_and_leaves_ids_what_they_are(notes) -> None:
     images, pool, validation = divided({**DATA, "imbalance": 10}, notes)
     left = torch.cat([pool, validation])
-    assert images.train.labels[left].bincount().tolist() == [30, 14, 6, 3]
+    assert images.train.labels.all()[left].bincount().tolist() == [30, 14, 6, 3]
     assert len(images.train) == 120
     assert len(validation) == 10
     assert len(left.unique()) == len(left) == 53
@@ -351,7 +366,7 @@ def test_one_class_alone_teaches_nothing(notes) -> None:
     "build",
     [
         lambda: parts.sampler({}, []),
-        lambda: parts.oracle({}, None),  # type: ignore[arg-type]
+        lambda: parts.oracle({}, None, torch.arange(3)),  # type: ignore[arg-type]
         lambda: parts.blueprint({}, SHAPE, [], "student"),
         lambda: parts.data({"split": {}}, [], None),  # type: ignore[arg-type]
     ],

@@ -18,8 +18,8 @@ def test_pixels_labels_paths_and_classes(load, ear, pixels):
     data = load()
     assert data.classes == CLASSES
     assert data.train.pixels.shape == (6, 3, 8, 8)
-    assert data.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
-    assert data.test.labels.tolist() == [0, 0, 1, 1]
+    assert data.train.labels.all().tolist() == [0, 0, 0, 1, 1, 1]
+    assert data.test.labels.all().tolist() == [0, 0, 1, 1]
     assert data.train.paths == tuple(f"train/{name}/{i}.png" for name in CLASSES for i in range(3))
     for seed, image in enumerate([*data.train.pixels, *data.test.pixels]):
         assert torch.equal(image, torch.from_numpy(pixels(seed)).permute(2, 0, 1)), seed
@@ -91,7 +91,7 @@ def test_a_folder_of_validation_images_is_rows_of_the_training_images_that_are_i
         ear.said.clear()
         data = load()
         assert data.validation.tolist() == [6, 7]
-        assert data.train.labels.tolist() == [0, 0, 0, 1, 1, 1, 0, 1]
+        assert data.train.labels.all().tolist() == [0, 0, 0, 1, 1, 1, 0, 1]
         assert data.train.paths[6:] == (f"{name}/cat/x.png", f"{name}/dog/x.png")
         assert torch.equal(data.train.pixels[7], torch.from_numpy(pixels(81)).permute(2, 0, 1))
         assert data.mean == pytest.approx(np.mean([pixels(i) for i in range(6)], (0, 1, 2)) / 255)
@@ -113,7 +113,7 @@ def test_without_a_test_folder_a_share_of_each_class_is_the_test_set(root, load,
             png(root / "train" / kind / f"{i}.png", 100 + 2 * i + label)
     data = load(test_share=0.3)
     assert ear.said[0] == "no test/: 6 of the 20 images of train/ are the test set (data.test_share=0.3)"
-    assert data.test.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert data.test.labels.all().tolist() == [0, 0, 0, 1, 1, 1]
     assert len(data.train) == 14 + 4
     assert data.validation.tolist() == list(range(14, 18))
     assert not set(data.test.paths) & set(data.train.paths)
@@ -149,8 +149,8 @@ def test_two_unicode_forms_of_a_name_are_one_class(root, load, ear):
     (root / "train" / composed / "2.png").rename(root / "train" / decomposed / "2.png")
     data = load()
     assert data.classes == (composed, "cat")
-    assert data.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
-    assert data.test.labels.tolist() == [0, 0, 1, 1]
+    assert data.train.labels.all().tolist() == [0, 0, 0, 1, 1, 1]
+    assert data.test.labels.all().tolist() == [0, 0, 1, 1]
     assert sorted(data.train.paths[:3]) == list(data.train.paths[:3])
     assert ear.said == [f"{composed!r}: spelt in two Unicode forms, taken for one class each"]
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Generator, Tensor
 
 from kdal_cli.images.simulate import long_tail, with_duplicates
-from kdal_cli.types import ImageData, ImageSet
+from kdal_cli.types import ImageData, ImageSet, Labels
 
 
 def rng(seed: int = 0) -> Generator:
@@ -65,9 +65,14 @@ def test_which_images_are_left_is_drawn() -> None:
 @pytest.fixture
 def data() -> ImageData:
     pixels = torch.randint(0, 256, (12, 3, 2, 2), dtype=torch.uint8, generator=rng())
-    train = ImageSet(pixels, torch.arange(12) % 3, tuple(f"{id}.png" for id in range(12)))
+    train = ImageSet(pixels, Labels.complete(torch.arange(12) % 3), tuple(f"{id}.png" for id in range(12)))
     return ImageData(
-        "some", train, ImageSet(pixels[:2], torch.zeros(2, dtype=torch.int64)), ("a", "b", "c"), (0.5,), (1,)
+        "some",
+        train,
+        ImageSet(pixels[:2], Labels.complete(torch.zeros(2, dtype=torch.int64))),
+        ("a", "b", "c"),
+        (0.5,),
+        (1,),
     )
 
 
@@ -77,10 +82,10 @@ POOL = torch.tensor([1, 4, 5, 8, 9, 11])  # of the other six some are validation
 @pytest.mark.parametrize(("share", "copies"), [(0.5, 3), (1.0, 6), (2.5, 15), (0.01, 0)])
 def test_copies_are_new_ids_behind_the_others_and_in_the_pool(data: ImageData, share: float, copies: int) -> None:
     longer, pool = with_duplicates(data, POOL, share, rng())
-    assert len(longer.train) == len(longer.train.labels) == len(longer.train.paths) == 12 + copies
+    assert len(longer.train) == len(longer.train.labels.all()) == len(longer.train.paths) == 12 + copies
     assert pool.tolist() == [*POOL.tolist(), *range(12, 12 + copies)]
     assert torch.equal(longer.train.pixels[:12], data.train.pixels)
-    assert torch.equal(longer.train.labels[:12], data.train.labels)
+    assert torch.equal(longer.train.labels.all()[:12], data.train.labels.all())
     assert longer.train.paths[:12] == data.train.paths
 
 
@@ -88,7 +93,7 @@ def test_a_copy_has_pixels_label_and_path_of_an_image_of_the_pool_and_never_of_v
     longer, _ = with_duplicates(data, POOL, 20.0, rng())
     originals = [int(path.removesuffix(".png")) for path in longer.train.paths[12:]]
     assert torch.equal(longer.train.pixels[12:], data.train.pixels[originals])
-    assert torch.equal(longer.train.labels[12:], data.train.labels[originals])
+    assert torch.equal(longer.train.labels.all()[12:], data.train.labels.all()[originals])
     assert set(originals) == set(POOL.tolist())
 
 

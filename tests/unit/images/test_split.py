@@ -7,6 +7,11 @@ from hypothesis import strategies as st
 
 from kdal_cli.errors import UserError
 from kdal_cli.images.split import Split, split_ids
+from kdal_cli.types import Labels
+
+
+def every(n: int) -> Labels:
+    return Labels.complete(torch.zeros(n, dtype=torch.int64))
 
 
 @st.composite
@@ -22,7 +27,7 @@ def splits(draw: st.DrawFn) -> tuple[int, Split]:
 @given(splits())
 def test_the_parts_are_sorted_disjoint_ids_of_the_sizes_asked_for(case: tuple[int, Split]):
     n, split = case
-    ids, taught = split_ids(torch.arange(n), split), split.teacher or 0
+    ids, taught = split_ids(torch.arange(n), every(n), split), split.teacher or 0
     assert len(ids.validation) == split.validation
     assert len(ids.pool) == (n - split.validation - taught if split.pool is None else split.pool)
     for part in (ids.pool, ids.validation, ids.teacher):
@@ -41,26 +46,26 @@ def test_the_parts_are_sorted_disjoint_ids_of_the_sizes_asked_for(case: tuple[in
 def test_the_same_split_gives_the_same_ids_whatever_the_global_generator(case: tuple[int, Split]):
     n, split = case
     state = torch.get_rng_state()
-    first = split_ids(torch.arange(n), split)
+    first = split_ids(torch.arange(n), every(n), split)
     assert torch.equal(torch.get_rng_state(), state)
     torch.rand(1)
-    again = split_ids(torch.arange(n), split)
+    again = split_ids(torch.arange(n), every(n), split)
     assert all(torch.equal(part, vars(again)[name]) for name, part in vars(first).items())
 
 
 @given(splits(), st.data())
 def test_a_smaller_pool_lies_within_a_larger_one_and_validation_stays(case: tuple[int, Split], data: st.DataObject):
     n, split = case
-    ids = split_ids(torch.arange(n), split)
+    ids = split_ids(torch.arange(n), every(n), split)
     smaller = Split(split.validation, data.draw(st.integers(1, len(ids.pool))), split.teacher, split.seed)
-    inner = split_ids(torch.arange(n), smaller)
+    inner = split_ids(torch.arange(n), every(n), smaller)
     assert set(inner.pool.tolist()) <= set(ids.pool.tolist())
     assert torch.equal(inner.validation, ids.validation)
     assert split.teacher is None or torch.equal(inner.teacher, ids.teacher)
 
 
 def test_another_seed_gives_another_split():
-    one, two = (split_ids(torch.arange(1000), Split(100, seed=seed)) for seed in (0, 1))
+    one, two = (split_ids(torch.arange(1000), every(1000), Split(100, seed=seed)) for seed in (0, 1))
     assert not torch.equal(one.validation, two.validation)
 
 
@@ -70,21 +75,40 @@ def test_another_seed_gives_another_split():
 )
 def test_a_split_that_does_not_fit_says_how_many_images_there_are(n: int, split: Split):
     with pytest.raises(UserError, match=rf"there are {n} training images"):
-        split_ids(torch.arange(n), split)
+        split_ids(torch.arange(n), every(n), split)
 
 
 @given(splits())
 def test_validation_images_of_their_own_are_kept_and_none_are_held_out(case: tuple[int, Split]):
     n, split = case
     own = torch.tensor([n + 2, n])
-    ids = split_ids(torch.arange(n), split, own)
+    ids = split_ids(torch.arange(n), every(n), split, own)
     assert ids.validation.tolist() == [n, n + 2]
     assert len(ids.pool) == (n - (split.teacher or 0) if split.pool is None else split.pool)
     assert max(ids.pool.tolist()) < n
 
 
 def test_validation_below_one_is_a_share_of_the_images() -> None:
-    divided = split_ids(torch.arange(60), Split(validation=0.1))
+    divided = split_ids(torch.arange(60), every(60), Split(validation=0.1))
     assert (len(divided.validation), len(divided.pool)) == (6, 54)
-    assert len(split_ids(torch.arange(4), Split(validation=0.1)).validation) == 1
-    assert len(split_ids(torch.arange(4), Split(validation=0.0)).validation) == 0
+    assert len(split_ids(torch.arange(4), every(4), Split(validation=0.1)).validation) == 1
+    assert len(split_ids(torch.arange(4), every(4), Split(validation=0.0)).validation) == 0
+
+
+def test_images_without_a_label_are_in_the_pool_alone() -> None:
+    known = torch.arange(0, 60, 2)
+    labels = Labels(60, known, torch.zeros(30, dtype=torch.int64))
+    ids = split_ids(torch.arange(60), labels, Split(validation=0.2, teacher=5))
+    assert (len(ids.validation), len(ids.teacher), len(ids.pool)) == (6, 5, 49)  # a fifth of the 30 that have a label
+    assert torch.isin(torch.cat([ids.validation, ids.teacher]), known).all()
+    assert torch.cat([ids.pool, ids.validation, ids.teacher]).sort().values.tolist() == list(range(60))
+    assert torch.equal(split_ids(torch.arange(60), labels, Split(validation=0)).teacher, known)
+
+
+def test_without_any_label_all_images_are_the_pool_and_more_labels_than_there_are_is_refused() -> None:
+    none = torch.empty(0, dtype=torch.int64)
+    ids = split_ids(torch.arange(9), Labels(9, none, none), Split(validation=0.1))
+    assert (len(ids.pool), len(ids.validation), len(ids.teacher)) == (9, 0, 0)
+    labels = Labels(9, torch.tensor([3, 4]), torch.tensor([0, 1]))
+    with pytest.raises(UserError, match=r"^2 of 9 training images have a label, not 3 for validation and 0 for"):
+        split_ids(torch.arange(9), labels, Split(validation=3))

@@ -67,7 +67,7 @@ def test_mnist_files_are_read_as_torchvision_reads_them(ear, tmp_path: Path):
     data = load("mnist", source, ear, str(tmp_path), download=False)
     assert torch.equal(data.train.pixels[:, 0], datasets.MNIST(tmp_path, train=True).data)
     assert torch.equal(data.test.pixels[:, 0], datasets.MNIST(tmp_path, train=False).data)
-    assert torch.equal(data.train.labels, datasets.MNIST(tmp_path, train=True).targets)
+    assert torch.equal(data.train.labels.all(), datasets.MNIST(tmp_path, train=True).targets)
     assert torch.equal(data.test.pixels[:, 0], torch.from_numpy(pixels[5:]))
     assert data.classes == tuple("0123456789")
 
@@ -86,7 +86,7 @@ def test_cifar_files_are_read_in_order(ear, tmp_path: Path, source, labels, name
     wanted = np.concatenate([pixels[file] for file in train]).reshape(-1, 3, 32, 32)
     assert torch.equal(data.train.pixels, torch.from_numpy(wanted))
     assert torch.equal(data.test.pixels, torch.from_numpy(pixels[test].reshape(-1, 3, 32, 32)))
-    assert data.train.labels.tolist() == [0, 1] * len(train)
+    assert data.train.labels.all().tolist() == [0, 1] * len(train)
     assert data.classes == ("apple", "bear")
 
 
@@ -184,7 +184,7 @@ def test_the_real_files_have_the_published_sums_and_statistics(ear, source, sums
 
     data = source(ear, root=str(REAL), download=False)
     assert (len(data.train), len(data.test)) == (60_000, 10_000)
-    assert data.train.labels.bincount().min() > 5000
+    assert data.train.labels.all().bincount().min() > 5000
     mean, std = mean_std(data.train.pixels)
     assert mean == pytest.approx(sums.mean, abs=1e-4)
     assert std == pytest.approx(sums.std, abs=1e-4)

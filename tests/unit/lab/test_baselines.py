@@ -37,23 +37,23 @@ def test_every_model_on_every_space_beats_guessing(bench, make_network, images, 
         column(str(n), m): m
         for n, m in enumerate(kind(space) for kind in (Logistic, Knn, Tree, Probe) for space in spaces)
     }
-    row = Baselines(lab, members).measure(IDS, images.train.labels[IDS], network, network)
+    row = Baselines(lab, members).measure(IDS, images.train.labels.all()[IDS], network, network)
     assert len(row) == 16
     assert all(accuracy > 0.6 for accuracy in row.values()), row
 
 
 def test_vectors_are_centred_and_of_length_1_and_targets_are_the_labels(bench, make_network, images) -> None:
     spy = Spy()
-    row = Baselines(bench(), {"spy": spy}).measure(IDS, images.train.labels[IDS], make_network(), None)
+    row = Baselines(bench(), {"spy": spy}).measure(IDS, images.train.labels.all()[IDS], make_network(), None)
     assert spy.vectors.mean(0) == pytest.approx(np.zeros(36), abs=1e-9)
     assert (spy.vectors**2).sum(1).mean() == pytest.approx(1)
-    assert spy.targets.argmax(1).tolist() == images.train.labels[IDS].tolist()
-    assert row == {"spy_test_accuracy": pytest.approx(float((images.test.labels == 0).float().mean()))}
+    assert spy.targets.argmax(1).tolist() == images.train.labels.all()[IDS].tolist()
+    assert row == {"spy_test_accuracy": pytest.approx(float((images.test.labels.all() == 0).float().mean()))}
 
 
 def test_soft_targets_are_the_teachers_share_and_the_labels(bench, make_network, images) -> None:
     lab, teacher, spy = bench(), make_network(3), Spy(soft=0.25)
-    labels = images.train.labels[IDS]
+    labels = images.train.labels.all()[IDS]
     Baselines(lab, {"spy": spy}).measure(IDS, labels, make_network(), teacher)
     answer = teacher.eval()(lab.train.whole(IDS)).logits.softmax(1).detach()
     expected = 0.75 * torch.nn.functional.one_hot(labels, 3) + 0.25 * answer
@@ -62,10 +62,10 @@ def test_soft_targets_are_the_teachers_share_and_the_labels(bench, make_network,
 
 
 def test_of_one_class_there_is_nothing_to_learn(bench, make_network, images) -> None:
-    ids = (images.train.labels == 2).nonzero().flatten()[:5]
+    ids = (images.train.labels.all() == 2).nonzero().flatten()[:5]
     members = {"logistic": Logistic(), "knn": Knn(), "tree": Tree(), "probe": Probe()}
-    row = Baselines(bench(), members).measure(ids, images.train.labels[ids], make_network(), None)
-    share = float((images.test.labels == 2).float().mean())
+    row = Baselines(bench(), members).measure(ids, images.train.labels.all()[ids], make_network(), None)
+    share = float((images.test.labels.all() == 2).float().mean())
     assert list(row.values()) == pytest.approx([share] * 4)
 
 
@@ -75,7 +75,7 @@ def test_the_same_figures_twice_and_with_more_threads(bench, make_network, image
     for threads in (1, 2):
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
-        rows.append(Baselines(bench(), members).measure(IDS, images.train.labels[IDS], make_network(), None))
+        rows.append(Baselines(bench(), members).measure(IDS, images.train.labels.all()[IDS], make_network(), None))
         torch.set_num_threads(before)
     assert rows[0] == rows[1]
 
@@ -83,8 +83,8 @@ def test_the_same_figures_twice_and_with_more_threads(bench, make_network, image
 def test_of_many_labels_a_part_that_is_evenly_spread(bench, make_network, images, monkeypatch) -> None:
     monkeypatch.setattr(rules, "LABELS", 4)
     spy = Spy()
-    Baselines(bench(), {"spy": spy}).measure(IDS, images.train.labels[IDS], make_network(), None)
-    assert spy.targets.argmax(1).tolist() == images.train.labels[[0, 10, 19, 29]].tolist()
+    Baselines(bench(), {"spy": spy}).measure(IDS, images.train.labels.all()[IDS], make_network(), None)
+    assert spy.targets.argmax(1).tolist() == images.train.labels.all()[[0, 10, 19, 29]].tolist()
 
 
 def test_large_images_are_averaged_over_blocks_and_small_ones_kept() -> None:

@@ -24,7 +24,7 @@ def lab(bench) -> Lab:
 
 def complained(lab: Lab, network: Network, ids: Tensor = IDS) -> list[str]:
     logits, test = predict(network, lab.train, ids).logits, lab.test_output(network).logits
-    return list(complaints(lab, network, ids, lab.data.train.labels[ids], logits, test))
+    return list(complaints(lab, network, ids, lab.data.train.labels.all()[ids], logits, test))
 
 
 def table(lab: Lab, answers: Callable[[Tensor], Tensor]) -> Network:
@@ -45,7 +45,7 @@ def table(lab: Lab, answers: Callable[[Tensor], Tensor]) -> Network:
 def nearest_class(lab: Lab) -> Callable[[Tensor], Tensor]:
     """Logits of the class whose mean image is nearest, which blobs are told apart by."""
     x = (lab.data.train.pixels.float() / 255 - lab.data.mean[0]) / lab.data.std[0]
-    means = torch.stack([x[lab.data.train.labels == c].mean(0) for c in range(3)])
+    means = torch.stack([x[lab.data.train.labels.all() == c].mean(0) for c in range(3)])
     return lambda images: -torch.cdist(images.flatten(1), means.flatten(1)).square()
 
 
@@ -87,7 +87,7 @@ def test_a_network_without_an_opinion_is_said_to_have_none(lab: Lab) -> None:
 
 
 def test_where_all_labels_are_of_one_class_that_is_the_reason(lab: Lab) -> None:
-    ids = IDS[lab.data.train.labels[IDS] == 2]
+    ids = IDS[lab.data.train.labels.all()[IDS] == 2]
     assert complained(lab, table(lab, lambda x: torch.tensor([[0.0, 0.0, 1.0]]).repeat(len(x), 1)), ids) == [
         f"answers every image with {lab.data.classes[2]}, the one class that it has labels of"
     ]
@@ -109,8 +109,8 @@ def test_training_mode_is_that_of_batches_of_more_than_one_and_answers_come_in_o
 def test_a_stage_says_whose_fault_it_is(lab: Lab, make_network, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(type(lab), "watcher", SimpleNamespace(say=said.append))
-    examine(lab, make_network(), "the teacher", IDS, lab.data.train.labels[IDS])
-    examine(lab, make_network(), "the student", IDS[:0], lab.data.train.labels[:0])  # it has none to fit
+    examine(lab, make_network(), "the teacher", IDS, lab.data.train.labels.all()[IDS])
+    examine(lab, make_network(), "the student", IDS[:0], lab.data.train.labels.all()[:0])  # it has none to fit
     (line,) = said
     assert line.startswith("the teacher fits only ")
 

@@ -13,7 +13,7 @@ from kdal_cli.losses.rkd import rkd
 from kdal_cli.network import Network
 from kdal_cli.training.answers import CachedTeacher, LiveTeacher
 from kdal_cli.training.objective import Objective, Part
-from kdal_cli.types import Batch, Output
+from kdal_cli.types import Batch, Labels, Output
 
 
 def of_maps(student: Output, teacher: Output, batch: Batch) -> Tensor:
@@ -124,9 +124,8 @@ def test_another_weight_another_architecture_and_other_images_have_another_shelf
     with torch.no_grad():
         next(nudged.parameters()).view(-1)[0] += 1e-6
     shifted = Network(make_network(1).body, [mean + 0.1 for mean in images.mean], images.std)
-    fewer = replace(
-        images, train=replace(images.train, pixels=images.train.pixels[:90], labels=images.train.labels[:90])
-    )
+    some = Labels.complete(images.train.labels.all()[:90])
+    fewer = replace(images, train=replace(images.train, pixels=images.train.pixels[:90], labels=some))
     others = [
         shelf(lab, nudged, tmp_path),
         shelf(lab, make_network(1, 17), tmp_path),

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from kdal_cli.inference.evidence import Evidence
 from kdal_cli.lab import picks
 from kdal_cli.lab.picks import BY_TEACHER, COLUMNS, NEAREST, reasons
-from kdal_cli.types import ImageData, ImageSet, Query
+from kdal_cli.types import ImageData, ImageSet, Labels, Query
 
 CLASSES = ("cat", "=dog", "fish")
 IMAGES, D = 30, 4
@@ -44,7 +44,9 @@ class Known:
 
 
 def data(paths: tuple[str, ...] = ()) -> ImageData:
-    none = ImageSet(torch.zeros(IMAGES, 1, 2, 2, dtype=torch.uint8), torch.zeros(IMAGES, dtype=torch.int64), paths)
+    none = ImageSet(
+        torch.zeros(IMAGES, 1, 2, 2, dtype=torch.uint8), Labels.complete(torch.zeros(IMAGES, dtype=torch.int64)), paths
+    )
     return ImageData("some", none, none, CLASSES, (0.5,), (1.0,))
 
 

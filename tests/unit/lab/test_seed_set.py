@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 
 from kdal_cli.inference.evidence import Evidence
 from kdal_cli.lab.seed_set import class_balanced
-from kdal_cli.types import Query
+from kdal_cli.types import Labels, Query
 
 
 def pool(ids: Tensor) -> Evidence:
@@ -22,7 +22,7 @@ def rng(seed: int = 0) -> Generator:
 
 
 def chosen(labels: Tensor, ids: Tensor, k: int, seed: int = 0) -> Query:
-    return class_balanced(labels)(pool(ids), k, rng(seed))
+    return class_balanced(Labels.complete(labels))(pool(ids), k, rng(seed))
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=40), st.integers(1, 50), st.integers(0, 2**32))

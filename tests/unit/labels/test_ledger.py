@@ -18,6 +18,7 @@ from kdal_cli.labels._record import ranges
 from kdal_cli.labels.ledger import Ledger
 from kdal_cli.labels.oracle import Answer, simulated
 from kdal_cli.plain import plain_cell
+from kdal_cli.types import Labels
 
 LABELS = torch.arange(100) * 37 % 11
 CLASSES = [f"class {c}" for c in range(11)]
@@ -31,7 +32,7 @@ class Seller:
 
     def __call__(self, ids: Tensor) -> Answer | None:
         self.asked.append(ids.tolist())
-        return simulated(LABELS, 11, price=0.25)(ids) if self.ready else None
+        return simulated(Labels.complete(LABELS), 11, price=0.25)(ids) if self.ready else None
 
 
 def ids(*numbers: int) -> Tensor:
@@ -216,7 +217,7 @@ def test_a_request_is_on_disk_before_the_oracle_is_asked(path: Path) -> None:
 
     def oracle(numbers: Tensor) -> Answer | None:
         on_disk.append(path.read_text())
-        return simulated(LABELS, 11)(numbers)
+        return simulated(Labels.complete(LABELS), 11)(numbers)
 
     buy(Ledger.open(path), 0, 9, 3, oracle=oracle)
     assert json.loads(on_disk[0])["ids"] == [9, 3]
@@ -279,7 +280,7 @@ def test_an_answer_of_another_length_is_refused_and_the_ledger_stays_readable(pa
 
 
 def test_the_simulated_oracle_sells_each_label_at_its_price() -> None:
-    answer = simulated(LABELS, 11, price=2.5)(ids(3, 50))
+    answer = simulated(Labels.complete(LABELS), 11, price=2.5)(ids(3, 50))
     assert answer.labels.tolist() == [LABELS[3], LABELS[50]]
     assert (answer.costs.tolist(), answer.costs.dtype, answer.owner) == ([2.5, 2.5], torch.float64, "simulated")
 

@@ -6,12 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdal_cli.labels.oracle import simulated
+from kdal_cli.types import Labels
 
 MANY = torch.arange(20_000) % 5
 
 
 def test_without_noise_every_label_is_the_true_one_at_its_price() -> None:
-    answer = simulated(MANY, 5, price=0.25)(torch.tensor([9, 3, 3]))
+    answer = simulated(Labels.complete(MANY), 5, price=0.25)(torch.tensor([9, 3, 3]))
     assert answer.labels.tolist() == [4, 3, 3]
     assert (answer.costs.tolist(), answer.costs.dtype, answer.owner) == ([0.25] * 3, torch.float64, "simulated")
 
@@ -19,13 +20,13 @@ def test_without_noise_every_label_is_the_true_one_at_its_price() -> None:
 @pytest.mark.parametrize("noise", [0.1, 0.5])
 def test_as_many_labels_are_wrong_as_the_noise_says(noise: float) -> None:
     """Within five standard deviations of a binomial."""
-    wrong = simulated(MANY, 5, noise=noise)(torch.arange(20_000)).labels != MANY
+    wrong = simulated(Labels.complete(MANY), 5, noise=noise)(torch.arange(20_000)).labels != MANY
     assert abs(int(wrong.sum()) - 20_000 * noise) < 5 * (20_000 * noise * (1 - noise)) ** 0.5
 
 
 def test_a_wrong_label_is_any_of_the_other_classes_alike_and_never_the_true_one() -> None:
     truth = MANY
-    believed = simulated(truth, 5, noise=1.0)(torch.arange(20_000)).labels
+    believed = simulated(Labels.complete(truth), 5, noise=1.0)(torch.arange(20_000)).labels
     assert (believed != truth).all()
     for c in range(5):
         counts = believed[truth == c].bincount(minlength=5)  # 4,000 images, 1,000 of each other class
@@ -36,7 +37,10 @@ def test_a_wrong_label_is_any_of_the_other_classes_alike_and_never_the_true_one(
 @given(st.integers(2, 9), st.integers(1, 60), st.floats(0, 1), st.integers(0, 2**32))
 def test_labels_are_classes_that_there_are_and_the_same_for_whoever_asks(classes, n, noise, seed) -> None:
     labels = torch.randint(classes, (n,), generator=torch.Generator().manual_seed(seed))
-    one, other = simulated(labels, classes, noise=noise), simulated(labels, classes, noise=noise)
+    one, other = (
+        simulated(Labels.complete(labels), classes, noise=noise),
+        simulated(Labels.complete(labels), classes, noise=noise),
+    )
     torch.manual_seed(seed)
     before = torch.get_rng_state()
     whole = one(torch.arange(n)).labels
@@ -48,14 +52,21 @@ def test_labels_are_classes_that_there_are_and_the_same_for_whoever_asks(classes
 
 
 def test_more_noise_keeps_the_errors_of_less() -> None:
-    less, more = (simulated(MANY, 5, noise=share)(torch.arange(20_000)).labels for share in (0.1, 0.3))
+    less, more = (simulated(Labels.complete(MANY), 5, noise=share)(torch.arange(20_000)).labels for share in (0.1, 0.3))
     wrong = less != MANY
     assert torch.equal(more[wrong], less[wrong])
 
 
+def test_a_label_that_is_unknown_is_not_made_up() -> None:
+    oracle = simulated(Labels(9, torch.tensor([2, 5]), torch.tensor([1, 0])), 2, noise=0.5)
+    assert set(oracle(torch.tensor([5, 2])).labels.tolist()) <= {0, 1}
+    with pytest.raises(LookupError):
+        oracle(torch.tensor([5, 3]))
+
+
 def test_neither_the_true_labels_nor_later_answers_change_with_an_answer() -> None:
     labels = MANY.clone()
-    oracle = simulated(labels, 5, noise=0.5)
+    oracle = simulated(Labels.complete(labels), 5, noise=0.5)
     first = oracle(torch.arange(100)).labels
     kept = first.clone()
     first.zero_()

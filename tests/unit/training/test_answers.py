@@ -39,7 +39,7 @@ def cached(network: Network, engine: Engine, images: Resident, path: Path | None
 @pytest.fixture
 def plan(images: ImageData, resident: Resident):
     """12 steps of 5 labelled and 4 other images, each in some view."""
-    feed = Feed(resident, Examples(torch.arange(96), images.train.labels[:40]), 5, 4, Streams(0))
+    feed = Feed(resident, Examples(torch.arange(96), images.train.labels.all()[:40]), 5, 4, Streams(0))
     return feed, feed.plan(0, 12)
 
 
@@ -145,7 +145,7 @@ def test_a_student_learns_from_kept_answers_what_it_learns_from_them_again(
     make_network, engine, images, resident, notes, tmp_path
 ) -> None:
     """Cold and warm are bit-equal, and close to live."""
-    examples = Examples(torch.arange(96), images.train.labels[:30])
+    examples = Examples(torch.arange(96), images.train.labels.all()[:30])
     recipe = Recipe(steps=30, batch=8, pool_batch=8, checks=3, optimizer="sgd", lr=0.02)
 
     def learn(teacher: LiveTeacher | CachedTeacher) -> torch.Tensor:

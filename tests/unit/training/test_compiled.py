@@ -51,7 +51,7 @@ class Uncopied:
 def test_compiled_and_eager_training_agree_and_the_next_one_is_not_compiled_again(
     make_network, images, resident, engine, notes
 ) -> None:
-    examples = Examples(torch.arange(96), images.train.labels)
+    examples = Examples(torch.arange(96), images.train.labels.all())
 
     def learn(kind: str) -> torch.Tensor:
         network, recipe = make_network(), Recipe(steps=12, batch=8, checks=2, compile=kind, optimizer="adamw", lr=1e-3)

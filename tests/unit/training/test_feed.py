@@ -47,7 +47,7 @@ def feed(images: ImageData, resident: Resident) -> Feed:
     """20 labelled images of odd ids, the pool of even ones."""
     labelled = torch.arange(1, 41, 2)
     pool = torch.arange(0, 96, 2)
-    return Feed(resident, Examples(torch.cat([labelled, pool]), images.train.labels[labelled]), 6, 5, Streams(3))
+    return Feed(resident, Examples(torch.cat([labelled, pool]), images.train.labels.all()[labelled]), 6, 5, Streams(3))
 
 
 def test_a_batch_is_labelled_images_with_their_labels_and_then_pool_images_without(
@@ -55,7 +55,7 @@ def test_a_batch_is_labelled_images_with_their_labels_and_then_pool_images_witho
 ) -> None:
     for batch in feed.batches(feed.plan(0, 20)):
         assert (len(batch.ids), len(batch.labels)) == (11, 6)
-        assert torch.equal(batch.labels, images.train.labels[batch.ids[:6]])
+        assert torch.equal(batch.labels, images.train.labels.all()[batch.ids[:6]])
         assert (batch.ids[:6] % 2 == 1).all()
         assert (batch.ids[6:] % 2 == 0).all()
         assert torch.equal(batch.pixels, resident.at(batch.ids, batch.views))
@@ -78,7 +78,7 @@ def test_the_labelled_stream_does_not_depend_on_the_pool(images, resident, feed:
 
 def test_labelled_and_pool_images_are_shuffled_each_in_their_own_way(images, resident) -> None:
     ids = torch.arange(20)
-    feed = Feed(resident, Examples(torch.cat([ids, ids + 40]), images.train.labels[:20]), 20, 20, Streams(3))
+    feed = Feed(resident, Examples(torch.cat([ids, ids + 40]), images.train.labels.all()[:20]), 20, 20, Streams(3))
     (batch,) = feed.batches(feed.plan(0, 1))
     assert batch.ids[:20].tolist() != (batch.ids[20:] - 40).tolist()
     assert batch.views[:20].tolist() != batch.views[20:].tolist()

@@ -37,7 +37,7 @@ def learn(images: ImageData, resident: Resident, engine: Engine, notes) -> Learn
 
     def run(student: Network, recipe: Recipe = QUICK, objective: Objective | None = None, labels: int = 40, **rest):
         pool = rest.pop("pool", torch.arange(0))
-        examples = Examples(torch.cat([torch.arange(labels), pool]), images.train.labels[:labels])
+        examples = Examples(torch.cat([torch.arange(labels), pool]), images.train.labels.all()[:labels])
         watcher, seen = rest.pop("watcher", notes), rest.pop("images", resident)
         return fit(student, seen, examples, objective or Objective(), recipe, engine, Streams(7), watcher, **rest)
 
@@ -65,7 +65,7 @@ def same(one: Mapping[str, Tensor], two: Mapping[str, Tensor]) -> bool:
 
 def accuracy(network: Network, images: ImageData) -> float:
     logits = predict(network, Resident(images.test.pixels, Augment()), torch.arange(len(images.test))).logits
-    return float((logits.argmax(1) == images.test.labels).float().mean())
+    return float((logits.argmax(1) == images.test.labels.all()).float().mean())
 
 
 # It learns.
@@ -86,11 +86,11 @@ def test_from_a_teacher_it_learns_classes_of_which_it_was_shown_no_label(
     teacher, student = make_network(1, width=32), make_network(2, width=32)
     plain = Resident(images.train.pixels, Augment())
     learn(teacher, Recipe(steps=150, batch=32, lr=0.05), labels=96, images=plain)
-    cats = torch.nonzero(images.train.labels == 0)[:2, 0]
+    cats = torch.nonzero(images.train.labels.all() == 0)[:2, 0]
     fit(
         student,
         plain,
-        Examples(torch.cat([cats, torch.arange(96)]), images.train.labels[cats]),
+        Examples(torch.cat([cats, torch.arange(96)]), images.train.labels.all()[cats]),
         Objective(0.1, {"kd": Part(kd, 0.9, "pool")}),
         Recipe(steps=200, batch=2, pool_batch=32, lr=0.02),
         engine,
@@ -198,7 +198,7 @@ def test_a_student_that_comes_in_eval_mode_trains_with_its_dropout_on_all_the_sa
 
 
 def test_another_address_is_another_training(images, resident, engine, make_network) -> None:
-    labelled, ends = Examples(torch.arange(40), images.train.labels[:40]), []
+    labelled, ends = Examples(torch.arange(40), images.train.labels.all()[:40]), []
     for round in (0, 1):
         student = make_network()
         fit(student, resident, labelled, Objective(), QUICK, engine, Streams(7).under("fit", round), Unwatched())
@@ -307,7 +307,7 @@ def test_with_an_open_end_it_trains_until_the_labels_are_fitted_and_ten_steps_mo
     assert looked[-1] >= 0.99
     assert all(share < 0.99 for share in looked[:-1])
     answers = predict(student, plain, torch.arange(96)).logits.argmax(1)
-    assert float((answers == images.train.labels).float().mean()) >= 0.99
+    assert float((answers == images.train.labels.all()).float().mean()) >= 0.99
     assert notes.measured[-1]["lr"] == pytest.approx(0.1 * (1 + math.cos(0.9 * math.pi)) / 2)
 
 

@@ -99,7 +99,7 @@ def test_a_clean_view_is_the_image_as_it_is_whatever_the_student_sees(resident, 
 
 
 def learn(student, objective, engine, images, notes, peer: Peer | None = None, **rest) -> None:
-    examples = Examples(torch.arange(60), images.train.labels[:40])
+    examples = Examples(torch.arange(60), images.train.labels.all()[:40])
     plain = Resident(images.train.pixels, Augment())
     fit(student, plain, examples, objective, RECIPE, engine, Streams(1), notes, peer=peer, **rest)
 
@@ -124,7 +124,7 @@ def test_two_peers_of_one_make_stay_one(make_network, engine, images, notes) -> 
 
 def test_a_step_of_mutual_learning_is_one_step_of_each_against_the_detached_other(make_network, engine, images) -> None:
     student, other = make_network(1), make_network(2)
-    batch = Batch(torch.arange(6), torch.zeros(6), images.train.pixels[:6], images.train.labels[:4])
+    batch = Batch(torch.arange(6), torch.zeros(6), images.train.pixels[:6], images.train.labels.all()[:4])
     term = Objective(1.0, {"kd": Part(kd, 1.0)})
     ours, theirs = student(batch.pixels), other(batch.pixels)
     parts = [*term(ours, theirs.detach(), batch, 0.0).values(), *term(theirs, ours.detach(), batch, 0.0).values()]
@@ -231,7 +231,7 @@ def test_balanced_each_class_that_is_named_has_as_many() -> None:
 
 def test_the_gradient_norms_are_those_of_each_weighted_part(make_network, images) -> None:
     student, teacher = make_network(1), make_network(2)
-    batch = Batch(torch.arange(6), torch.zeros(6), images.train.pixels[:6], images.train.labels[:4])
+    batch = Batch(torch.arange(6), torch.zeros(6), images.train.pixels[:6], images.train.labels.all()[:4])
     parts = Objective(0.5, {"kd": Part(kd, 3.0)})(student(batch.pixels), teacher(batch.pixels), batch, 0.0)
     norms = gradient_norms(parts, student)
     for name in ("ce", "kd"):
@@ -249,7 +249,7 @@ def test_looking_at_the_balance_changes_no_bit(make_network, engine, images, not
     for checks in (1, 12):
         student, recipe = make_network(1), Recipe(steps=12, batch=8, pool_batch=4, lr=0.1, checks=checks)
         teacher = LiveTeacher(make_network(2), engine, "fp32")
-        examples = Examples(torch.arange(60), images.train.labels[:40])
+        examples = Examples(torch.arange(60), images.train.labels.all()[:40])
         plain = Resident(images.train.pixels, Augment())
         objective = Objective(0.5, {"kd": Part(kd, 1.0)})
         fit(student, plain, examples, objective, recipe, engine, Streams(1), notes, teacher=teacher)
