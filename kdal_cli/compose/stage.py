@@ -221,7 +221,7 @@ def _evaluate(bench: Bench) -> dict[str, Any]:
     saved = checkpoint.read(bench.setting("checkpoint", Path))
     section = for_checkpoint(bench.values.get("student"), saved, "student")
     lab.refuse_other_images(saved)
-    blueprint = bench.blueprint(section, "student", saved=saved)
+    blueprint = bench.blueprint(section, "student", saved.card.inner if saved.card else None, saved)
     network = lab.restore(blueprint, saved)
     teacher = find_teacher(bench.teacher_plan, lab) if bench.teacher_plan and bench.teacher_plan.members else None
     split = bench.setting("split", Literal["test", "validation", "pool"])

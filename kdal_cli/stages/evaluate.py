@@ -61,12 +61,11 @@ def evaluate(lab: Lab, network: Network, teacher: Teacher | None, split: str) ->
         metrics["teacher_accuracy"] = accuracy(theirs, labels)
         metrics["teacher_gap"] = metrics["teacher_accuracy"] - metrics["accuracy"]
         metrics["teacher_agreement"] = agreement(logits, theirs)
-    seen = lab.data.test if split == "test" else lab.data.train
     return Evaluation(
         metrics,
         confusion(logits.argmax(1).cpu(), labels, classes),
         reliability(logits, labels),
-        seen.paths,
+        truth.paths,
         ids,
         labels,
         logits.cpu().double().softmax(1),

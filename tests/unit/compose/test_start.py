@@ -1,5 +1,6 @@
 """Keys beside an architecture: weights to start from, and what is done to pixels."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,8 @@ def test_a_body_comes_from_a_file_with_a_head_that_is_drawn_anew(weights: Path) 
         if not name.startswith(head):
             assert torch.equal(tensor, theirs[f"module.{name}"])
     assert not torch.equal(one.get_parameter(f"{head}.weight"), two.get_parameter(f"{head}.weight"))
-    assert float(one.get_parameter(f"{head}.weight").abs().max()) <= one.get_submodule(head).in_features ** -0.5
+    drawn = one.get_parameter(f"{head}.weight").detach()
+    assert float(drawn.abs().max()) <= drawn.shape[1] ** -0.5
     (line,) = blueprint.told("the student")
     assert line.startswith(f"the student starts from {weights}: ")
     assert f"new: {head}; left out: {head} (2 tensors)" in line
@@ -119,7 +121,7 @@ def test_weights_of_another_network_are_refused_before_the_images_are_known(weig
     from kdal_cli.compose.early import refuse_early
 
     refuse_early({"student": {**SECTION, "weights": str(weights)}}, [])
-    with pytest.raises(UserError, match="is 4×3×3×3, not 8×3×3×3"):
+    with pytest.raises(UserError, match=r"stage1\.bn\.weight is 4, not 8"):
         refuse_early({"student": {**SECTION, "width": 8, "weights": str(weights)}}, [])
     with pytest.raises(UserError, match="it lacks"):
         refuse_early({"student": {"name": "resnet", "depth": 8, "weights": str(weights)}}, [])
@@ -153,3 +155,18 @@ def test_a_network_starts_there_and_a_checkpoint_keeps_what_it_does_to_pixels(we
     some = lab.train.whole(torch.arange(3))
     assert torch.equal(again.eval()(some).logits, network.eval()(some).logits)
     assert isinstance(again, Network)
+
+
+def test_a_teacher_of_larger_images_sees_the_same_view_at_its_own_size(bench, images, tmp_path: Path) -> None:
+    lab: Lab = bench()
+    section, shape = {"name": "mlp", "hidden": [4]}, replace(images.shape, height=9, width=9)
+    blueprint = parts.blueprint(section, shape, [], "teacher.model")
+    card = replace(lab.card("teacher", blueprint, {}, {}), shape=shape, mean=(0.25,), std=(0.5,))
+    checkpoint.write(tmp_path / "teacher.safetensors", blueprint.make(), card)
+    saved = checkpoint.read(tmp_path / "teacher.safetensors")
+    with pytest.raises(UserError, match="takes images of 1×9×9"):
+        lab.restore(blueprint, saved)
+    network = lab.restore(blueprint, saved, other_size=True).eval()
+    some = lab.train.whole(torch.arange(3))
+    larger = torch.nn.functional.interpolate(some.float(), (9, 9), mode="bilinear", antialias=True)
+    assert torch.allclose(network(some).logits, network.body((larger - 0.25 * 255) / (0.5 * 255)))
