@@ -20,7 +20,7 @@ from kdal_cli.values import at_home
 
 FOLDERS = (
     *("hydra.run.dir", "hydra.sweep.dir", "replay", "checkpoint", "data.roots"),
-    *("store", "student.weights", "teacher.model.weights"),
+    *("store", "csv", "student.weights", "teacher.model.weights"),
 )
 """Keys that take a path and are no argument of a function."""
 

@@ -35,8 +35,9 @@ SETTINGS = (
     "replay",
     "checkpoint",
     "split",
+    "csv",
 )
-PLACES = ("store", "uri")
+PLACES = ("store", "uri", "csv")
 """Keys that say where something is written, or sent."""
 
 

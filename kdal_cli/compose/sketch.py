@@ -52,7 +52,7 @@ def refuse_misfit(make: Callable[[Shape], Any], name: str, saved: Checkpoint, sh
     shape: of the images, for weights that do not say for which they are; None when that is not known yet, and names
     alone are compared.
     """
-    known, name = saved.card.shape if saved.card else shape, printable(name, 100)
+    known, name = saved.card.inner if saved.card else shape, printable(name, 100)
     body = sketched(partial(make, known or ANY), name, saved if saved.card else None)
     if body is not None:
         saved.refuse_other(body, name, shapes=known is not None)

@@ -224,14 +224,18 @@ def _evaluate(bench: Bench) -> dict[str, Any]:
     saved = checkpoint.read(bench.setting("checkpoint", Path))
     section = for_checkpoint(bench.values.get("student"), saved, "student")
     lab.refuse_other_images(saved)
-    blueprint = bench.blueprint(section, "student", saved=saved)
+    blueprint = bench.blueprint(section, "student", saved.card.inner if saved.card else None, saved)
     network = lab.restore(blueprint, saved)
     teacher = find_teacher(bench.teacher_plan, lab) if bench.teacher_plan and bench.teacher_plan.members else None
     split = bench.setting("split", Literal["test", "validation", "pool"])
+    table = bench.setting("csv", Path | None)
     lines = [f"{named(blueprint.spec)} from {saved.path}", f"teacher: {teacher.sentence if teacher else 'none'}"]
     present.headline(lab, f"evaluate on {split}", lines)
     present.begin(lab, [])
-    return present.evaluation(lab, evaluate(lab, network, teacher, split))
+    measured = evaluate(lab, network, teacher, split)
+    if table is not None:
+        present.answers(lab, measured, table)
+    return present.evaluation(lab, measured)
 
 
 def _seed_set(section: Mapping[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ from kdal_cli.lab.tutors import Learning, Standing, Tutors
 from kdal_cli.records.files import shown
 from kdal_cli.report.text import duration
 from kdal_cli.training.answers import Asked
+from kdal_cli.training.tuning import is_still
 
 LEARNS = {
     "seed_set": "trained once, on the labels of round 0 that the run buys",
@@ -73,7 +74,11 @@ def duration_of(bench: Bench, why: str | None, rounds: int, labels: int) -> str:
     lab, plan = bench.lab, bench.teacher_plan
     taught = plan if bench.loss.needs_teacher else None
     student = forecast.of_student(lab, bench.student, bench.loss, taught, bench.recipe, labels)
-    seconds, open_end = rounds * (student.seconds + forecast.of_looking(lab, student, bench.recipe)), student.open
+    if is_still(lab.network(bench.student, "rehearsal"), bench.recipe):
+        seconds = rounds * student.seconds + forecast.of_features(lab, bench.student)
+    else:
+        seconds = rounds * (student.seconds + forecast.of_looking(lab, student, bench.recipe))
+    open_end = student.open
     if why is not None and plan is not None and plan.buys:
         times = rounds if plan.manner.learns == "bought" else 1
         for member in plan.members:

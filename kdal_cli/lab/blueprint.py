@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from kdal_cli.errors import UserError
+from kdal_cli.network import classifier
 from kdal_cli.records.checkpoint import Checkpoint
 from kdal_cli.types import Preprocessing
 
@@ -29,7 +30,11 @@ class Start:
         return replace(self, weights={name: tensor for name, tensor in below.items() if name in names})
 
     def into(self, body: nn.Module) -> None:
-        """Copy the weights; what they lack stays as it is."""
+        """Copy the weights. A head that they lack is drawn small, as torch draws a linear layer.
+
+        What architectures draw for the end of a training of their own can be as large as what the body answers.
+        """
+        classifier(body).reset_parameters()
         body.load_state_dict({**body.state_dict(), **self.weights})
 
 

@@ -1,11 +1,13 @@
 """What a training will take, from a few timed steps of one that is thrown away."""
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 
+from kdal_cli.inference.predict import predict
 from kdal_cli.lab.blueprint import Blueprint
 from kdal_cli.lab.lab import Lab, MakeObjective
 from kdal_cli.lab.teacher import Member, TeacherPlan
@@ -16,10 +18,17 @@ from kdal_cli.training.fit import fit
 from kdal_cli.training.loop import Fitted
 from kdal_cli.training.objective import Objective
 from kdal_cli.training.recipe import Recipe
+from kdal_cli.training.tuning import is_still
 from kdal_cli.types import Examples, Unwatched
 
 WARM, TIMED, PATIENCE = 2, 8, 2.0
 """Steps before the clock, steps on it, and seconds after which those before it are enough to go by."""
+
+
+FEW = 32
+"""Images that a body is timed on, and seconds that a head takes for a step."""
+
+HEAD_STEP = 1e-3
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,11 @@ def of_student(
     recipe: Recipe,
     labelled: int,
 ) -> Forecast:
-    """Of training the student on so many labels, its teacher answering at every step."""
+    """Of training the student on so many labels, its teacher answering at every step; of a head, of that alone."""
+    if is_still(lab.network(blueprint, "rehearsal"), recipe):
+        known = recipe.length(labelled)
+        steps = known or recipe.until.floor
+        return Forecast(steps, steps * HEAD_STEP, known is None)
 
     def some(recipe: Recipe) -> Fitted:
         student, teacher = lab.network(blueprint, "rehearsal"), sketch(lab, plan, blueprint)
@@ -63,6 +76,15 @@ def of_student(
         return fit(student, images, examples, objective, recipe, lab.engine, Streams(0), Unwatched(), teacher=live)
 
     return _forecast(recipe, labelled, some)
+
+
+def of_features(lab: Lab, blueprint: Blueprint) -> float:
+    """Seconds of looking once at every image, which is all that a body does that does not learn."""
+    network, some = lab.network(blueprint, "rehearsal"), lab.pool[:FEW]
+    predict(network, lab.train, some)
+    started = time.perf_counter()
+    predict(network, lab.train, some)
+    return (time.perf_counter() - started) / len(some) * (len(lab.pool) + len(lab.data.test))
 
 
 def of_looking(lab: Lab, student: Forecast, recipe: Recipe) -> float:

@@ -110,8 +110,8 @@ class Lab:
         """A new network on the device, its initial weights drawn at an address of the run's randomness."""
         with self.streams.applied("weights", *address):
             body = blueprint.make()
-        if blueprint.start is not None:
-            blueprint.start.into(body)
+            if blueprint.start is not None:
+                blueprint.start.into(body)
         return self._placed(body, blueprint.preprocessing)
 
     def _placed(self, body: nn.Module, own: Preprocessing | None) -> Network:

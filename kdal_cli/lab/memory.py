@@ -64,7 +64,7 @@ class Remembered:
         ids, views = ids.cpu(), views.cpu() if views is not None and many > 1 else None
         rows = ids if views is None else ids * many + views
         missing = shelf.missing(rows)
-        for some in missing.split(PASS):
+        for some in missing.split(PASS) if len(missing) else ():
             shelf.write(some, self._look(images, some // many, some % many if many > 1 else None))
         return shelf.read(rows).to(images.device)
 

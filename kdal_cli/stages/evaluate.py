@@ -1,5 +1,6 @@
 """`kdal evaluate`: everything that is measured of a network, on one split."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,11 +17,27 @@ from kdal_cli.network import Network
 
 @dataclass(frozen=True)
 class Evaluation:
-    """metrics by name; confusion (C, C), rows are the truth; reliability: confidence, accuracy, count, each (bins,)."""
+    """metrics by name; confusion (C, C), rows are the truth; reliability: confidence, accuracy, count, each (bins,).
+
+    paths: the file of each image (N,), or empty. ids (N,), labels (N,), probs (N, C): what is answered, image by image.
+    """
 
     metrics: dict[str, float]
     confusion: Tensor
     reliability: tuple[Tensor, Tensor, Tensor]
+    paths: tuple[str, ...]
+    ids: Tensor
+    labels: Tensor
+    probs: Tensor
+
+    def lines(self, classes: Sequence[str]) -> Iterator[list[str]]:
+        """A table with one line an image: what it is, what is answered, how surely, and every class's probability."""
+        yield ["id", "path", "label", "answer", "confidence", *classes]
+        rows = zip(self.ids.tolist(), self.labels.tolist(), self.probs.tolist(), strict=True)
+        for id, label, probs in rows:
+            answer = max(range(len(probs)), key=probs.__getitem__)
+            told = [str(id), self.paths[id] if self.paths else "", classes[label], classes[answer]]
+            yield [*told, f"{probs[answer]:.6f}", *(f"{prob:.6f}" for prob in probs)]
 
 
 def evaluate(lab: Lab, network: Network, teacher: Teacher | None, split: str) -> Evaluation:
@@ -44,4 +61,12 @@ def evaluate(lab: Lab, network: Network, teacher: Teacher | None, split: str) ->
         metrics["teacher_accuracy"] = accuracy(theirs, labels)
         metrics["teacher_gap"] = metrics["teacher_accuracy"] - metrics["accuracy"]
         metrics["teacher_agreement"] = agreement(logits, theirs)
-    return Evaluation(metrics, confusion(logits.argmax(1).cpu(), labels, classes), reliability(logits, labels))
+    return Evaluation(
+        metrics,
+        confusion(logits.argmax(1).cpu(), labels, classes),
+        reliability(logits, labels),
+        truth.paths,
+        ids,
+        labels,
+        logits.cpu().double().softmax(1),
+    )

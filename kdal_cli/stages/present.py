@@ -1,10 +1,14 @@
 """What a stage shows and saves when it is done: tables on the screen, files and pictures in the run folder."""
 
+import csv
+import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from kdal_cli.errors import UserError
 from kdal_cli.lab.lab import Lab
 from kdal_cli.lab.teacher import Teacher
 from kdal_cli.metrics import confidence
@@ -13,7 +17,7 @@ from kdal_cli.network import Network
 from kdal_cli.records import checkpoint
 from kdal_cli.records.card import Card
 from kdal_cli.records.curve import Row, Table
-from kdal_cli.records.files import shown
+from kdal_cli.records.files import folder_below, shown, write_bytes
 from kdal_cli.report import plots, tables
 from kdal_cli.report.curve_plot import curve_png
 from kdal_cli.report.reject_plot import reject_png
@@ -115,6 +119,18 @@ def evaluation(lab: Lab, measured: Evaluation) -> dict[str, Any]:
     lab.run.write("reliability.png", plots.reliability_png(*measured.reliability))
     lab.run.write("per_class.csv", _per_class_csv(lab.data.classes, columns))
     return dict(measured.metrics)
+
+
+def answers(lab: Lab, measured: Evaluation, path: Path) -> None:
+    """A file with one line an image."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(measured.lines(lab.data.classes))
+    try:
+        folder_below(path.absolute().parent)
+        write_bytes(path.absolute(), text.getvalue().encode())
+    except OSError as error:
+        raise UserError(f"csv={path}: {error.strerror}", cure="a file in a folder that can be written to") from None
+    lab.display.say(f"answers in {shown(path)}")
 
 
 def _per_class_csv(classes: Sequence[str], columns: Sequence[Tensor]) -> str:

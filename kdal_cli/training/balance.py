@@ -13,6 +13,8 @@ def gradient_norms(parts: Mapping[str, Tensor], student: Network) -> dict[str, T
     weights = [p for p in student.parameters() if p.requires_grad]
     norms: dict[str, Tensor] = {}
     for name, part in parts.items() if len(parts) > 1 else ():
+        if not part.requires_grad:  # it looks at what does not learn
+            continue
         gradients = torch.autograd.grad(part, weights, retain_graph=True, allow_unused=True)
         if found := [gradient.flatten() for gradient in gradients if gradient is not None]:
             norms[name] = torch.cat(found).norm()

@@ -238,6 +238,9 @@ class Training:
             parts |= {f"peer.{name}": part for name, part in back.items()}
         if not parts:
             raise UserError("the loss looks at no image", where="loss.on", cure="no pool is left: loss.on=both")
+        if not any(part.requires_grad for part in parts.values()):
+            where = f"recipe.learns={job.recipe.learns}"
+            raise UserError("the loss looks only at what does not learn", where=where, cure="recipe.learns=all")
         return parts
 
     def _check(

