@@ -4,7 +4,7 @@ Axis letters: B batch, C classes, c channels, H W pixels.
 """
 
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -77,7 +77,7 @@ class Judge:
 
 def answers(
     paths: Iterable[Path], classify: Classify, reading: Reading, ranges: Ranges, judge: Judge
-) -> Iterator[Answer | Broken]:
+) -> Generator[Answer | Broken, None, None]:
     """What is answered about each file, in order. To be closed by whoever stops half-way."""
     for files, pictures in _decoded(paths, reading, ranges):
         sound = [picture.pixels for picture in pictures if isinstance(picture, Picture)]

@@ -109,7 +109,7 @@ def _claims(study: Study) -> Html:
 
 def _students(found: Sequence[Student]) -> Html:
     rows = students_rows(found)
-    told = [[MISSING if value is None else _told(key, value) for key, value in row.items()] for row in rows]
+    told = [[MISSING if value is None else _figure(key, value) for key, value in row.items()] for row in rows]
     alt = "accuracy against milliseconds, megabytes and labels of every student"
     caption = "Each file is measured as it is shipped. Nothing beats what is on the front in all of these at once."
     drawn = picture("image/png", students_png(found), alt, caption, class_="drawn")
@@ -117,7 +117,7 @@ def _students(found: Sequence[Student]) -> Html:
     return join(drawn, table("Students, the most accurate first", heads, told))
 
 
-def _told(key: str, value: float | str) -> str:
+def _figure(key: str, value: float | str) -> str:
     if isinstance(value, str):
         return value
     return percent(value) if key == "test_accuracy" else number(value)
