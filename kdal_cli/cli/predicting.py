@@ -46,7 +46,10 @@ def predict(words: Sequence[str]) -> None:
     parser = Words("kdal predict", description="Say what images show, with a finished student or an exported file.")
     parser.add_argument("model", type=Path, metavar="RUN", help="a run folder, a checkpoint, or a file of kdal export")
     parser.add_argument(
-        "source", nargs="+", help="image files, folders, patterns, a .csv with a column path, - for a list"
+        "source",
+        nargs="+",
+        metavar="SOURCE",
+        help="image files, folders, patterns, a .csv with a column path, - for a list",
     )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where answers.csv goes; outputs/predict/<time>")
     parser.add_argument("--top", type=int, default=3, metavar="K", help="classes that are named for each image, 3")

@@ -39,7 +39,10 @@ def watch(words: Sequence[str]) -> None:
     parser = Words("kdal watch", description="Compare new images with those that a student was made for.")
     parser.add_argument("run", type=Path, metavar="RUN", help="a run folder; its images must be here")
     parser.add_argument(
-        "source", nargs="+", help="image files, folders, patterns, a .csv with a column path, - for a list"
+        "source",
+        nargs="+",
+        metavar="SOURCE",
+        help="image files, folders, patterns, a .csv with a column path, - for a list",
     )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where ask.csv goes; outputs/watch/<time>")
     parser.add_argument(

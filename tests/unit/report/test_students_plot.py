@@ -1,7 +1,11 @@
 """The picture of which student to ship, and its rows."""
 
+import json
 import math
 
+from run_folders import run_folder, study
+
+from kdal_cli.report.page import page
 from kdal_cli.report.students_plot import students_png, students_rows
 from kdal_cli.study.students import Student
 
@@ -23,3 +27,14 @@ def test_rows_are_ranked_and_say_who_is_on_the_front() -> None:
     assert [row["test_accuracy"] for row in rows] == [0.9, 0.9, 0.89, 0.8]
     assert [row["front"] for row in rows] == ["", "yes", "yes", ""]
     assert rows[0]["ms"] is None
+
+
+def test_the_page_has_them_where_a_run_was_exported_and_nothing_where_none_was(tmp_path) -> None:
+    folder = run_folder(tmp_path, [0.5, 0.8])
+    assert "Which student to ship" not in page(study(tmp_path))
+    (folder / "export").mkdir()
+    row = {"format": "int8", "test_accuracy": 0.7654, "ms_1": 2.5, "mb": 1.25, "refused": None}
+    (folder / "export" / "export.json").write_text(json.dumps({"files": [row]}))
+    told = page(study(tmp_path))
+    assert "Which student to ship" in told
+    assert "76.54" in told
