@@ -47,6 +47,7 @@ class Network(nn.Module):
         self._tapped: list[str] = []
         self.memory: Memory | None = None
         self._compiled: list[Callable[[Tensor], Tensor]] = []  # in a list it is no module of this one
+        self._head = [classifier(body)]
         classifier(body).register_forward_pre_hook(self._see_features)
 
     @property
@@ -98,7 +99,7 @@ class Network(nn.Module):
 
     def of_features(self, features: Tensor) -> Output:
         """What the head answers to features (B, D)."""
-        return Output(classifier(self.body)(features), features)
+        return Output(self._head[0](features), features)
 
     def _sized(self, pixels: Tensor) -> Tensor:
         if self.size is None or pixels.shape[2:] == self.size:
