@@ -30,7 +30,9 @@ def asked_on(section: Mapping[str, Any], page: Mapping[str, Any] | None) -> Mapp
 
 def desk(lab: Lab, section: Mapping[str, Any]) -> Desk:
     """The desk of a run. section: `data` of its configuration, which says where image files lie if there are any."""
-    train, root = lab.data.train, section.get("root")
+    train, root, table = lab.data.train, section.get("root"), section.get("path")
+    if root is None and isinstance(table, str | Path):
+        root = at_home(table).parent  # a table of files whose paths start beside it
     home = at_home(root) if train.paths and isinstance(root, str | Path) else None
 
     def picture(id: int) -> Shown:

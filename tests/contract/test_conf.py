@@ -152,7 +152,7 @@ def test_a_loss_fits_its_signatures(option: str) -> None:
 def test_an_oracle_fits_its_signature(option: str) -> None:
     own = section("oracle", option)
     sell = resolve(kdal_cli.labels.oracles, own["name"], [], "oracle")
-    bind(sell, own, "oracle", given=2 if option == "simulated" else 1, besides=["name"])
+    bind(sell, own, "oracle", given=2 if option == "simulated" else 1, besides=["name", "person"])
 
 
 @pytest.mark.parametrize("option", options("recipe"))
