@@ -59,8 +59,10 @@ class Wanted:
             raise UserError(f"{where}.mean and {where}.std belong together", cure="set both, or neither")
         if self.mean is not None and self.std is not None:
             own = Preprocessing(self.mean, self.std, made_for=own.made_for if own else None)
-        if own is None or self.resize is None:
+        if self.resize is None:
             return own
+        if own is None:
+            raise UserError(f"{where}.resize={self.resize} without a mean and a std", cure=f"set {where}.mean and .std")
         return replace(own, size=(self.resize, self.resize))
 
 

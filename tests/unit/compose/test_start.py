@@ -99,6 +99,7 @@ def test_what_is_asked_for_beats_what_the_weights_bring(tmp_path: Path) -> None:
         ({"mean": [0.5, 0.5, 0.5]}, "belong together"),
         ({"std": [0, 1, 1]}, "above 0"),
         ({"resize": 0}, "at least 1"),
+        ({"resize": 24}, r"s\.resize=24 without a mean and a std: set s\.mean and \.std"),
         ({"weights": "imagenet"}, "small_cnn has no published weights"),
         ({"weights": "/nowhere/w.pth"}, "there is no such file"),
         ({"weights": 5}, "accepted: none, imagenet or a path"),
