@@ -1,6 +1,6 @@
 """What a network starts from, and what it does to pixels: keys of `student` and `teacher.model` beside an architecture.
 
-weights, mean, std, size: see conf/student/_base.yaml
+weights, mean, std, resize: see conf/student/_base.yaml
 """
 
 import os
