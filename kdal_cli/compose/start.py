@@ -1,6 +1,6 @@
 """What a network starts from, and what it does to pixels: keys of `student` and `teacher.model` beside an architecture.
 
-weights, mean, std, size: see conf/student/_base.yaml
+weights, mean, std, resize: see conf/student/_base.yaml
 """
 
 import os
@@ -36,7 +36,7 @@ class Wanted:
     weights: Literal["none", "imagenet"] | Path | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[Positive, ...] | None = None
-    size: Count | None = None
+    resize: Count | None = None
 
     @property
     def file(self) -> Path | None:
@@ -48,7 +48,7 @@ class Wanted:
 
     def inner(self, shape: Shape) -> Shape:
         """Of the images that the architecture sees."""
-        return shape if self.size is None else replace(shape, height=self.size, width=self.size)
+        return shape if self.resize is None else replace(shape, height=self.resize, width=self.resize)
 
     def preprocessing(self, own: Preprocessing | None, channels: int, where: str) -> Preprocessing | None:
         """What is asked for, over what the weights bring along. Raises UserError where it does not fit the images."""
@@ -59,9 +59,11 @@ class Wanted:
             raise UserError(f"{where}.mean and {where}.std belong together", cure="set both, or neither")
         if self.mean is not None and self.std is not None:
             own = Preprocessing(self.mean, self.std, made_for=own.made_for if own else None)
-        if own is None or self.size is None:
+        if self.resize is None:
             return own
-        return replace(own, size=(self.size, self.size))
+        if own is None:
+            raise UserError(f"{where}.resize={self.resize} without a mean and a std", cure=f"set {where}.mean and .std")
+        return replace(own, size=(self.resize, self.resize))
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ REGISTRIES = {
 MISSING = {  # what only the user knows
     ("data", "image_folder"): {"data.root"},
     ("data", "npz"): {"data.path"},
+    ("experiment", "photos"): {"data.root"},
     ("student", "custom"): {"student.name"},
     ("student", "simkd"): {"student.features"},
     ("teacher", "custom"): {"teacher.model.name"},

@@ -39,7 +39,7 @@ def run_of_ours(path: Path, classes: tuple[str, ...]) -> Path:
 
 
 def test_keys_are_no_arguments_of_the_architecture() -> None:
-    keys = {"weights": None, "mean": None, "std": None, "size": None}
+    keys = {"weights": None, "mean": None, "std": None, "resize": None}
     assert start.split({**SECTION, **keys}, "student") == (SECTION, start.Wanted())
     blueprint = parts.blueprint({**SECTION, **keys}, SHAPE, [], "student")
     assert blueprint.spec == SECTION
@@ -87,7 +87,7 @@ def test_a_run_of_ours_brings_its_mean_and_std_and_its_head_for_the_same_classes
 
 def test_what_is_asked_for_beats_what_the_weights_bring(tmp_path: Path) -> None:
     run = run_of_ours(tmp_path / "run", ("a", "b", "c", "d"))
-    section = {**SECTION, "weights": str(run), "mean": [0, 0, 0], "std": [1, 1, 1], "size": 24}
+    section = {**SECTION, "weights": str(run), "mean": [0, 0, 0], "std": [1, 1, 1], "resize": 24}
     rule = parts.blueprint(section, SHAPE, [], "s").preprocessing
     assert rule == Preprocessing((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), size=(24, 24), made_for=(16, 16))
 
@@ -98,7 +98,8 @@ def test_what_is_asked_for_beats_what_the_weights_bring(tmp_path: Path) -> None:
         ({"mean": [0.5]}, "s.mean=.0.5.: 3 numbers, one a channel"),
         ({"mean": [0.5, 0.5, 0.5]}, "belong together"),
         ({"std": [0, 1, 1]}, "above 0"),
-        ({"size": 0}, "at least 1"),
+        ({"resize": 0}, "at least 1"),
+        ({"resize": 24}, r"s\.resize=24 without a mean and a std: set s\.mean and \.std"),
         ({"weights": "imagenet"}, "small_cnn has no published weights"),
         ({"weights": "/nowhere/w.pth"}, "there is no such file"),
         ({"weights": 5}, "accepted: none, imagenet or a path"),
@@ -142,7 +143,7 @@ def test_a_checkpoint_has_its_start_already(tmp_path: Path) -> None:
 
 def test_a_network_starts_there_and_a_checkpoint_keeps_what_it_does_to_pixels(weights: Path, bench, images) -> None:
     lab: Lab = bench()
-    section = {"name": "mlp", "hidden": [4], "mean": [0.25], "std": [0.5], "size": 9}
+    section = {"name": "mlp", "hidden": [4], "mean": [0.25], "std": [0.5], "resize": 9}
     blueprint = parts.blueprint(section, images.shape, [], "student", classes=images.classes)
     network = lab.network(blueprint, 0)
     assert network.size == (9, 9)

@@ -35,7 +35,7 @@ def counted(network: Network) -> list[int]:
 
 
 def train(lab: Lab, network: Network, recipe: Recipe, objective: Objective | None = None) -> dict[str, Tensor]:
-    examples = Examples(lab.pool, lab.data.train.labels[lab.pool[:40]])
+    examples = Examples(lab.pool, lab.data.train.labels.of(lab.pool[:40]))
     streams = Streams(5).under("fit")
     images, loss = lab.views(recipe.augment), objective or Objective()
     fit(network, images, examples, loss, recipe, lab.engine, streams, lab.watcher)
