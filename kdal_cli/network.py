@@ -7,31 +7,45 @@ forward hooks, so no architecture is written for distillation, and its state dic
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdal_cli.errors import UserError, nearest
 from kdal_cli.types import Output
 
 
+class Memory(Protocol):
+    """What a body that does not change answered before: (B, D) features of images `ids` (B,) in `views` (B,).
+
+    None of images that it does not know. Without views they are the images as they are.
+    """
+
+    def __call__(self, images: Any, ids: Tensor, views: Tensor | None = None) -> Tensor | None: ...
+
+
 class Network(nn.Module):
     """A classifier `body`, images (B, c, H, W) float -> logits (B, C), behind a normalisation of its own.
 
-    mean, std: per channel, on the scale from 0 to 1.
+    mean, std: per channel, on the scale from 0 to 1. size: (height, width) that images are resized to on the way in,
+    bilinear and antialiased; None leaves them as they are.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, body: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(
+        self, body: nn.Module, mean: Sequence[float], std: Sequence[float], size: tuple[int, int] | None = None
+    ) -> None:
         super().__init__()
-        self.body = body
+        self.body, self.size = body, size
         self.register_buffer("mean", torch.tensor(mean).mul(255)[:, None, None], persistent=False)  # (c, 1, 1)
         self.register_buffer("std", torch.tensor(std).mul(255)[:, None, None], persistent=False)  # (c, 1, 1)
         self._seen: dict[str, Tensor] = {}
         self._tapped: list[str] = []
+        self.memory: Memory | None = None
         self._compiled: list[Callable[[Tensor], Tensor]] = []  # in a list it is no module of this one
         classifier(body).register_forward_pre_hook(self._see_features)
 
@@ -52,8 +66,8 @@ class Network(nn.Module):
                 modules[path].register_forward_hook(partial(self._see, path))
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy is not compiled: it may be changed, as folding does."""
-        return {**super().__getstate__(), "_compiled": []}
+        """A copy is not compiled and remembers nothing: it may be changed, as folding does."""
+        return {**super().__getstate__(), "_compiled": [], "memory": None}
 
     @contextmanager
     def compiled(self, kind: Literal["none", "default", "graphs"]) -> Iterator[None]:
@@ -71,11 +85,28 @@ class Network(nn.Module):
 
     def forward(self, pixels: Tensor) -> Output:
         """pixels: (B, c, H, W) uint8."""
-        images = (pixels.float() - self.mean) / self.std
+        images = (self._sized(pixels.float()) - self.mean) / self.std
         body = self._compiled[0] if self._compiled and self.training else self.body
         logits = body(images.contiguous(memory_format=torch.channels_last))  # (B, C)
         features, maps = self._seen.pop("features"), {path: self._seen.pop(path) for path in self._tapped}
         return Output(logits, features, maps, self)
+
+    def recall(self, images: Any, ids: Tensor, views: Tensor | None = None) -> Output | None:
+        """What it answers to images that its body has seen: the head alone looks. None where it has no memory."""
+        features = self.memory(images, ids, views) if self.memory is not None else None
+        return None if features is None else self.of_features(features)
+
+    def of_features(self, features: Tensor) -> Output:
+        """What the head answers to features (B, D)."""
+        return Output(classifier(self.body)(features), features)
+
+    def _sized(self, pixels: Tensor) -> Tensor:
+        if self.size is None or pixels.shape[2:] == self.size:
+            return pixels
+        return F.interpolate(pixels, self.size, mode="bilinear", antialias=True)
+
+    def extra_repr(self) -> str:
+        return f"size={self.size}" if self.size else ""
 
     def _see_features(self, module: nn.Module, args: tuple[Tensor, ...]) -> None:
         self._seen["features"] = args[0].flatten(1) if args[0].dim() < 4 else args[0].mean((2, 3))

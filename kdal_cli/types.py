@@ -170,6 +170,29 @@ class Frame:
 
 
 @dataclass(frozen=True)
+class Preprocessing:
+    """What a network does to an image before its first layer.
+
+    mean, std: per channel, on the scale from 0 to 1. size: (height, width) that it resizes to; None, as the image is.
+    made_for: (height, width) that its weights were made for, and crop: the share of the shorter side that was kept
+    there, where that is known; nothing is done about these two.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    size: tuple[int, int] | None = None
+    made_for: tuple[int, int] | None = None
+    crop: float | None = None
+
+    def over(self, channels: int) -> "Preprocessing":
+        """The same for images of so many channels: of others than it is for, the mean over those, for each."""
+        if len(self.mean) == channels:
+            return self
+        mean, std = ((sum(values) / len(values),) * channels for values in (self.mean, self.std))
+        return replace(self, mean=mean, std=std)
+
+
+@dataclass(frozen=True)
 class ImageSet:
     """Images of one split, and what is true of them. An id is a row of `pixels`, everywhere and for ever.
 
@@ -213,6 +236,11 @@ class ImageData:
         if self.train.frame is not None:
             height = width = self.train.frame.size
         return Shape(channels, height, width, len(self.classes))
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What a network does to these images that has no preprocessing of its own."""
+        return Preprocessing(self.mean, self.std)
 
 
 class Watcher(Protocol):

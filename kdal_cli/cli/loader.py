@@ -160,7 +160,7 @@ class Loader(ConfigLoaderImpl):
         if self._about_hydra:
             for path, code in _code(unresolved(config.hydra)):
                 if code not in self._code:
-                    raise UserError(f"hydra.{path}={code}", where="code that is not ours", cure="leave it out")
+                    raise UserError(f"hydra.{path}={code}", where="code from outside kdal", cure="leave it out")
         calls = any(sign in word for word in overrides for sign in ("$", "_target_"))
         if calls or self._about_hydra or self._from_outside or self.typed is not None:
             values = {key: value for key, value in unresolved(config).items() if key != "hydra"}

@@ -64,7 +64,7 @@ def refuse_more_than_values(values: Mapping[str, Any], where: object) -> None:
     for key in TYPED:
         if key in values:
             shown = next(iter(flat({key: values[key]})), key)
-            raise UserError(f"{shown} is set by a file", where=where, cure="say it yourself, on the command line")
+            raise UserError(f"{shown} is set by a file", where=where, cure="set it on the command line")
     settings = values.get("hydra") or {}
     if not isinstance(settings, Mapping):
         raise UserError(f"hydra={settings} is set by a file", where=where, cure="set it on the command line")
@@ -77,11 +77,11 @@ def refuse_strange_words(words: Sequence[str], where: object) -> None:
         key, value = override.key_or_group, override.value()
         simple = override.type is OverrideType.CHANGE and override.package is None and not isinstance(value, Sweep)
         if re.split(r"[.\[]", key)[0] in TYPED:
-            raise UserError(f"{override.input_line} is said by a file", where=where, cure="say it yourself")
+            raise UserError(f"{override.input_line} is set by a file", where=where, cure="set it on the command line")
         if not is_about_hydra(override) or (simple and PLUGINS.fullmatch(key) and isinstance(value, str)):
             continue
         if not simple or not key.startswith("hydra."):
-            raise UserError(f"{override.input_line} is said by a file", where=where, cure="say it yourself")
+            raise UserError(f"{override.input_line} is set by a file", where=where, cure="set it on the command line")
         _refuse_settings({key.removeprefix("hydra."): value}, where)
 
 

@@ -18,7 +18,10 @@ from hydra.errors import HydraException
 from kdal_cli.errors import UserError
 from kdal_cli.values import at_home
 
-FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "replay", "checkpoint", "data.roots")
+FOLDERS = (
+    *("hydra.run.dir", "hydra.sweep.dir", "replay", "checkpoint", "data.roots"),
+    *("store", "student.weights", "teacher.model.weights"),
+)
 """Keys that take a path and are no argument of a function."""
 
 BOUND = ("data/*.py", "trackers/*.py", "compose/teacher.py")

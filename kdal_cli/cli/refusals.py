@@ -57,7 +57,7 @@ def refusal(stage: str, error: Exception, words: Sequence[str]) -> UserError:
         return UserError(f"several values without a sweep: {text.split(chr(39))[1]}", cure="sweep over them with -m")
     if "Config group override must be" in text:
         return UserError(
-            f"no option of a group: {' '.join(words)}", cure="a group takes the name of one of its options"
+            f"not an option of a group: {' '.join(words)}", cure="a group takes the name of one of its options"
         )
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return UserError(lines[0] if lines else type(error).__name__, cure=f"see kdal {stage} --help")
@@ -67,7 +67,7 @@ def unreadable(word: str, reason: str) -> UserError:
     """A word that is no `key=value` of Hydra's: the character that it stumbles over, and the quotes that help."""
     key, equals, value = word.partition("=")
     if not equals:
-        return UserError(f"{word!r} is no key=value", cure="for example sampler=margin")
+        return UserError(f"{word!r} is not key=value", cure="for example sampler=margin")
     if strange := re.search(r"[^\w.@/:$+~-]|[^\x00-\x7f]|^$", key):
         return UserError(f"{word!r}: no key has this name", where=f"character {strange.group()!r}", cure=KEYS)
     as_text = f"as a text it needs two pairs of quotes: {typeable(key, value)}"

@@ -1,4 +1,4 @@
-"""Going on with what lies in a folder. What a folder says is data: values are taken from it, words only from who types.
+"""Going on with what lies in a folder. What a folder sets is data: values are taken from it, words only from who types.
 
 A run goes on with the configuration that was saved, a sweep with the words that made its jobs; but whom to trust, where
 to write beyond `outputs/`, how many jobs, and what of Hydra could run code has to be typed again. Nor is a folder
@@ -61,7 +61,7 @@ def saved_run(stage: str, folder: Path, said: Said) -> tuple[DictConfig, dict[st
         raise UserError("no run to resume here", where=folder, cure=f"a folder below outputs/{stage} is needed")
     about, command = About.read(written), said.command(stage, folder, sweep=False)
     if not about.stage:
-        raise UserError("this run was stopped before it began", where=folder, cure="start it anew")
+        raise UserError("this run was stopped before it began", where=folder, cure="start it again")
     if about.stage != stage:
         cure = f"kdal {about.stage} resume={folder}"
         raise UserError(f"this run is a {about.stage}", where=folder, cure=cure)
@@ -93,7 +93,7 @@ def saved_sweep(stage: str, folder: Path, said: Said) -> list[str]:
             (unsaid if key.split(".")[0] in TYPED else believed).append(override.input_line or "")
     if unsaid:
         cure = f"if you do: {command} {shlex.join(unsaid)}"
-        raise UserError(f"a folder says {', '.join(unsaid)}, which only you can say", cure=cure)
+        raise UserError(f"a folder sets {', '.join(unsaid)}, which only the command line can set", cure=cure)
     refuse_strange_words(believed, path)
     return [*believed, *said.words]
 

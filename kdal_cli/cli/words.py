@@ -49,7 +49,7 @@ def flags_first(words: Sequence[str]) -> Namespace:
     read = parser.parse_args([*flags, *overrides])
     for flag, cure in NOT_OURS.items():
         if getattr(read, flag):
-            raise UserError(f"--{flag.replace('_', '-')} is no flag of kdal", cure=cure)
+            raise UserError(f"--{flag.replace('_', '-')} is not a flag of kdal", cure=cure)
     return read
 
 
@@ -62,7 +62,7 @@ def refuse_odd(words: Sequence[str]) -> None:
     for word in words:
         start = f"{word[:60]}…" if len(word) > 60 else word
         if "\0" in word or re.search("[\ud800-\udfff]", word):
-            raise UserError(f"{word!r} is no text", cure="letters that UTF-8 has, and no NUL")
+            raise UserError(f"{word!r} is not text", cure="letters that UTF-8 has, and no NUL")
         if len(word) > LONGEST:
             raise UserError(
                 f"{start} is too long", cure=f"at most {LONGEST:,} letters; put it into a file: --config-dir"

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 from kdal_cli.compose import parts
@@ -13,7 +14,8 @@ from kdal_cli.compose.teacher import plan_teacher, settled
 from kdal_cli.devices.engine import Engine
 from kdal_cli.errors import UserError
 from kdal_cli.images.augment import Augment, Resident
-from kdal_cli.lab.lab import Blueprint, Lab
+from kdal_cli.lab.blueprint import Blueprint
+from kdal_cli.lab.lab import Lab
 from kdal_cli.lab.teacher import Learns, Member, TeacherPlan
 from kdal_cli.network import classifier
 from kdal_cli.records.checkpoint import Checkpoint
@@ -67,7 +69,8 @@ class Bench:
             ids = replace(ids, teacher=data.train.labels.among(ids.pool))
         train = Resident(data.train.pixels, self.recipe.augment, engine.device, frame=data.train.frame)
         test = Resident(data.test.pixels, Augment(), engine.device, frame=data.test.frame)
-        lab = Lab(data, train, test, ids, engine, Streams(seed), self.run, self.display, self.tracking)
+        features = self.setting("store", Path)
+        lab = Lab(data, train, test, ids, engine, Streams(seed), self.run, self.display, self.tracking, features)
         self.run.describe(self.values, lab.fingerprint, self.request, engine.describe())
         return lab
 
@@ -89,10 +92,18 @@ class Bench:
     def recipe(self) -> Recipe:
         return make(Recipe, self.section("recipe"), "recipe")
 
+    def blueprint(
+        self, section: Mapping[str, Any], where: str, shape: Shape | None = None, saved: Checkpoint | None = None
+    ) -> Blueprint:
+        """An architecture of the configuration, for the images of the data or of another shape."""
+        data, download = self.lab.data, self.setting("download", bool)
+        shape = shape or data.shape
+        return parts.blueprint(section, shape, self.trust, where, saved, classes=data.classes, download=download)
+
     @cached_property
     def plain_student(self) -> Blueprint:
         """The student's architecture as it was chosen."""
-        return parts.blueprint(self.section("student"), self.lab.data.shape, self.trust, "student")
+        return self.blueprint(self.section("student"), "student")
 
     @cached_property
     def student(self) -> Blueprint:
@@ -105,7 +116,9 @@ class Bench:
         with undisturbed():
             features = classifier(plan.members[-1].blueprint.make()).in_features
         section = {"name": wanted, "backbone": dict(plain.spec), "features": features}
-        return parts.blueprint(section, self.lab.data.shape, self.trust, "student")
+        built = self.blueprint(section, "student")
+        start = plain.start.below("backbone", built.make()) if plain.start else None
+        return replace(built, start=start, preprocessing=plain.preprocessing)
 
     @cached_property
     def loss(self) -> LossPlan:
@@ -124,7 +137,7 @@ class Bench:
         """The teacher that is wanted, or None with `teacher=none`."""
 
         def draw(section: Mapping[str, Any], shape: Shape, saved: Checkpoint | None) -> Blueprint:
-            return parts.blueprint(section, shape, self.trust, "teacher.model", saved)
+            return self.blueprint(section, "teacher.model", shape, saved)
 
         section = {**self.section("teacher"), "learns": self.teacher_learns}
         return plan_teacher(section, self.lab.data.shape, draw)
@@ -150,11 +163,7 @@ class Bench:
         if strange := [name for name in assistants if not re.fullmatch(r"[\w-]{1,64}", str(name)) or name in TAKEN]:
             cure = f"up to 64 letters, digits, _ and -, and none of {', '.join(TAKEN)}: a checkpoint is called so"
             raise UserError(f"assistants.{strange[0]}", where="no name for an assistant", cure=cure)
-        shape, trust = self.lab.data.shape, self.trust
-        links = [
-            Link(str(name), parts.blueprint(section, shape, trust, f"assistants.{name}"))
-            for name, section in assistants.items()
-        ]
+        links = [Link(str(name), self.blueprint(section, f"assistants.{name}")) for name, section in assistants.items()]
         kind = self.teacher_plan.manner.kind if self.teacher_plan is not None else "fixed"
         first = 0 if kind == "previous" else 1
         links += [Link(f"generation {n}", self.student) for n in range(first, self.setting("generations", Count))]

@@ -31,10 +31,10 @@ def read_yaml(path: Path) -> tuple[str, Any]:
         raise
     except yaml.MarkedYAMLError as error:
         line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UserError(f"this is no YAML{line}", where=path, cure=error.problem or "") from None
+        raise UserError(f"not valid YAML{line}", where=path, cure=error.problem or "") from None
     except Exception as error:  # whatever a reader of YAML stumbles over is in the file
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError("this is no configuration", where=path, cure=reason[0]) from error
+        raise UserError("not a valid configuration", where=path, cure=reason[0]) from error
 
 
 def _text(path: Path) -> str:
@@ -46,13 +46,13 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise UserError(f"cannot read: {error.strerror}", where=path) from None
     if not regular:
-        raise UserError("this is no file", where=path, cure="a YAML file is needed")
+        raise UserError("not a file", where=path, cure="a YAML file is needed")
     if len(data) > BYTES:
         raise UserError("this file is too large for a configuration", where=path, cure=f"at most {BYTES:,} bytes")
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        raise UserError(f"this is no text, from byte {error.start} on", where=path, cure="UTF-8 is needed") from None
+        raise UserError(f"this is not text, from byte {error.start} on", where=path, cure="UTF-8 is needed") from None
 
 
 def _measure(text: str, path: Path) -> None:

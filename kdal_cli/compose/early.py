@@ -4,14 +4,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdal_cli.compose import parts
+from kdal_cli.compose import parts, start
 from kdal_cli.compose.bind import convert
 from kdal_cli.compose.loss import LossPlan
-from kdal_cli.compose.sketch import ANY, refuse_misfit, sketched
+from kdal_cli.compose.sketch import ANY, OTHER, refuse_misfit, sketched
 from kdal_cli.compose.teacher import who_teaches
 from kdal_cli.errors import UserError
-from kdal_cli.lab.lab import model_of, named
+from kdal_cli.lab.blueprint import named
 from kdal_cli.records import checkpoint
+from kdal_cli.records.checkpoint import Checkpoint
 from kdal_cli.training.recipe import Recipe
 
 Wanted = tuple[str, Mapping[str, Any] | None, Path | None]
@@ -26,16 +27,22 @@ def refuse_early(values: Mapping[str, Any], trust: Sequence[str]) -> None:
     for key, section, path in _wanted(values):
         saved = checkpoint.read(path) if path is not None else None
         if saved is not None:
-            section = model_of(section, saved, key)
-        if not isinstance(section, Mapping):
-            continue
-        make = parts.architecture(section, trust, key, fresh=saved is None)
-        if parts.is_own(section):
-            continue
-        if saved is not None:
-            refuse_misfit(make, named(section), saved, None)
-        else:
-            sketched(lambda make=make: make(ANY), key)
+            section = start.for_checkpoint(section, saved, key)
+        if isinstance(section, Mapping):
+            _refuse(section, trust, key, saved)
+
+
+def _refuse(section: Mapping[str, Any], trust: Sequence[str], key: str, saved: Checkpoint | None) -> None:
+    plain, wanted = start.split(section, key)
+    make = parts.architecture(plain, trust, key)
+    if parts.is_own(plain):
+        return
+    if saved is not None:
+        refuse_misfit(make, named(plain), saved, None)
+        return
+    body = sketched(lambda: make(ANY), key)
+    if wanted.file is not None and body is not None:
+        start.refuse_other(body, sketched(lambda: make(OTHER), key), wanted.file, plain, key)
 
 
 def refuse_unlabelled(loss: LossPlan, recipe: Recipe, *, compare: bool) -> None:

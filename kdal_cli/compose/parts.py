@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -15,6 +16,7 @@ import kdal_cli.data
 import kdal_cli.models
 import kdal_cli.samplers
 import kdal_cli.trackers
+from kdal_cli.compose import start
 from kdal_cli.compose.bind import bind, make
 from kdal_cli.compose.registry import names, resolve
 from kdal_cli.compose.sketch import refuse_misfit
@@ -23,7 +25,7 @@ from kdal_cli.images.simulate import long_tail, with_duplicates
 from kdal_cli.images.split import Ids, Split, split_ids
 from kdal_cli.inference.evidence import Sampler
 from kdal_cli.lab.baselines import Baseline, column
-from kdal_cli.lab.lab import Blueprint, named
+from kdal_cli.lab.blueprint import Blueprint, named
 from kdal_cli.lab.seed_set import class_balanced
 from kdal_cli.labels import oracle as oracles
 from kdal_cli.labels.oracle import Oracle
@@ -75,41 +77,66 @@ def data(section: Section, trust: Sequence[str], watcher: Watcher) -> tuple[Imag
 
 
 def blueprint(
-    section: Section, shape: Shape, trust: Sequence[str], where: str, saved: Checkpoint | None = None
+    section: Section,
+    shape: Shape,
+    trust: Sequence[str],
+    where: str,
+    saved: Checkpoint | None = None,
+    *,
+    classes: tuple[str, ...] | None = None,
+    download: bool = False,
 ) -> Blueprint:
     """An architecture for images of this shape. It is built once here, so that what cannot be built is refused now.
 
-    saved: the weights that it is for. Others are refused before anything is built, and pretrained ones are not fetched.
+    saved: the weights that it is for. Others are refused before anything is built, and none are read to start from.
+    classes: of the data: weights to start from that know others get a new head. download: whether weights that are
+    published may be fetched.
     """
-    make = architecture(section, trust, where, fresh=saved is None)
-    if saved is not None and not is_own(section):
-        refuse_misfit(make, named(section), saved, shape)
+    plain, wanted = start.split(section, where)
+    shape = wanted.inner(shape)
+    make = architecture(plain, trust, where)
+    if saved is not None and not is_own(plain):
+        refuse_misfit(make, named(plain), saved, shape)
+    make_published = None
+    if saved is None and wanted.published:
+        start.refuse_download(plain, where, download)
+        make_published = architecture(plain, trust, where, published=True)
 
     def build() -> nn.Module:
         return make(shape)
 
+    begun = start.Begun()
     with undisturbed():
         body = build()
-    if not isinstance(body, nn.Module):
-        raise UserError(f"{where}.name={section['name']} makes a {type(body).__name__}", cure="an nn.Module is needed")
+        if not isinstance(body, nn.Module):
+            told = f"{where}.name={section['name']} makes a {type(body).__name__}"
+            raise UserError(told, cure="an nn.Module is needed")
+        if make_published is not None:
+            begun = start.published(make_published(shape), plain)
+        elif saved is None and wanted.file is not None:
+            begun = start.begin(body, wanted.file, plain, classes, where)
     _try(body, shape, where)
-    return Blueprint(dict(section), build)
+    own = wanted.preprocessing(begun.preprocessing, shape.channels, where)
+    return Blueprint(plain, build, begun.start, own)
 
 
 def architecture(
-    section: Section, trust: Sequence[str], where: str, *, fresh: bool = True
+    section: Section, trust: Sequence[str], where: str, *, published: bool = False
 ) -> Callable[[Shape], nn.Module]:
     """What makes a network for images of a shape; its name and arguments are checked.
 
-    An argument that is an nn.Module is an architecture itself, a section within the section. fresh: whether it starts
-    as its arguments say, or is given all its weights anyway, so that none need be fetched.
+    An argument that is an nn.Module is an architecture itself, a section within the section. published: with the
+    weights that are published for it, whatever its arguments say; else without.
     """
     make = resolve(kdal_cli.models, section.get("name"), trust, where)
     nested = [key for key, hint in get_type_hints(make).items() if hint is nn.Module and key != "return"]
-    inner = {key: architecture(section.get(key) or {}, trust, f"{where}.{key}", fresh=fresh) for key in nested}
+    inner = {key: architecture(section.get(key) or {}, trust, f"{where}.{key}") for key in nested}
     settings = bind(make, section, where, given=1, besides=("name", *nested))
-    if not fresh and "pretrained" in settings:
-        settings["pretrained"] = False
+    if published and "pretrained" not in inspect.signature(make).parameters:
+        cure = "weights=FILE; torchvision and timm have some"
+        raise UserError(f"{where}.weights=imagenet", where=f"{section['name']} has no published weights", cure=cure)
+    if published or "pretrained" in settings:
+        settings["pretrained"] = published
 
     def build(shape: Shape) -> nn.Module:
         return make(shape, **settings, **{key: part(shape) for key, part in inner.items()})

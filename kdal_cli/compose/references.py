@@ -26,12 +26,12 @@ def refuse_calls(values: Any) -> None:
     for path, text in _texts(values):
         if path[-1:] == ("_target_",):
             cure = "choose an option by its name; code of your own by name=package.module:thing trust=[package]"
-            raise UserError(f"{dotted(path)} is set", where="a configuration calls nothing", cure=cure)
+            raise UserError(f"{dotted(path)} is set", where="a configuration cannot call code", cure=cure)
         if "\0" in text or not _encodable(text):
-            raise UserError(f"{dotted(path)}={text!r} is no text", cure="letters that UTF-8 has, and no NUL")
+            raise UserError(f"{dotted(path)}={text!r} is not text", cure="letters that UTF-8 has, and no NUL")
         if "${" in REFERENCE.sub("", text):
             cure = 'name another value, ${recipe.steps}; what the environment holds, your shell says: data.root="$DATA"'
-            raise UserError(f"{dotted(path)}={text}", where="a configuration calls nothing", cure=cure)
+            raise UserError(f"{dotted(path)}={text}", where="a configuration cannot call code", cure=cure)
     _Extent(values).of((), values, 0)
 
 
@@ -45,7 +45,7 @@ def _texts(values: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
     if isinstance(values, dict):
         for key, value in values.items():
             if not isinstance(key, str):
-                raise UserError(f"{dotted((*path, str(key)))} has a key that is no text", cure="put it in quotes")
+                raise UserError(f"{dotted((*path, str(key)))} has a key that is not text", cure="put it in quotes")
             yield (*path, key), key
             yield from _texts(value, (*path, key))
     elif isinstance(values, list):

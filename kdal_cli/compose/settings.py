@@ -21,6 +21,8 @@ SETTINGS = (
     "devices",
     "threads",
     "trust",
+    "download",
+    "store",
     "sweep",
     "compare",
     "labels",
@@ -94,7 +96,7 @@ def refuse_unsaid(values: Mapping[str, Any], typed: Mapping[str, Any], command: 
     if unsaid:
         what = ", ".join(f"{key}={_shown(value)}" for key, value in unsaid.items())
         cure = f"if you do: {command} {as_typed(said_again(values))}"
-        raise UserError(f"a folder says {what}, which only you can say", cure=cure)
+        raise UserError(f"a folder sets {what}, which only the command line can set", cure=cure)
 
 
 def _agrees(said: Any, typed: Any) -> bool:

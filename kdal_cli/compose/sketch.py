@@ -24,6 +24,9 @@ SPARE_NUMBERS, SPARE_TENSORS = 2**24, 1000
 ANY = Shape(3, 224, 224, 1000)
 """Images that every architecture takes."""
 
+OTHER = Shape(1, 96, 96, 10)
+"""Images that most take as well: what has one shape for both hangs on the arguments alone."""
+
 FACTORIES = {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn}
 
 

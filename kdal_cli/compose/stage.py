@@ -14,10 +14,12 @@ from kdal_cli.compose.bench import Bench
 from kdal_cli.compose.bind import convert, make
 from kdal_cli.compose.early import refuse_early, refuse_unlabelled
 from kdal_cli.compose.settings import plain
+from kdal_cli.compose.start import for_checkpoint, stay_offline
 from kdal_cli.errors import InUse, MachineError, UserError
 from kdal_cli.inference.evidence import Sampler
 from kdal_cli.lab.baselines import Baselines
-from kdal_cli.lab.lab import Lab, model_of, named
+from kdal_cli.lab.blueprint import named
+from kdal_cli.lab.lab import Lab
 from kdal_cli.lab.pool import Scoring, rehearse_sampler
 from kdal_cli.lab.replay import Replay, chosen_by, replay
 from kdal_cli.lab.teacher import Teacher, TeacherPlan, find_teacher, publish
@@ -53,6 +55,8 @@ def run_stage(request: Request, config: DictConfig, folder: Path) -> float | Non
                     display.say("this run is done already")
                     return run.result.get("val_accuracy")
                 bench = Bench(values, run, display, request)
+                if not bench.setting("download", bool):
+                    stay_offline()
                 refuse_early(values, bench.trust)
                 with closing(bench), bench.tracking as tracking:
                     result = STAGES[request.stage](bench)
@@ -79,7 +83,8 @@ def _train_teacher(bench: Bench) -> dict[str, Any]:
     plan = bench.one_teacher()
     lab = bench.lab
     labels = len(lab.ids.teacher)
-    present.headline(lab, "train-teacher", [f"{named(plan.blueprint.spec)}, {labels:,} labels"])
+    lines = [f"{named(plan.blueprint.spec)}, {labels:,} labels", *teaching.starts(bench, {"teacher": plan.blueprint})]
+    present.headline(lab, "train-teacher", lines)
     present.begin(lab, [])
     network, card = train_teacher(lab, plan.blueprint, plan.recipe, plan.seed)
     checkpoint.write(lab.run.checkpoints / "teacher.safetensors", network.body, card)
@@ -101,6 +106,7 @@ def _distill(bench: Bench) -> dict[str, Any]:
     lines = [
         f"student {named(student.spec)}, {labelled:,} labels of {len(lab.pool):,} images",
         *([f"chain: {' → '.join(f'{link.role} {named(link.blueprint.spec)}' for link in chain)}"] if chain[1:] else []),
+        *teaching.starts(bench, {link.role: link.blueprint for link in chain}, why),
         f"loss {loss.sentence}",
         *trial.places,
         f"teacher: {teaching.planned(bench, why)}",
@@ -133,6 +139,7 @@ def _al_loop(bench: Bench) -> dict[str, Any]:
     lines = [
         f"{plan}; validation {len(lab.validation):,} counted",
         f"student {named(student.spec)}; sampler {named(bench.values['sampler'])}{_looking(sampler, scoring)}",
+        *teaching.starts(bench, {"student": student}, why),
         *([] if isinstance(sampler, Replay) else _seed_set(bench.section("seed_set"))),
         f"loss {loss.sentence}",
         *trial.places,
@@ -212,12 +219,13 @@ def _looking(sampler: Sampler, scoring: Scoring) -> str:
 def _evaluate(bench: Bench) -> dict[str, Any]:
     lab = bench.lab
     saved = checkpoint.read(bench.setting("checkpoint", Path))
-    section = model_of(bench.values.get("student"), saved, "student")
+    section = for_checkpoint(bench.values.get("student"), saved, "student")
     lab.refuse_other_images(saved)
-    network = lab.restore(parts.blueprint(section, lab.data.shape, bench.trust, "student", saved), saved)
+    blueprint = bench.blueprint(section, "student", saved=saved)
+    network = lab.restore(blueprint, saved)
     teacher = find_teacher(bench.teacher_plan, lab) if bench.teacher_plan and bench.teacher_plan.members else None
     split = bench.setting("split", Literal["test", "validation", "pool"])
-    lines = [f"{named(section)} from {saved.path}", f"teacher: {teacher.sentence if teacher else 'none'}"]
+    lines = [f"{named(blueprint.spec)} from {saved.path}", f"teacher: {teacher.sentence if teacher else 'none'}"]
     present.headline(lab, f"evaluate on {split}", lines)
     present.begin(lab, [])
     return present.evaluation(lab, evaluate(lab, network, teacher, split))

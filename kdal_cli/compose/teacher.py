@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from kdal_cli.compose.bind import make
+from kdal_cli.compose.start import for_checkpoint
 from kdal_cli.errors import UserError
-from kdal_cli.lab.lab import Blueprint, model_of
+from kdal_cli.lab.blueprint import Blueprint
 from kdal_cli.lab.teacher import Learns, Manner, Member, TeacherPlan
 from kdal_cli.records import checkpoint
 from kdal_cli.records.checkpoint import Checkpoint
@@ -92,9 +93,9 @@ def _blueprint(model: Any, path: Path | None, manner: Manner, shape: Shape, draw
     """The architecture that is asked for, or that a checkpoint says it has."""
     saved = checkpoint.read(path) if path is not None else None
     if saved is not None:
-        model = model_of(model, saved, "teacher.model")
+        model = for_checkpoint(model, saved, "teacher.model")
         if saved.card is not None:
-            shape = replace(shape, classes=len(saved.card.classes))
+            shape = replace(saved.card.inner, channels=shape.channels)
     if manner.classes == "other" and (saved is None or saved.card is None):
         cure = "a checkpoint of kdal, which says what its classes are"
         raise UserError(f"teacher.classes=other with teacher.checkpoint={path}", cure=cure)

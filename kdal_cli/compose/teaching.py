@@ -1,10 +1,12 @@
 """Who teaches a run: looked for before anything is spent, told with what it will cost, then found or trained."""
 
+from collections.abc import Mapping
+
 from kdal_cli.compose.bench import Bench
 from kdal_cli.errors import UserError
 from kdal_cli.lab import forecast
+from kdal_cli.lab.blueprint import Blueprint, named
 from kdal_cli.lab.guide import Guide, shelf, told
-from kdal_cli.lab.lab import named
 from kdal_cli.lab.teacher import Teacher, TeacherPlan, find_teacher, stored
 from kdal_cli.lab.tutors import Learning, Standing, Tutors
 from kdal_cli.records.files import shown
@@ -35,6 +37,21 @@ def planned(bench: Bench, why: str | None) -> str:
     if plan.buys:
         return f"{plan.name}, {LEARNS[plan.manner.learns]}"
     return f"{plan.name}, {_cost(bench, plan)}"
+
+
+def starts(bench: Bench, networks: Mapping[str, Blueprint], why: str | None = None) -> list[str]:
+    """What networks by their roles start from, in words; so does the teacher, where somebody needs one.
+
+    Raises UserError where a run that was begun started from other weights.
+    """
+    plan, several = bench.teacher_plan if why is not None else None, dict(networks)
+    if plan is not None and plan.manner.kind != "previous":
+        many = len(plan.members) > 1
+        several |= {f"teacher {n}" if many else "teacher": one.blueprint for n, one in enumerate(plan.members)}
+    digests = {role: blueprint.start.sha256 for role, blueprint in several.items() if blueprint.start}
+    if digests:
+        bench.run.refuse_other_weights(digests)
+    return [line for role, blueprint in several.items() for line in blueprint.told(f"the {role}")]
 
 
 def _cost(bench: Bench, plan: TeacherPlan) -> str:

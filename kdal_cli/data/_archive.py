@@ -24,7 +24,7 @@ class Archive:
         if not path.is_file():
             raise UserError("there is no such file", where=path, cure=wanted)
         if not zipfile.is_zipfile(path):
-            raise UserError("this is no .npz archive, or one cut short", where=path, cure=wanted)
+            raise UserError("not an .npz archive, or a truncated one", where=path, cure=wanted)
         self.path, self.wanted, self.max_bytes = path, wanted, max_bytes
         try:
             with zipfile.ZipFile(path) as archive:

@@ -76,6 +76,15 @@ class Augment:
         return (self.views or ENDLESS) if self.drawn else self.crops
 
     @property
+    def spelt(self) -> str:
+        """A name for these views that no others share."""
+        crops = f"pad{self.pad}{'_flip' * self.flip}"
+        if not self.drawn:
+            return crops if self.kind == "crop_flip" else self.kind
+        what = crops if self.kind == "crop_flip" else f"{self.kind}_least{self.least:g}"
+        return f"{what}_views{self.count}_seed{self.seed}"
+
+    @property
     def identity(self) -> int:
         """The padded crop that is the image itself."""
         return self.pad * self.offsets + self.pad

@@ -63,6 +63,9 @@ def _one_below_the_other(parts: Iterable[tuple[Tensor, ...]], rows: int) -> list
 
 def _answers(network: Network, images: Resident, ids: Tensor, batch: int, fold: bool | None) -> Iterator[Output]:
     """Outputs without the maps that a loss may have asked for; one of no image where there are no ids."""
+    if len(ids) and (recalled := network.recall(images, ids)) is not None:
+        yield recalled.float()
+        return
     was_training = network.training
     network.eval()
     try:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from kdal_cli.lab.lab import Blueprint, Lab, MakeObjective
+from kdal_cli.lab.blueprint import Blueprint
+from kdal_cli.lab.lab import Lab, MakeObjective
 from kdal_cli.lab.teacher import Member, TeacherPlan
 from kdal_cli.lab.train import sketch
 from kdal_cli.streams import Streams

@@ -8,8 +8,9 @@ import torch
 
 from kdal_cli.devices.precision import Precision
 from kdal_cli.errors import MachineError
-from kdal_cli.images.augment import ENDLESS, Augment, Resident
-from kdal_cli.lab.lab import Blueprint, Lab
+from kdal_cli.images.augment import ENDLESS, Resident
+from kdal_cli.lab.blueprint import Blueprint
+from kdal_cli.lab.lab import Lab
 from kdal_cli.lab.teacher import Manner
 from kdal_cli.network import Network
 from kdal_cli.records.files import folder_below, sha256
@@ -65,17 +66,9 @@ def answers(lab: Lab, guide: Guide, images: Resident, wanted: Precision) -> Live
         return live
     augment, path = images.augment, None
     if guide.shelf is not None:
-        view = "clean" if clean else _spelt(augment)
+        view = "clean" if clean else augment.spelt
         path = _made(guide.shelf) / f"{view}_{guide.asked}_{precision}.rows"
     return CachedTeacher(live, images, Table(len(images) * _views(guide, images), _width(lab, guide), path))
-
-
-def _spelt(augment: Augment) -> str:
-    """A name for the views of an augmentation that no other one shares."""
-    plain = f"pad{augment.pad}{'_flip' * augment.flip}"
-    if augment == Augment(augment.pad, augment.flip):
-        return plain
-    return f"{augment.kind}_{augment.count}_{sha256(vars(augment))[:8]}"
 
 
 def _made(shelf: Path) -> Path:

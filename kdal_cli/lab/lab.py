@@ -3,8 +3,9 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from kdal_cli.images.augment import Augment, Resident
 from kdal_cli.images.split import Ids
 from kdal_cli.inference.predict import predict
 from kdal_cli.inference.scorers import Seer
+from kdal_cli.lab.blueprint import Blueprint, model_of, named
 from kdal_cli.metrics.classification import measure
 from kdal_cli.metrics.cost import FlopMeter
 from kdal_cli.network import Network
@@ -27,25 +29,18 @@ from kdal_cli.report.display import Display
 from kdal_cli.streams import Streams
 from kdal_cli.training.loop import Fitted
 from kdal_cli.training.objective import Objective
-from kdal_cli.types import Examples, ImageData, Output, Watcher
+from kdal_cli.types import Examples, ImageData, Output, Preprocessing, Watcher
 
 MakeObjective = Callable[[Network, Network | None, Examples], Objective]
 """An objective for a student, its teacher and the images of a training; adapters take their widths from the two."""
 
 
 @dataclass(frozen=True)
-class Blueprint:
-    """An architecture, built as often as it is needed. spec: its name and arguments, as a checkpoint records them."""
-
-    spec: Mapping[str, Any]
-    make: Callable[[], nn.Module]
-
-
-@dataclass(frozen=True)
 class Lab:
     """The bench of a stage.
 
-    ids: of `data.train`, divided. train, test: the same images on the device.
+    ids: of `data.train`, divided. train, test: the same images on the device. features: the folder for what bodies that
+    do not change have seen in them; without one it is kept in memory.
     """
 
     data: ImageData
@@ -57,6 +52,7 @@ class Lab:
     run: Run
     display: Display
     tracking: Tracking
+    features: Path | None = None
 
     @property
     def pool(self) -> Tensor:
@@ -112,26 +108,37 @@ class Lab:
     def network(self, blueprint: Blueprint, *address: str | int) -> Network:
         """A new network on the device, its initial weights drawn at an address of the run's randomness."""
         with self.streams.applied("weights", *address):
-            network = Network(blueprint.make(), self.data.mean, self.data.std)
+            body = blueprint.make()
+        if blueprint.start is not None:
+            blueprint.start.into(body)
+        return self._placed(body, blueprint.preprocessing)
+
+    def _placed(self, body: nn.Module, own: Preprocessing | None) -> Network:
+        """A body on the device, behind a preprocessing of its own or that of the data."""
+        rule = own or self.data.preprocessing
+        network = Network(body, rule.mean, rule.std, rule.size)
         self.engine.place(network)
         return network
 
-    def restore(self, blueprint: Blueprint, saved: Checkpoint, *, other_classes: bool = False) -> Network:
-        """The network of a checkpoint on the device, behind the normalisation it was trained with.
+    def restore(
+        self, blueprint: Blueprint, saved: Checkpoint, *, other_classes: bool = False, other_size: bool = False
+    ) -> Network:
+        """The network of a checkpoint on the device, behind the preprocessing it was trained with.
 
-        Raises UserError when the architecture, the images or, unless they may be other, the classes are not those asked
-        for.
+        Raises UserError when the architecture, the images or, unless they may be other, classes and size of the images
+        are not those asked for. Images of another size are resized on the way in.
         """
         card, name = saved.card, named(model_of(blueprint.spec, saved, "student"))
-        self.refuse_other_images(saved, other_classes=other_classes)
+        self.refuse_other_images(saved, other_classes=other_classes, other_size=other_size)
         with self.streams.applied("weights", "discarded"):
             body = blueprint.make()
         notes = saved.load_into(body, name)
         if notes:
             self.watcher.say(f"{saved.path}: {notes}")
-        network = Network(body, *((card.mean, card.std) if card else (self.data.mean, self.data.std)))
-        self.engine.place(network)
-        return network
+        own = card.preprocessing if card else blueprint.preprocessing
+        if card is not None and card.size is None and _sides(card) != _sides(self.data):
+            own = replace(card.preprocessing, size=(card.shape.height, card.shape.width))
+        return self._placed(body, own)
 
     def objective(
         self,
@@ -151,9 +158,9 @@ class Lab:
         self, role: str, blueprint: Blueprint, trained_on: Mapping[str, Any], metrics: Mapping[str, float]
     ) -> Card:
         """What the checkpoint of a network that was trained here says of itself."""
-        data = self.data
+        data, rule = self.data, blueprint.preprocessing or self.data.preprocessing
         spec, trained, scores = dict(blueprint.spec), dict(trained_on), dict(metrics)
-        return Card(role, spec, data.shape, data.classes, data.mean, data.std, data.name, trained, scores)
+        return Card(role, spec, data.shape, data.classes, rule.mean, rule.std, data.name, trained, scores, rule.size)
 
     def test_output(self, network: Network) -> Output:
         """Logits and features of every test image, in order."""
@@ -170,7 +177,7 @@ class Lab:
         truth = labels.to(self.engine.device)
         return lambda network: float((predict(network, self.train, ids).logits.argmax(1) == truth).float().mean())
 
-    def refuse_other_images(self, saved: Checkpoint, *, other_classes: bool = False) -> None:
+    def refuse_other_images(self, saved: Checkpoint, *, other_classes: bool = False, other_size: bool = False) -> None:
         """Raise UserError when a checkpoint says that it was made for other classes or images than this data has."""
         card, path = saved.card, saved.path
         if card is None:
@@ -179,7 +186,8 @@ class Lab:
             theirs, ours = _listed(card.classes), _listed(self.data.classes)
             cure = f"use the data it was trained on: data={card.data}"
             raise UserError(f"checkpoint knows {theirs}, but data={self.data.name} has {ours}", where=path, cure=cure)
-        if _sides(card) != _sides(self.data):
+        resized = other_size and card.shape.channels == self.data.shape.channels
+        if _sides(card) != _sides(self.data) and not resized:
             raise UserError(
                 f"checkpoint takes images of {_sides(card)}, but data={self.data.name} has {_sides(self.data)}",
                 where=path,
@@ -230,28 +238,6 @@ def fingerprint(data: ImageData) -> str:
         for block in part.pixels[::step].split(4096):
             digest.update(block.contiguous().numpy().data)
     return digest.hexdigest()
-
-
-def named(spec: Mapping[str, Any]) -> str:
-    """An architecture in words: `resnet depth=56`, and one within another in brackets."""
-    rest = {key: f"({named(value)})" if isinstance(value, Mapping) else value for key, value in spec.items()}
-    return " ".join([str(spec.get("name", "")), *(f"{key}={value}" for key, value in rest.items() if key != "name")])
-
-
-def model_of(section: Mapping[str, Any] | None, saved: Checkpoint, key: str) -> Mapping[str, Any]:
-    """The architecture that is asked for under `key`, or the one that a checkpoint says it is.
-
-    Raises UserError when neither says one, or they say two.
-    """
-    if saved.card is None:
-        if section is None:
-            cure = f"name its architecture: {key.partition('.')[0]}=<architecture>"
-            raise UserError("this checkpoint does not say what it is", where=saved.path, cure=cure)
-        return section
-    if section is not None and section != saved.card.model:
-        what = f"checkpoint is {named(saved.card.model)}, not {named(section)}"
-        raise UserError(what, where=saved.path, cure="ask for the architecture it has")
-    return saved.card.model
 
 
 def _listed(classes: tuple[str, ...]) -> str:

@@ -10,7 +10,8 @@ import torch
 from kdal_cli.errors import UserError
 from kdal_cli.inference.evidence import Evidence, Meter, Sampler, Scorer
 from kdal_cli.inference.scorers import Committee, Remembering, Seer
-from kdal_cli.lab.lab import Blueprint, Lab
+from kdal_cli.lab.blueprint import Blueprint
+from kdal_cli.lab.lab import Lab
 from kdal_cli.lab.teacher import TeacherPlan
 from kdal_cli.lab.train import sketch
 from kdal_cli.labels.ledger import Ledger

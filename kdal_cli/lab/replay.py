@@ -10,7 +10,8 @@ from torch import Generator, Tensor
 
 from kdal_cli.errors import MachineError, UserError
 from kdal_cli.inference.evidence import Evidence
-from kdal_cli.lab.lab import Lab, fingerprint, named
+from kdal_cli.lab.blueprint import named
+from kdal_cli.lab.lab import Lab, fingerprint
 from kdal_cli.labels.ledger import Ledger
 from kdal_cli.records.seals import read_object
 from kdal_cli.types import Query

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from kdal_cli.errors import UserError
 from kdal_cli.inference.predict import predict
-from kdal_cli.lab.lab import Blueprint, Lab, named
+from kdal_cli.lab.blueprint import Blueprint, named
+from kdal_cli.lab.lab import Lab
 from kdal_cli.lab.train_teacher import train_teacher
 from kdal_cli.metrics.classification import measure
 from kdal_cli.network import Network, freeze, mean_of
@@ -55,8 +56,8 @@ class Member:
         return sha256(
             {
                 "format": FORMAT,
-                "model": dict(self.blueprint.spec),
-                "recipe": vars(self.recipe),
+                **self.blueprint.identity,
+                "recipe": self.recipe.identity,
                 "seed": self.seed,
                 **data,
             }
@@ -177,7 +178,8 @@ def teacher_of(
 
 def _find(member: Member, lab: Lab, manner: Manner) -> tuple[Network, Checkpoint]:
     saved = checkpoint.read(member.checkpoint) if member.checkpoint else _stored(member, lab)
-    network = freeze(lab.restore(member.blueprint, saved, other_classes=manner.classes == "other"))
+    other_classes = manner.classes == "other"
+    network = freeze(lab.restore(member.blueprint, saved, other_classes=other_classes, other_size=True))
     return network, saved
 
 

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from kdal_cli.errors import KdalError, UserError
+from kdal_cli.lab.blueprint import Blueprint
 from kdal_cli.lab.guide import Guide, answers, asked
-from kdal_cli.lab.lab import Blueprint, Lab, MakeObjective
+from kdal_cli.lab.lab import Lab, MakeObjective
+from kdal_cli.lab.memory import remember
 from kdal_cli.lab.teacher import Manner, TeacherPlan
 from kdal_cli.network import Network, freeze, mean_of
 from kdal_cli.records.snapshots import Snapshots
@@ -18,6 +20,7 @@ from kdal_cli.training.fit import fit
 from kdal_cli.training.loop import Fitted, Peer
 from kdal_cli.training.objective import Objective
 from kdal_cli.training.recipe import Recipe, Retrain
+from kdal_cli.training.tuning import is_still
 from kdal_cli.types import Batch, Examples, Output
 
 REHEARSAL = 16
@@ -55,6 +58,7 @@ def train(
         other = lab.network(guide.peer, "peer", *address)
         back = make_objective if guide.manner.mutual else _labels_alone
         peer = Peer(other, lab.objective(back, other, student, examples, "peer", *address))
+    remember(lab, student, recipe)
     against = peer.network if peer is not None else teacher
     images = lab.views(recipe.augment)
     answering = answers(lab, guide, images, recipe.precision)
@@ -80,7 +84,7 @@ def train(
     fitted = replace(fitted, seconds=fitted.seconds + ahead, teacher_seconds=fitted.teacher_seconds + ahead)
     if isinstance(answering, CachedTeacher) and answering.asked:
         lab.log.figures({"teacher_kept": answering.hits / answering.asked, "teacher_rounding": answering.error})
-    lab.flop_meter.train(student, fitted.visits)
+    lab.flop_meter.train(student, fitted.visits, head_alone=is_still(student, recipe))
     if peer is not None:
         lab.flop_meter.train(peer.network, fitted.visits)
     if teacher is not None and len(fitted.taught):

@@ -4,8 +4,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from kdal_cli.errors import UserError
+from kdal_cli.lab.blueprint import Blueprint
 from kdal_cli.lab.checkup import examine
-from kdal_cli.lab.lab import Blueprint, Lab
+from kdal_cli.lab.lab import Lab
+from kdal_cli.lab.memory import remember
 from kdal_cli.network import Network
 from kdal_cli.records.card import Card
 from kdal_cli.records.curve import Table
@@ -50,6 +52,7 @@ def learn(
     """Train a network in place from labels alone; its snapshots are the caller's to clear."""
     snapshots = Snapshots(lab.run.folder / "training.snapshot", what)
     images, objective = lab.views(recipe.augment), Objective()
+    remember(lab, network, recipe)
     fitted = fit(
         network,
         images,

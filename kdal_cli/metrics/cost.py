@@ -103,9 +103,16 @@ class FlopMeter:
         """A network has looked at so many images."""
         self.flops += images * self.cost(network)
 
-    def train(self, network: nn.Module, images: int) -> None:
-        """A network has been trained on so many, each as often as it was seen."""
-        self.forward(network, 3 * images)
+    def train(self, network: nn.Module, images: int, *, head_alone: bool = False) -> None:
+        """A network has been trained on so many, each as often as it was seen.
+
+        head_alone: only its last linear layer D -> C learns, so that a backward pass costs 2 · 2 · D · C. What its body
+        has seen before is counted all the same: what a run is charged hangs on no other run.
+        """
+        if head_alone:
+            last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
+            self.flops += images * 4 * last.in_features * last.out_features
+        self.forward(network, images if head_alone else 3 * images)
 
 
 @contextmanager

@@ -5,7 +5,9 @@ B batch, c channels, h w pixels of a map, D features.
 
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdal_cli.errors import UserError
@@ -22,6 +24,16 @@ def stage(
     """`count` blocks (channels in, channels out, stride) in a row, of which the first changes the width and strides."""
     first = block(inputs, outputs, stride)
     return nn.Sequential(first, *(block(outputs, outputs, 1) for _ in range(count - 1)))
+
+
+def resize_first(net: nn.Module, height: int, width: int) -> None:
+    """Have a network see its images at one size, whatever theirs."""
+    net.register_forward_pre_hook(partial(_resize, height=height, width=width))
+
+
+def _resize(net: nn.Module, images: tuple[Tensor], *, height: int, width: int) -> Tensor:
+    """(B, c, h, w) -> (B, c, height, width), bilinear."""
+    return F.interpolate(images[0], (height, width), mode="bilinear", antialias=True)
 
 
 def conv1x1(inputs: int, outputs: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:

@@ -4,13 +4,11 @@ Its modules keep their names, so stages are named as in torchvision: layer1 to l
 """
 
 import pickle
-from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision import models
 from torchvision.models.googlenet import GoogLeNet
@@ -20,8 +18,8 @@ from torchvision.models.squeezenet import SqueezeNet
 from torchvision.models.vision_transformer import VisionTransformer
 
 from kdal_cli.errors import UserError, nearest
-from kdal_cli.models._blocks import GlobalAveragePool
-from kdal_cli.types import Shape
+from kdal_cli.models._blocks import GlobalAveragePool, resize_first
+from kdal_cli.types import Preprocessing, Shape
 
 SMALL = 64
 """Pixels, of the shorter side, up to which an image is small: a stem made for 224 would leave little of it."""
@@ -47,7 +45,7 @@ def torchvision(
 
     pretrained: start from torchvision's best ImageNet weights, from the cache of torch.hub or the network. A first
     convolution that must change keeps the centre of its kernels, and for other than three channels their mean over RGB.
-    These weights expect images normalised by ImageNet's mean and std; nothing here normalises.
+    These weights expect images normalised as `preprocessing` of the network says; nothing here normalises.
 
     Without auxiliary classifiers, and without modules that write in place, so that a hook may keep what it sees.
     Raises UserError for an unknown `arch` and for weights that cannot be had.
@@ -63,12 +61,29 @@ def torchvision(
     _drop_extras(net)
     if not shrink:
         _fit_images(net, arch, shape)
+    net.preprocessing = preprocessing(arch, shape.channels)  # pyright: ignore[reportArgumentType]
     return net
 
 
+def preprocessing(arch: str, channels: int) -> Preprocessing:
+    """What the published weights of `arch` expect of an image; of other than RGB, the mean over RGB."""
+    rule = models.get_model_weights(arch)["DEFAULT"].transforms()
+    side, whole = rule.crop_size[0], rule.resize_size[0]
+    mean, std = tuple(rule.mean), tuple(rule.std)
+    return Preprocessing(mean, std, made_for=(side, side), crop=side / whole).over(channels)
+
+
+def is_cached(arch: str) -> bool:
+    """Whether the published weights are on this machine."""
+    return _file(arch).exists()
+
+
+def _file(arch: str) -> Path:
+    return Path(torch.hub.get_dir(), "checkpoints", Path(models.get_model_weights(arch)["DEFAULT"].url).name)
+
+
 def _imagenet(arch: str) -> nn.Module:
-    weights = models.get_model_weights(arch)["DEFAULT"]
-    file = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
+    weights, file = models.get_model_weights(arch)["DEFAULT"], _file(arch)
     try:
         return models.get_model(arch, weights=weights, progress=False)
     except (OSError, HTTPException, RuntimeError, EOFError, pickle.UnpicklingError) as error:
@@ -147,9 +162,4 @@ def _fit_images(net: nn.Module, arch: str, shape: Shape) -> None:
     if isinstance(net, MaxVit):
         height = width = least
     if (height, width) != (shape.height, shape.width):
-        net.register_forward_pre_hook(partial(_resize, height=height, width=width))
-
-
-def _resize(net: nn.Module, images: tuple[Tensor], *, height: int, width: int) -> Tensor:
-    """(B, c, h, w) -> (B, c, height, width), bilinear."""
-    return F.interpolate(images[0], (height, width), mode="bilinear", antialias=True)
+        resize_first(net, height, width)

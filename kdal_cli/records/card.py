@@ -2,11 +2,11 @@
 at before anybody believes it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from math import isfinite
 from typing import Any
 
-from kdal_cli.types import Shape
+from kdal_cli.types import Preprocessing, Shape
 
 SIDES = 2**16
 """Channels, height, width and classes are less."""
@@ -17,7 +17,10 @@ VALUES = 1000
 
 @dataclass(frozen=True)
 class Card:
-    """What a checkpoint says of itself. model: the architecture and its arguments. trained_on: data and labels used."""
+    """What a checkpoint says of itself. model: the architecture and its arguments. trained_on: data and labels used.
+
+    size: (height, width) that the network resizes images to, where it does; a card without it is as before there was.
+    """
 
     role: str
     model: dict[str, Any]
@@ -28,11 +31,27 @@ class Card:
     data: str
     trained_on: dict[str, Any]
     metrics: dict[str, float] = field(default_factory=dict)
+    size: tuple[int, int] | None = None
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return Preprocessing(
+            self.mean, self.std, self.size, made_for=self.size or (self.shape.height, self.shape.width)
+        )
+
+    @property
+    def inner(self) -> Shape:
+        """Of the images that the architecture itself sees."""
+        return self.shape if self.size is None else replace(self.shape, height=self.size[0], width=self.size[1])
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {key: value for key, value in asdict(self).items() if key != "size" or value is not None}
 
 
 def parse(value: Any) -> Card:
     """The card that a JSON value stands for. Raises ValueError that names the first thing in it that is odd."""
-    _demand(isinstance(value, dict) and {*value} == {each.name for each in fields(Card)}, "its keys")
+    _demand(isinstance(value, dict) and {*value} | {"size"} == {each.name for each in fields(Card)}, "its keys")
     sides = value["shape"]
     _demand(isinstance(sides, dict) and {*sides} == {each.name for each in fields(Shape)}, "its shape")
     _demand(all(type(side) is int and 0 < side < SIDES for side in sides.values()), "its shape")
@@ -53,7 +72,11 @@ def parse(value: Any) -> Card:
     _demand(_is_count(labels) and (not labels or _is_word(trained.get("data"))), "its trained_on")
     metrics = value["metrics"]
     _demand(isinstance(metrics, dict) and all(type(v) in (int, float) for v in metrics.values()), "its metrics")
-    return Card(**{**value, "shape": shape, **{key: tuple(value[key]) for key in ("classes", "mean", "std")}})
+    size = value.get("size")
+    _demand(size is None or (isinstance(size, list) and len(size) == 2), "its size")
+    _demand(size is None or all(type(side) is int and 0 < side < SIDES for side in size), "its size")
+    lists = {key: tuple(value[key]) for key in ("classes", "mean", "std")}
+    return Card(**{**value, "shape": shape, **lists, "size": tuple(size) if size else None})
 
 
 def _demand(sound: bool, what: str) -> None:

@@ -9,7 +9,7 @@ somebody else's, see `kdal_cli.records.foreign`.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ class Checkpoint:
 def write(path: Path, body: nn.Module, card: Card) -> None:
     """Save `body` with its card, atomically."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in body.state_dict().items()}
-    content = {"card": asdict(card), "sha256": _digest(asdict(card), weights)}
+    content = {"card": card.plain(), "sha256": _digest(card.plain(), weights)}
     write_bytes(path, save(weights, metadata={KEY: json.dumps(content)}))
     write_json(path.with_suffix(".json"), content["card"] | {"sha256": content["sha256"]})
 
@@ -112,7 +112,7 @@ def find(path: Path) -> Path:
     runs = [folder.parent for folder in path.glob("*/checkpoints")]
     run = max(runs, key=lambda folder: folder.stat().st_mtime) if runs else path
     inside = run / "checkpoints" if (run / "checkpoints").is_dir() else run
-    named = [inside / f"{role}.safetensors" for role in ("student", "teacher")]
+    named = [inside / name for name in ("student.safetensors", "teacher.safetensors", "pytorch_model.bin")]
     found = [file for file in named if file.exists()] or sorted(inside.glob("*.safetensors"), reverse=True)
     if not found:
         raise UserError(

@@ -2,7 +2,7 @@
 
 Files are whole or not there: written beside, flushed, renamed; logs alone grow in place. No link is followed below a
 folder that is held, and no folder is made but inside one: every path is opened from a descriptor of that folder, name
-by name. What is no plain file (a link, a pipe, a device) is refused before a byte of it is read or written.
+by name. What is not a regular file (a link, a pipe, a device) is refused before a byte of it is read or written.
 """
 
 import hashlib
@@ -140,7 +140,7 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def opened(path: Path, flags: int) -> Iterator[int]:
-    """A descriptor of a plain file, to be read, or written in place: that it is one, and has one name alone.
+    """A descriptor of a regular file, to be read, or written in place: that it is one, and has one name alone.
 
     Raises UserError for anything else. A second name would be a file of somebody else's that changes too.
     """
@@ -161,7 +161,7 @@ def opened(path: Path, flags: int) -> Iterator[int]:
 
 
 def read_bytes(path: Path, most: int = LARGEST) -> bytes:
-    """A file whole. Raises UserError for what is no plain file, has more than `most` bytes, or cannot be read."""
+    """A file whole. Raises UserError for what is not a regular file, has more than `most` bytes, or cannot be read."""
     try:
         with opened(path, os.O_RDONLY) as handle:
             size = os.fstat(handle).st_size
@@ -231,7 +231,7 @@ def sha256(value: Any) -> str:
 
 def strange(path: Path) -> UserError:
     """What is to be said of something that only looks like a file of ours."""
-    return UserError("this is no plain file but a link, a folder, a pipe or a device", where=path, cure="take it away")
+    return UserError("not a regular file but a link, a folder, a pipe or a device", where=path, cure="remove it")
 
 
 @contextmanager

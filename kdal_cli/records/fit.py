@@ -38,7 +38,7 @@ def fit(theirs: State, ours: State, network: str, where: Path) -> tuple[dict[str
         if found[name].shape != ours[name].shape
     ]
     if wrong:
-        _refuse(_listed(wrong), theirs, network, where)
+        refuse(_listed(wrong), theirs, network, where)
     for name, tensor in found.items():
         if _kind(tensor) != _kind(ours[name]):
             what = f"{printable(name)} holds {_type(tensor)}, and {_type(ours[name])} is needed"
@@ -57,7 +57,7 @@ def renamed(theirs: State, ours: State) -> tuple[dict[str, Tensor], tuple[str, .
 
     Of all that the names begin with in common, what goes is what leaves the most names of ours.
     """
-    kept = {name: tensor for name, tensor in theirs.items() if not _is_bookkeeping(name, tensor)}
+    kept = without_bookkeeping(theirs)
     prefixes = [""]
     for parts in zip(*(name.split(".")[:-1] for name in kept), strict=False):
         if len({*parts}) > 1:
@@ -71,6 +71,11 @@ def renamed(theirs: State, ours: State) -> tuple[dict[str, Tensor], tuple[str, .
     return {name.removeprefix(prefix): tensor for name, tensor in kept.items()}, tuple(notes)
 
 
+def without_bookkeeping(state: State) -> dict[str, Tensor]:
+    """A state dict without the numbers that tools keep in it."""
+    return {name: tensor for name, tensor in state.items() if not _is_bookkeeping(name, tensor)}
+
+
 def _is_bookkeeping(name: str, tensor: Tensor) -> bool:
     """A counter that was converted with all the rest, and may have overflown, is none any more."""
     leaf = name.rpartition(".")[2]
@@ -81,27 +86,27 @@ def _refuse_names(found: State, ours: State, network: str, where: Path) -> None:
     missing = [name for name in ours if name not in found and not name.endswith(COUNTER)]
     extra = [name for name in found if name not in ours]
     parts = [
-        f"{word} {_places(names, other)}"
+        f"{word} {places(names, other)}"
         for word, names, other in (("lacks", missing, found), ("has besides", extra, ours))
         if names
     ]
     if parts:
-        _refuse(f"it {' and '.join(parts)}", found, network, where)
+        refuse(f"it {' and '.join(parts)}", found, network, where)
 
 
-def _refuse(what: str, theirs: State, network: str, where: Path) -> None:
+def refuse(what: str, theirs: State, network: str, where: Path) -> None:
     cure = f"name the architecture and the classes it was trained with; the file has {_contents(theirs)}"
     raise UserError(f"checkpoint is not one of {network}: {what}", where=where, cure=cure)
 
 
-def _places(names: Iterable[str], other: State) -> str:
+def places(names: Iterable[str], other: State) -> str:
     """Where names lie that the `other` side has not: the whole module where it has nothing below, else the tensors."""
     known = {path for name in other for path in _above(name)}
-    places: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for name in names:
         place = next((path for path in _above(name) if path not in known), name)
-        places[place] = places.get(place, 0) + 1
-    return _listed([printable(place) + (f" ({count} tensors)" if count > 1 else "") for place, count in places.items()])
+        counts[place] = counts.get(place, 0) + 1
+    return _listed([printable(place) + (f" ({count} tensors)" if count > 1 else "") for place, count in counts.items()])
 
 
 def _above(name: str) -> list[str]:

@@ -101,6 +101,20 @@ class Run:
         manifest["starts"].append(start)
         seals.write_json(path, manifest)
 
+    def refuse_other_weights(self, sha256: Mapping[str, str]) -> None:
+        """Write into the manifest which weights networks start from, {network: hash}, or hold them against it.
+
+        Raises UserError where they are not those of before.
+        """
+        path = self.folder / "manifest.json"
+        manifest = seals.read_object(path)
+        before = manifest.setdefault("weights_sha256", dict(sha256))
+        for network, digest in sha256.items():
+            if before.get(network) != digest:
+                what = f"the weights that the {network} starts from were changed since this run started"
+                raise UserError(what, where=self.folder, cure="put back what they were, or start a new run")
+        seals.write_json(path, manifest)
+
 
 @contextmanager
 def claim(folder: Path) -> Iterator[Run]:

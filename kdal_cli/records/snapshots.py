@@ -43,7 +43,7 @@ class Snapshots:
             self._saved = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
-        """The state to go on from, if there is one. Raises UserError for what is no plain file."""
+        """The state to go on from, if there is one. Raises UserError for what is not a regular file."""
         if not self.path.exists():
             return None
         payload = self._payload()

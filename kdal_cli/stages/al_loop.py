@@ -11,10 +11,11 @@ from kdal_cli.inference.evidence import Sampler
 from kdal_cli.inference.predict import predict
 from kdal_cli.inference.scorers import Seer
 from kdal_cli.lab.baselines import Baselines
+from kdal_cli.lab.blueprint import Blueprint
 from kdal_cli.lab.checkup import complaints, tie
 from kdal_cli.lab.clock import Clock
 from kdal_cli.lab.guide import Guide
-from kdal_cli.lab.lab import Blueprint, Lab, MakeObjective
+from kdal_cli.lab.lab import Lab, MakeObjective
 from kdal_cli.lab.picks import reasons
 from kdal_cli.lab.pool import Onlooker, Scoring
 from kdal_cli.lab.train import restarted, train

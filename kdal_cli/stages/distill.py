@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import torch
 
 from kdal_cli.errors import UserError
+from kdal_cli.lab.blueprint import Blueprint
 from kdal_cli.lab.checkup import examine
 from kdal_cli.lab.guide import Guide
-from kdal_cli.lab.lab import Blueprint, Lab, MakeObjective
+from kdal_cli.lab.lab import Lab, MakeObjective
 from kdal_cli.lab.teacher import Teacher, warn_of_pupil
 from kdal_cli.lab.train import train
 from kdal_cli.metrics.classification import agreement

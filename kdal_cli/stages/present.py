@@ -64,15 +64,15 @@ def curve(lab: Lab, curve: Table, teacher: Teacher | None, plan: str) -> dict[st
 def learnt(rows: Sequence[Row]) -> str:
     """What a run of active learning has shown, in one sentence."""
     first, last = rows[0], rows[-1]
-    told = f"with {count(last['labels'])} labels the student is right on {last['test_accuracy']:.2%} of the test images"
+    told = f"with {count(last['labels'])} labels the student reaches {last['test_accuracy']:.2%} test accuracy"
     if len(rows) > 1:
-        gain, more = 100 * (last["test_accuracy"] - first["test_accuracy"]), count(last["labels"] - first["labels"])
-        told += f", {gain:+.2f} points for {more} more than the {count(first['labels'])} that it began with"
+        gain = 100 * (last["test_accuracy"] - first["test_accuracy"])
+        told += f", {gain:+.2f} points over its first {count(first['labels'])} labels"
     if "teacher_test_accuracy" in last:
         shared = last["labels_with_teacher"] == last["labels"]
         read = "the same labels" if shared else f"{count(last['teacher_labels'])} labels"
-        told += f"; its teacher, which has read {read}, on {last['teacher_test_accuracy']:.2%}"
-    return f"learnt: {told}"
+        told += f"; its teacher, trained on {read}, reaches {last['teacher_test_accuracy']:.2%}"
+    return f"in short: {told}"
 
 
 def models(lab: Lab, entries: Sequence[Entry]) -> dict[str, Any]:

@@ -99,7 +99,7 @@ class Table:
                 if not file.seek(0, os.SEEK_END):
                     file.truncate(2 * rows * (width + 1))
                 elif file.tell() != 2 * rows * (width + 1):
-                    raise UserError("this is not the table of this teacher's answers", where=path, cure="take it away")
+                    raise UserError("this is not the table of this teacher's answers", where=path, cure="remove it")
                 self._rows = torch.from_numpy(np.memmap(file, np.int16, "r+", shape=shape))
         except OSError as error:
             raise self._refused(error) from error
@@ -107,6 +107,9 @@ class Table:
     def __reduce__(self) -> tuple[type["Table"], tuple[int, int, Path | None]]:
         """In another process it is the same file, or a table of that one's own."""
         return Table, (len(self._rows), self.width, self.path)
+
+    def __len__(self) -> int:
+        return len(self._rows)
 
     def read(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """(numbers (R, W) float16, whether each row is there (R,)) of `rows` (R,)."""
@@ -180,6 +183,11 @@ class CachedTeacher:
         self._step += 1
         features = row[:, self.classes :] if row.shape[1] > self.classes else row.new_full((len(row), 1), torch.nan)
         return Output(row[:, : self.classes], features)
+
+    def blank(self, many: int) -> Output:
+        """An answer of the form that it gives, about so many images, which says nothing."""
+        rows = torch.zeros(many, max(self.table.width, self.classes + 1), device=self.live.engine.device)
+        return Output(rows[:, : self.classes], rows[:, self.classes :])
 
     def look_up(self, rows: Tensor) -> Tensor:
         """(S, B) rows -> (S, B, W) float32 on the device; what is not there yet is computed and kept."""

@@ -50,11 +50,15 @@ class Feed:
             ids, views = torch.cat([ids, self.examples.pool_ids[more]], 1), torch.cat([views, more_views], 1)  # (S, B)
         return Plan(ids, views, labels)
 
-    def batches(self, plan: "Plan") -> Iterator[Batch]:
-        """The batches of a plan; its addresses are moved to the device at once, before the first."""
+    def batches(self, plan: "Plan", *, blind: bool = False) -> Iterator[Batch]:
+        """The batches of a plan; its addresses are moved to the device at once, before the first.
+
+        blind: without pixels, for whoever remembers what was seen.
+        """
         ids, views, labels = (part.to(self.images.device) for part in (plan.ids, plan.views, plan.labels))
+        nothing = self.images.pixels.new_empty(0)
         for step in range(len(ids)):
-            pixels = self.images.at(plan.ids[step], plan.views[step])
+            pixels = nothing if blind else self.images.at(plan.ids[step], plan.views[step])
             yield Batch(ids[step], views[step], pixels, labels[step])
 
     def _share(self, order: "Order", start: int, stop: int, batch: int) -> list[Tensor]:

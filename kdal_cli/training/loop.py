@@ -5,7 +5,9 @@ Inside a chunk of steps nothing waits for the device; figures are added up there
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -18,14 +20,17 @@ from kdal_cli.images.augment import Resident
 from kdal_cli.network import Network
 from kdal_cli.streams import Streams
 from kdal_cli.training.answers import Teacher
+from kdal_cli.training.average import Average
 from kdal_cli.training.balance import gradient_norms, ratios
 from kdal_cli.training.course import Course
-from kdal_cli.training.feed import Feed
+from kdal_cli.training.feed import Feed, Plan
 from kdal_cli.training.fitness import Fitness
 from kdal_cli.training.objective import Objective
+from kdal_cli.training.recall import recalls, remembered
 from kdal_cli.training.recipe import Recipe
 from kdal_cli.training.state import Keeper, State, optimizer_of
 from kdal_cli.training.statistics import settle
+from kdal_cli.training.tuning import Tuning
 from kdal_cli.types import Batch, Examples, Watcher
 
 WARM_UPS = 3
@@ -114,11 +119,16 @@ class Training:
         self.batch = job.batch + job.pool_batch
         self.feed = Feed(job.images, job.examples, job.batch, job.pool_batch, job.streams, self.team)
         self.learners = nn.ModuleList([job.student, job.objective, *([job.peer] if job.peer is not None else [])])
-        self.optimizer = optimizer_of(self.learners, job.recipe)
+        self.tuning = Tuning(job.student, job.recipe)
+        own = {*job.student.parameters()}
+        others = [p for p in self.learners.parameters() if p.requires_grad and p not in own]
+        self.optimizer = optimizer_of(self.tuning.groups(others), job.recipe)
+        self.average = Average(job.student, job.recipe.ema) if job.recipe.ema else None
         self.fitness = Fitness(job.images, job.examples, job.streams)
-        self.state = State(self.learners, self.optimizer, self.course)
+        self.state = State(self.learners, self.optimizer, self.course, self.average)
         self.begun = self.done = self.state.load(begun)
         self.losses: dict[str, float] = {}
+        self.recalls: bool | None = None
 
     def run(self, validate: Validate | None, keeper: Keeper | None) -> Fitted:
         """Do the steps that are not done yet."""
@@ -135,6 +145,9 @@ class Training:
                 self._check(stop, balance, validate, keeper)
                 self.done = stop
         self.watcher.end()
+        self.tuning.release()
+        if self.average is not None:
+            self.average.settle()
         return Fitted(
             steps=self.done,
             visits=self.done * self.batch,
@@ -166,6 +179,7 @@ class Training:
     def _chunk(self, start: int, stop: int) -> dict[str, Tensor]:
         """The steps from one check to the next; returns the gradient norms of the last one."""
         self.learners.train()
+        self.tuning.at(start)
         if start == self.course.first:
             self.optimizer.state.clear()  # the main stage starts with no momentum from the first one
         plan = self.feed.plan(start, stop)
@@ -174,8 +188,13 @@ class Training:
         sums: dict[str, Tensor] = {}
         balance: dict[str, Tensor] = {}
         broken = torch.full((), -1, device=self.job.engine.device)  # the first step whose loss was not finite
-        for step, data in zip(range(start, stop), self.feed.batches(plan), strict=True):
-            parts = self._parts(step, data)
+        if self.recalls is None:
+            self.recalls = self._recalls(plan)
+        seen = remembered(self.student, self.job.images, plan) if self.recalls else repeat(None)
+        for step, data in zip(range(start, stop), self.feed.batches(plan, blind=self.recalls), strict=True):
+            if self.tuning.changes(step):
+                self.tuning.at(step)
+            parts = self._parts(step, data, next(seen))
             if step == stop - 1 and self.team.rank == 0:
                 balance = gradient_norms(parts, self.student)
             loss = torch.stack(list(parts.values())).sum()
@@ -183,6 +202,8 @@ class Training:
             loss.backward()
             self.team.average(_of_step(self.learners, loss, parts))
             self.optimizer.step()
+            if self.average is not None:
+                self.average.step(step)
             broken = torch.where((broken < 0) & ~loss.detach().isfinite(), step, broken)
             for name, part in parts.items():
                 sums[name] = sums.get(name, 0.0) + part.detach()
@@ -196,15 +217,20 @@ class Training:
         self.losses = {name: float(total) / (stop - start) for name, total in sums.items()}
         return balance
 
-    def _parts(self, step: int, data: Batch) -> dict[str, Tensor]:
-        """The weighted parts of the loss at a step, whose learning rate is set."""
+    def _recalls(self, plan: Plan) -> bool:
+        """Whether the student learns from what its body has answered before; one process alone does."""
+        alone = self.job.peer is None and self.team.size == 1
+        return alone and recalls(self.student, self.job.images, self.objective, self.teacher, plan)
+
+    def _parts(self, step: int, data: Batch, features: Tensor | None) -> dict[str, Tensor]:
+        """The weighted parts of the loss at a step, whose learning rate is set. features: of the student, if known."""
         job, peer = self.job, self.job.peer
         first, progress = self.course.at(step)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.course.rate(step)
+            group["lr"] = self.course.rate(step) * group.get("scale", 1.0)
         answers = self.teacher(data) if self.teacher is not None else None
-        with job.engine.autocast(job.recipe.precision):
-            output = self.student(data.pixels)
+        with job.engine.autocast(job.recipe.precision if features is None else "fp32"):
+            output = self.student(data.pixels) if features is None else self.student.of_features(features)
             theirs = peer.network(data.pixels) if peer is not None else None
         parts = self.objective(output, theirs.detach() if theirs else answers, data, progress, first=first)
         if peer is not None:
@@ -224,8 +250,9 @@ class Training:
             figures["fitted"] = self._fitted()
             self.course.tell(stop, figures["fitted"])
         elif validate is not None and self.course.judged(stop):
-            figures["val_accuracy"] = validate(self.student)
-        self.state.keep_best(self.student, figures.get("val_accuracy"))
+            with self.average.shown() if self.average is not None else nullcontext():
+                figures["val_accuracy"] = validate(self.student)
+                self.state.keep_best(self.student, figures["val_accuracy"])
         self.watcher.figures(figures | self.objective.settings(progress) | ratios(balance))
         self.state.offer(keeper, stop)
 

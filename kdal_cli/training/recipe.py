@@ -1,18 +1,23 @@
 """How a model is trained: for how long, on how much at a time, at which rate."""
 
-from dataclasses import dataclass, field
-from typing import Literal
+import re
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, Literal
 
 from kdal_cli.devices.precision import Precision
 from kdal_cli.errors import UserError
 from kdal_cli.images.augment import Augment
 from kdal_cli.training.schedules import Schedule
-from kdal_cli.values import Count, Natural, NonNegative, Positive, Share
+from kdal_cli.values import Count, Natural, NonNegative, Positive, Share, Within
 
 Retrain = Literal["scratch", "warm", "shrink_perturb"]
 
 WARMUP_START = 1e-3
 """The share of the learning rate that a warm-up starts from: a first step of size zero would be wasted."""
+
+
+TUNING = ("learns", "unfreeze", "frozen_norms", "layer_decay", "norm_decay", "ema")
+"""Settings that a training may do without."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,13 @@ class Recipe:
     compile: have torch compile the student first, with CUDA graphs if wanted. retrain: where a round of active learning
     starts from: new weights, the last round's, or those shrunk by half with fresh noise (Ash and Adams 2020,
     arXiv:1910.08475).
+
+    learns: which part of the network: `all`; `head`, the last linear layer; `last:N`, the last N blocks; `from:PATH`,
+    a module and all that is defined after it. unfreeze: steps at each of which an equal part of the other blocks joins,
+    the last ones first (Howard and Ruder 2018, arXiv:1801.06146). frozen_norms: whether batch-norm's statistics are
+    `still` in what does not learn, or go on `moving`. layer_decay: the learning rate of a block, as a share of the next
+    one's. norm_decay: whether norms and biases are decayed like weights. ema: how much of the averaged weights is left
+    after a step; they are what is measured and saved, and 0 averages none.
     """
 
     steps: Count | None = None
@@ -69,6 +81,12 @@ class Recipe:
     augment: Augment = field(default_factory=Augment)
     checks: Count = 4
     retrain: Retrain = "scratch"
+    learns: str = "all"
+    unfreeze: tuple[Count, ...] = ()
+    frozen_norms: Literal["still", "moving"] = "still"
+    layer_decay: Annotated[float, Within(0, 1, above=True)] = 1.0
+    norm_decay: bool = True
+    ema: Share = 0.0
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.epochs is not None:
@@ -77,6 +95,20 @@ class Recipe:
         if self.schedule == "step" and self.steps is None and self.epochs is None:
             cure = "its milestones are shares of a length: set recipe.steps or recipe.epochs"
             raise UserError("recipe.schedule=step", where="the length is not known", cure=cure)
+        if not re.fullmatch(r"all|head|last:[1-9]\d{0,3}|from:\S+", self.learns):
+            cure = "accepted: all, head, last:N blocks, from:MODULE"
+            raise UserError(f"recipe.learns={self.learns}", cure=cure)
+        if self.ema == 1:
+            raise UserError("recipe.ema=1", cure="below 1: the average would never move")
+        if self.unfreeze and self.learns == "all":
+            told = f"recipe.unfreeze={list(self.unfreeze)} with recipe.learns=all"
+            raise UserError(told, cure="recipe.learns=head: all learns already")
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides the weights that a training ends with, as a hash takes it: of tuning what is unusual."""
+        usual = {each.name: each.default for each in fields(self) if each.name in TUNING}
+        return {key: value for key, value in vars(self).items() if key not in usual or value != usual[key]}
 
     def length(self, labelled: int) -> int | None:
         """Steps of a training on so many labelled images; None where it goes on until they are fitted."""

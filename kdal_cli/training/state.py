@@ -1,6 +1,6 @@
 """What a training consists of at a check: learners, optimizer, its course, the best weights so far."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from kdal_cli.devices.optimizers import SGD, AdamW
 from kdal_cli.errors import UserError
 from kdal_cli.network import Network
+from kdal_cli.training.average import Average
 from kdal_cli.training.course import Course
 from kdal_cli.training.recipe import Recipe
 
@@ -24,8 +25,10 @@ class Keeper(Protocol):
 class State:
     """What a training consists of at a check: everything that a stop must not lose."""
 
-    def __init__(self, learners: nn.Module, optimizer: torch.optim.Optimizer, course: Course) -> None:
-        self.learners, self.optimizer, self.course = learners, optimizer, course
+    def __init__(
+        self, learners: nn.Module, optimizer: torch.optim.Optimizer, course: Course, average: Average | None = None
+    ) -> None:
+        self.learners, self.optimizer, self.course, self.average = learners, optimizer, course, average
         self.best: dict[str, Tensor] | None = None
         self.best_accuracy: float | None = None
 
@@ -46,6 +49,7 @@ class State:
                     "best": self.best,
                     "best_accuracy": self.best_accuracy,
                 }
+                | ({"average": self.average.held} if self.average is not None else {})
             )
 
     def load(self, state: Mapping[str, Any] | None) -> int:
@@ -60,18 +64,17 @@ class State:
             self.optimizer.load_state_dict(state["optimizer"])
             self.course.turn = state["turn"]
             self.best, self.best_accuracy = state["best"], state["best_accuracy"]
+            if self.average is not None:
+                self.average.load(state["average"])
             return int(state["step"])
         except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             cure = "take the *.snapshot file out of the run folder: the training then starts again"
             raise UserError("this snapshot is not of this training", where="*.snapshot", cure=cure) from error
 
 
-def optimizer_of(learners: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimizer of everything that learns, at its first learning rate."""
-    parameters = [p for p in learners.parameters() if p.requires_grad]
+def optimizer_of(groups: Sequence[dict[str, Any]], recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimizer of everything that learns, in groups, at its first learning rate."""
     if recipe.optimizer == "adamw":
-        return AdamW(parameters, recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+        return AdamW(groups, recipe.lr, weight_decay=recipe.weight_decay, fused=True)
     momentum, nesterov = recipe.momentum, recipe.nesterov and recipe.momentum > 0
-    return SGD(
-        parameters, recipe.lr, momentum=momentum, nesterov=nesterov, weight_decay=recipe.weight_decay, fused=True
-    )
+    return SGD(groups, recipe.lr, momentum=momentum, nesterov=nesterov, weight_decay=recipe.weight_decay, fused=True)

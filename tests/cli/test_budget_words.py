@@ -16,16 +16,16 @@ def composed(kdal: Kdal, *words: str) -> dict:
 @pytest.mark.parametrize(
     ("words", "budget"),
     [
-        ([], (100, 100, 9)),
-        (["budget=250"], (100, 250, 9)),
-        (["budget=1_000"], (100, 1000, 9)),
+        ([], (100, 100, 3)),
+        (["budget=250"], (100, 250, 3)),
+        (["budget=1_000"], (100, 1000, 3)),
         (["budget=small"], (20, 20, 9)),
         (["budget=large"], (1000, 1000, 9)),
         (["budget=large", "budget=300"], (1000, 300, 9)),
         (["budget=300", "budget=large"], (1000, 300, 9)),
         (["budget=250", "budget.rounds=5"], (100, 250, 5)),
         (["budget.rounds=5", "budget=250", "budget.initial=40"], (40, 250, 5)),
-        (["budget={query: 60}"], (100, 60, 9)),
+        (["budget={query: 60}"], (100, 60, 3)),
     ],
     ids=lambda part: " ".join(map(str, part)),
 )

@@ -214,7 +214,7 @@ def linked() -> Iterator[Attack]:
 
 
 def typed() -> Iterator[Attack]:
-    """What is typed may say much, and still names no code that is not ours."""
+    """What is typed may say much, and still names no code from outside kdal."""
     for word in (
         "+hydra.callbacks.x._target_=evil.run",
         "++hydra.callbacks.x._target_=evil.run",

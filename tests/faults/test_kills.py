@@ -40,13 +40,14 @@ def killed_at_steps(kdal: Kdal, reference, steps: itertools.count) -> tuple[int,
     wrong: dict[int, str] = {}
     for killed, step in enumerate(steps):
         run = RunFolder(kdal.here / str(step))
-        words = (*SMALL, f"hydra.run.dir={step}", f"teacher.store={step}/teachers")
+        store = f"teacher.store={step}/teachers"  # outside outputs/, and so named again by whoever resumes
+        words = (*SMALL, f"hydra.run.dir={step}", store)
         ended = kdal(*words, first=DieBefore(step))
         if ended.code == 0:
             return killed, wrong
         assert ended.code == -signal.SIGKILL
         started = (run.path / "manifest.json").exists()
-        again = kdal("al-loop", f"resume={step}") if started else kdal(*words)
+        again = kdal("al-loop", f"resume={step}", store) if started else kdal(*words)
         try:
             assert_undisturbed(again, run, reference)
         except AssertionError as error:

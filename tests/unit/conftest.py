@@ -12,7 +12,8 @@ from kdal_cli.data.blobs import blobs
 from kdal_cli.devices.engine import Engine
 from kdal_cli.images.augment import Augment, Resident
 from kdal_cli.images.split import Ids
-from kdal_cli.lab.lab import Blueprint, Lab
+from kdal_cli.lab.blueprint import Blueprint
+from kdal_cli.lab.lab import Lab
 from kdal_cli.models.mlp import mlp
 from kdal_cli.network import Network
 from kdal_cli.records.run import Run

@@ -62,7 +62,7 @@ def test_a_function_that_is_not_there_is_told_with_the_nearest_that_is() -> None
 
 
 def test_a_word_without_a_value_and_a_key_that_cannot_be() -> None:
-    assert refused("sampler") == "'sampler' is no key=value: for example sampler=margin"
+    assert refused("sampler") == "'sampler' is not key=value: for example sampler=margin"
     assert "'dät.x=3': no key has this name (character 'ä')" in refused("dät.x=3")
     assert "(character ' ')" in refused("a b=3")
 

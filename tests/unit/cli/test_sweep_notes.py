@@ -47,5 +47,5 @@ def test_a_link_is_not_written_through(tmp_path: Path, name: str) -> None:
 
 def test_a_pipe_does_not_make_a_sweep_wait(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / NOTES)
-    with pytest.raises(UserError, match="no plain file"):
+    with pytest.raises(UserError, match="not a regular file"):
         note(tmp_path, 0, [], tmp_path / "0", None)

@@ -176,10 +176,10 @@ def test_files_that_are_no_archives_are_refused(ear, saved, tmp_path: Path):
     (tmp_path / "flipped.npz").write_bytes(flipped)
     for name, message in {
         "absent.npz": "no such file",
-        "single.npy": "no .npz archive",
-        "text.npz": "no .npz archive",
-        "empty.npz": "no .npz archive",
-        "cut.npz": "or one cut short",
+        "single.npy": "not an .npz archive",
+        "text.npz": "not an .npz archive",
+        "empty.npz": "not an .npz archive",
+        "cut.npz": "or a truncated one",
         "flipped.npz": "Bad CRC-32",
     }.items():
         with pytest.raises(UserError, match=message):

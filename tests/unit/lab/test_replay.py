@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from kdal_cli.errors import MachineError, UserError
 from kdal_cli.inference.evidence import Evidence, Meter
-from kdal_cli.lab.lab import Blueprint, fingerprint
+from kdal_cli.lab.blueprint import Blueprint
+from kdal_cli.lab.lab import fingerprint
 from kdal_cli.lab.replay import Replay, chosen_by, replay
 from kdal_cli.lab.train import Guide
 from kdal_cli.lab.tutors import Standing

@@ -71,7 +71,7 @@ PLANTS = [link, dangling, other_name, pipe]
 @pytest.mark.parametrize("write", ["append", "cut"])
 def test_nothing_is_written_in_place_into_what_is_planted(run: Path, treasure: Path, plant, write: str) -> None:
     plant(run / "run.log", treasure)
-    with pytest.raises(UserError, match="no plain file"):
+    with pytest.raises(UserError, match="not a regular file"):
         WRITERS[write](run / "run.log")
     assert plant is dangling or treasure.read_bytes() == TREASURE
     assert plant is not dangling or not treasure.exists()
@@ -159,7 +159,7 @@ def test_nobody_else_may_write_what_is_made_whatever_the_umask_allows(run: Path)
 @pytest.mark.parametrize("plant", [link, pipe])
 def test_only_plain_files_are_read(run: Path, treasure: Path, plant) -> None:
     plant(run / "manifest.json", treasure)
-    with pytest.raises(UserError, match="no plain file"):
+    with pytest.raises(UserError, match="not a regular file"):
         read_bytes(run / "manifest.json")
 
 

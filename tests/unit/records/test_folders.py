@@ -167,7 +167,7 @@ def test_nor_one_of_whose_logs_another_file_is_the_same(tmp_path: Path, name: st
     treasure.write_bytes(MARK)
     (run / name).unlink(missing_ok=True)
     (run / name).hardlink_to(treasure)
-    with pytest.raises(UserError, match="no plain file"), claim(run):
+    with pytest.raises(UserError, match="not a regular file"), claim(run):
         pass
     assert treasure.read_bytes() == MARK
 

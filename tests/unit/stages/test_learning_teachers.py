@@ -7,8 +7,8 @@ import torch
 from killing import Killed, kill_before, outcome
 
 from kdal_cli.lab import tutors as module
+from kdal_cli.lab.blueprint import Blueprint
 from kdal_cli.lab.guide import Guide
-from kdal_cli.lab.lab import Blueprint
 from kdal_cli.lab.teacher import Manner, Member, TeacherPlan
 from kdal_cli.lab.tutors import Learning
 from kdal_cli.labels.budget import Budget

@@ -130,7 +130,7 @@ def test_a_folder_where_a_file_should_be_is_refused(plant, name: str) -> None:
     folder = plant([0.5])
     (folder / name).unlink()
     (folder / name).mkdir()
-    with pytest.raises(UserError, match=f"no plain file .*{name}"):
+    with pytest.raises(UserError, match=f"not a regular file .*{name}"):
         read(folder)
 
 

@@ -1,0 +1,70 @@
+"""The studies whose results are published: each a sweep that goes on where it was stopped, and its report.
+
+    python benchmarks/studies.py mnist_samplers --root DATA [--seeds 5] [--out outputs/studies]
+
+A study is a sweep of `kdal` with an experiment of conf/experiment, so that each run can be repeated by itself. Called
+again it resumes: runs that are done stay. Runs come one after the other, with one thread each, so that a study may run
+beside another. The report goes into the folder of the sweep. Without a name the studies are listed.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+SAMPLERS = "sampler=random,margin,entropy,badge,typiclust,coreset"
+STUDIES = {
+    "mnist_samplers": ("al-loop", "experiment=mnist_samplers", SAMPLERS),
+    "fashion_samplers": ("al-loop", "experiment=fashion_samplers", SAMPLERS),
+    "mnist_two_by_two": ("al-loop", "experiment=mnist_two_by_two"),
+    "fashion_two_by_two": ("al-loop", "experiment=fashion_two_by_two"),
+    "teachers_none": (
+        "distill",
+        "experiment=fashion_teachers",
+        "loss=none",
+        "teacher=none",
+        "labels=50,200,500,1000,2000",
+    ),
+    "teachers_labelled": (
+        "distill",
+        "experiment=fashion_teachers",
+        "loss=kd",
+        "loss.kd.on=labelled",
+        "labels=50,200,500,1000,2000",
+        "data.split.teacher=500,2000,20000",
+    ),
+    "teachers_pool": (
+        "distill",
+        "experiment=fashion_teachers",
+        "loss=kd",
+        "labels=50,200,500,1000,2000",
+        "data.split.teacher=500,2000,20000",
+    ),
+}
+
+
+def words(study: str, folder: Path, root: str, seeds: int) -> list[str]:
+    """What is typed after `kdal`: the sweep, or that it goes on."""
+    stage, *rest = STUDIES[study]
+    if (folder / "multirun.yaml").exists():
+        return [stage, "-m", f"resume={folder}"]
+    return [stage, "-m", *rest, f"seeds={seeds}", "threads=1", f"data.root={root}", f"hydra.sweep.dir={folder}"]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", nargs="?", choices=sorted(STUDIES))
+    parser.add_argument("--root", default="data")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=Path("outputs/studies"))
+    chosen = parser.parse_args()
+    if chosen.study is None:
+        print("\n".join(f"{name:20} kdal {' '.join(rest)}" for name, rest in STUDIES.items()))
+        return 0
+    folder = chosen.out / chosen.study
+    run = subprocess.run(["kdal", *words(chosen.study, folder, chosen.root, chosen.seeds)], check=False)
+    return run.returncode or subprocess.run(["kdal", "report", str(folder)], check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
