@@ -100,12 +100,12 @@ def test_the_same_picture_in_two_splits_and_turned_ones_are_told(folder, load, e
     from PIL import Image
 
     root = folder("train/cat", "train/dog", "test/cat", "test/dog")
-    Image.open(root / "train/cat/0.png").resize((60, 40)).save(root / "test/dog/9.jpg", quality=95)
+    Image.open(root / "train/cat/0.png").resize((40, 60)).save(root / "test/dog/9.jpg", quality=95)
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.open(root / "train/cat/1.png").save(root / "train/cat/1.jpg", exif=exif)
     data = load(root)
-    assert data.train.frame.sizes[2].tolist() == [20, 30]
+    assert data.train.frame.sizes[1].tolist() == [20, 30]
     assert "1 of 14 images are set upright as their EXIF says" in ear.said
     assert any(line.startswith("1 test images look much like a training image") for line in ear.said)
     assert any("pictures of several sizes, shorter sides from 20 to 40 pixels, median 20" in line for line in ear.said)
