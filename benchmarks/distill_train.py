@@ -163,7 +163,7 @@ def ours(data: ImageData, pair: Pair, bodies: Mapping[str, nn.Module]) -> dict[s
 
     teacher, images = freeze(network(pair.teacher[0])), Resident(data.train.pixels, AUGMENT)
     live = LiveTeacher(teacher, engine, engine.precision("auto", teacher, data.train.pixels[:FILL]))
-    table = Table(len(data.train) * AUGMENT.views, len(data.classes))
+    table = Table(len(data.train) * AUGMENT.count, len(data.classes))
     cached = CachedTeacher(live, images, table)
     asked = {"kdal, live teacher": live, "kdal, empty cache": cached, OURS: cached}
     return {who: Kdal(data, network(pair.student[0]), teacher, way, images, engine) for who, way in asked.items()}
@@ -171,7 +171,7 @@ def ours(data: ImageData, pair: Pair, bodies: Mapping[str, nn.Module]) -> dict[s
 
 def first_training(costs: Mapping[str, list[Cost]]) -> str:
     """What is left of the ratio where a table begins empty: after E epochs V(1 − (1 − 1/V)^E) of V views were seen."""
-    views = AUGMENT.views
+    views = AUGMENT.count
     new = views * (1 - (1 - 1 / views) ** EPOCHS) / EPOCHS
     wall = {who: statistics.median(cost.wall for cost in each) for who, each in costs.items()}
     ours = new * wall["kdal, empty cache"] + (1 - new) * wall[OURS]

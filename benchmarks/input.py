@@ -46,7 +46,7 @@ def main() -> None:
     )
 
     def ours(ids: Tensor) -> Tensor:
-        return (images.at(ids, torch.randint(images.augment.views, ids.shape)).float() - mean) / std
+        return (images.at(ids, torch.randint(images.augment.count, ids.shape)).float() - mean) / std
 
     def pil(ids: Tensor) -> Tensor:
         rows: list[Any] = [by_pil(Image.fromarray(arrays[int(id)])) for id in ids]

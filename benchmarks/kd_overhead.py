@@ -45,7 +45,7 @@ def main() -> None:
 
     torch.manual_seed(0)
     live = LiveTeacher(freeze(network(resnet(SHAPE, depth=20))), engine, "fp32")
-    cached = CachedTeacher(live, images, Table(IMAGES * images.augment.views, 10))
+    cached = CachedTeacher(live, images, Table(IMAGES * images.augment.count, 10))
     distilling = Objective(0.5, {"kd": Part(lambda *three: kd(*three, temperature=4.0), 0.5, "labelled")})
 
     def train(objective: Objective, teacher: LiveTeacher | CachedTeacher | None) -> None:

@@ -189,6 +189,20 @@ class Labels:
 
 
 @dataclass(frozen=True)
+class Frame:
+    """How pictures of any proportions become the squares that a network sees.
+
+    Each lies in the store as a square of samples. sizes: (N, 2) height and width of the pictures themselves, upright.
+    size: the side of what is seen. crop: the share of the shorter side that is seen of a picture as it is, from its
+    middle.
+    """
+
+    sizes: Tensor
+    size: int
+    crop: float
+
+
+@dataclass(frozen=True)
 class Preprocessing:
     """What a network does to an image before its first layer.
 
@@ -216,12 +230,13 @@ class ImageSet:
     """Images of one split, and what is true of them. An id is a row of `pixels`, everywhere and for ever.
 
     pixels: (N, c, H, W) uint8, on the CPU, possibly memory-mapped. labels: what an oracle would answer, where that is
-    known. paths: the file of each image, or empty.
+    known. paths: the file of each image, or empty. frame: how they are looked at, where not as they are stored.
     """
 
     pixels: Tensor
     labels: Labels
     paths: tuple[str, ...] = ()
+    frame: Frame | None = None
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -253,6 +268,8 @@ class ImageData:
     @property
     def shape(self) -> Shape:
         _, channels, height, width = self.train.pixels.shape
+        if self.train.frame is not None:
+            height = width = self.train.frame.size
         return Shape(channels, height, width, len(self.classes))
 
     @property

@@ -59,6 +59,9 @@ def data(section: Section, trust: Sequence[str], watcher: Watcher) -> tuple[Imag
     images: ImageData = source(watcher, **settings)
     if len(images.classes) < 2:
         raise UserError(f"data={images.name} has one class: {', '.join(images.classes)}", cure="two are needed")
+    if not len(images.test):
+        cure = "put labelled images into test/<class>/"
+        raise UserError(f"data={images.name} has no test image, so that nothing could be measured", cure=cure)
     streams = Streams(split.seed)
     ids = torch.arange(len(images.train))
     ids = ids[~torch.isin(ids, images.validation)]

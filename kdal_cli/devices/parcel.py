@@ -20,6 +20,7 @@ from torch import Tensor
 
 from kdal_cli.errors import UserError
 from kdal_cli.images.augment import Augment, Resident
+from kdal_cli.types import Frame
 
 MAPS = Path("/proc/self/maps")
 
@@ -50,7 +51,7 @@ def pack(thing: Any, lent: Lent) -> bytes:
     class Pickler(pickle.Pickler):
         def reducer_override(self, part: Any) -> Any:
             if isinstance(part, Resident):
-                return _images, (*lent.place(part.pixels), part.augment, part.device)
+                return _images, (*lent.place(part.pixels), part.augment, part.device, _packed(part.frame))
             return NotImplemented
 
     parcel, by_reference = io.BytesIO(), SimpleNamespace(__name__=__name__, Pickler=Pickler)
@@ -73,9 +74,26 @@ def _here(storage: Any, place: str) -> Any:
 
 
 @lru_cache(maxsize=2)
-def _images(path: str, offset: int, shape: tuple[int, ...], augment: Augment, device: torch.device) -> Resident:
+def _images(
+    path: str,
+    offset: int,
+    shape: tuple[int, ...],
+    augment: Augment,
+    device: torch.device,
+    frame: tuple[int, float, bytes] | None,
+) -> Resident:
     """The images of another process, made ready once and not for each parcel."""
-    return Resident(torch.from_numpy(np.memmap(path, np.uint8, "c", offset, shape)), augment, device)
+    pixels = torch.from_numpy(np.memmap(path, np.uint8, "c", offset, shape))
+    if frame is None:
+        return Resident(pixels, augment, device)
+    size, crop, sizes = frame
+    read = torch.frombuffer(bytearray(sizes), dtype=torch.int64).view(-1, 2)
+    return Resident(pixels, augment, device, frame=Frame(read, size, crop))
+
+
+def _packed(frame: Frame | None) -> tuple[int, float, bytes] | None:
+    """A frame as a key, equal where it says the same."""
+    return None if frame is None else (frame.size, frame.crop, frame.sizes.numpy().tobytes())
 
 
 def _behind(pixels: Tensor) -> tuple[int, int] | None:

@@ -1,34 +1,62 @@
-"""Flips and padded crops as numbered views: an augmented image is a function of (id, view), and of nothing else.
+"""Augmentation as numbered views: an augmented image is a function of (id, view), and of nothing else.
 
-View v of an image padded by p zeros on each side, with s = 2p + 1 offsets along an axis:
+Of padded crops there are as many as there are offsets. View v of an image padded by p zeros on each side, with
+s = 2p + 1 offsets along an axis, is
 
     flip = v // s²      0: as it is, 1: mirrored left to right, after the crop
     dy   = v % s² // s  the crop's first row in the padded image
     dx   = v % s        the crop's first column
 
-so that pad 4 with flip has 9 · 9 · 2 = 162 views, and dy = dx = p without flip is the image itself.
+so that pad 4 with flip has 9 · 9 · 2 = 162 views, and dy = dx = p without flip is the image itself. Of views that are
+drawn there are as many as are wanted: what view v of image i is follows from (seed, i, v), see `images.draws`.
 
 Axis letters: N images, B batch, c channels, H W pixels.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdal_cli.values import Natural
+from kdal_cli.images import colours, crops, draws
+from kdal_cli.types import Frame
+from kdal_cli.values import Count, Natural, Share
 
 CPU_LIMIT = 2 << 30
 """Bytes that a copy of the data set may take in main memory."""
 
+ENDLESS = 2**31
+"""Views where nobody limits them: no training of an image comes to so many."""
+
+Kind = Literal["none", "crop_flip", "photo", "photo_strong"]
+
+LIVELY = {"photo": 0.2, "photo_strong": 0.4}
+"""How much brightness, contrast and saturation change at most."""
+
 
 @dataclass(frozen=True)
 class Augment:
-    """Which views there are: crops from an image padded by `pad` zeros, and their mirror images with `flip`."""
+    """Which views there are.
+
+    kind: `none`, the image as it is; `crop_flip`, crops from it padded by `pad` zeros, and their mirror images with
+    `flip`; `photo`, parts of at least `least` of its area, mirrored or not, in changed brightness, contrast and
+    saturation; `photo_strong`, more of that, then an operation of TrivialAugment. views: how many an image has;
+    None: all there are, of drawn ones a new one each time. seed: of those that are drawn.
+    """
 
     pad: Natural = 0
     flip: bool = False
+    kind: Kind = "crop_flip"
+    least: Share = 0.35
+    views: Count | None = None
+    seed: Natural = 0
+
+    @property
+    def drawn(self) -> bool:
+        """Whether a view is drawn, rather than counted."""
+        return self.kind in LIVELY or (self.kind == "crop_flip" and self.views is not None)
 
     @property
     def offsets(self) -> int:
@@ -36,13 +64,35 @@ class Augment:
         return 2 * self.pad + 1
 
     @property
-    def views(self) -> int:
+    def crops(self) -> int:
+        """Padded crops and their mirror images."""
         return self.offsets**2 * (2 if self.flip else 1)
 
     @property
+    def count(self) -> int:
+        """How many views an image has."""
+        if self.kind == "none":
+            return 1
+        return (self.views or ENDLESS) if self.drawn else self.crops
+
+    @property
+    def spelt(self) -> str:
+        """A name for these views that no others share."""
+        crops = f"pad{self.pad}{'_flip' * self.flip}"
+        if not self.drawn:
+            return crops if self.kind == "crop_flip" else self.kind
+        what = crops if self.kind == "crop_flip" else f"{self.kind}_least{self.least:g}"
+        return f"{what}_views{self.count}_seed{self.seed}"
+
+    @property
     def identity(self) -> int:
-        """The view that is the image itself."""
+        """The padded crop that is the image itself."""
         return self.pad * self.offsets + self.pad
+
+    @property
+    def margin(self) -> int:
+        """Zeros on each side of an image."""
+        return self.pad if self.kind == "crop_flip" else 0
 
 
 class Resident:
@@ -51,19 +101,25 @@ class Resident:
     pixels: (N, c, H, W) uint8 on the CPU. Where they fit they are padded once and stay on the device; where not, each
     batch is gathered from them, memory-mapped or not, moved and padded on the fly: the same bits, more slowly.
     `limit_bytes` overrides what fits: 2 GiB in main memory, half of the free memory of a GPU. Without padding nothing
-    is copied in main memory, and so everything fits.
+    is copied in main memory, and so everything fits. frame: pictures of any proportions are looked at through it.
     """
 
     def __init__(
-        self, pixels: Tensor, augment: Augment, device: torch.device | str = "cpu", limit_bytes: int | None = None
+        self,
+        pixels: Tensor,
+        augment: Augment,
+        device: torch.device | str = "cpu",
+        limit_bytes: int | None = None,
+        frame: Frame | None = None,
     ) -> None:
-        self.augment, self.device = augment, torch.device(device)
+        self.augment, self.device, self.frame = augment, torch.device(device), frame
         self.pixels = pixels
         n, c, h, w = pixels.shape
-        grown = n * c * (h + 2 * augment.pad) * (w + 2 * augment.pad)
-        free = augment.pad == 0 and self.device.type == "cpu"
+        pad = 0 if frame is not None else augment.margin
+        grown = n * c * (h + 2 * pad) * (w + 2 * pad)
+        free = pad == 0 and self.device.type == "cpu"
         fits = free or grown <= (_limit(self.device) if limit_bytes is None else limit_bytes)
-        self._padded = self._pad(pixels.to(self.device)) if fits else None
+        self._padded = _pad(pixels.to(self.device), pad) if fits else None
 
     @property
     def resident(self) -> bool:
@@ -74,35 +130,72 @@ class Resident:
         return len(self.pixels)
 
     def at(self, ids: Tensor, views: Tensor) -> Tensor:
-        """View `views` (B,) of images `ids` (B,): (B, c, H, W) uint8 on the device, contiguous.
+        """View `views` (B,) of images `ids` (B,), both on the CPU: (B, c, H, W) uint8 on the device, contiguous.
 
-        Raises IndexError for an id or a view that does not exist, where they are given on the CPU.
+        Raises IndexError for an id or a view that does not exist.
         """
         _check(ids, len(self), "image")
-        _check(views, self.augment.views, "view")
-        views, offsets = views.to(self.device), self.augment.offsets
-        flip, dy, dx = views // offsets**2, views // offsets % offsets, views % offsets
-        if self._padded is None:
-            padded, rows = self._pad(self._gather(ids)), torch.arange(len(ids), device=self.device)
-        else:
-            padded, rows = self._padded, ids.to(self.device)
-        return _crop(padded, rows, flip.bool(), dy, dx, self.pixels.shape[2], self.pixels.shape[3])
+        _check(views, self.augment.count, "view")
+        augment = self.augment
+        if augment.kind == "none":
+            return self._whole(ids)
+        if augment.kind != "crop_flip":
+            return self._photo(ids, views)
+        if augment.drawn:
+            views = (draws.uniform(augment.seed, ids, views, 1)[:, 0] * augment.crops).long()
+        return self._crop_flip(ids, views)
 
     def whole(self, ids: Tensor) -> Tensor:
         """Images `ids` (B,) as they are, the identity view: (B, c, H, W) uint8 on the device, contiguous."""
         _check(ids, len(self), "image")
+        return self._whole(ids)
+
+    def _whole(self, ids: Tensor) -> Tensor:
+        if self.frame is not None:
+            parts = crops.centre(self.frame.sizes[ids.cpu()], self.frame.crop)
+            return self._parts(ids, parts, torch.zeros(len(ids), dtype=torch.bool), self.frame.size)
         if self._padded is None:
             return self._gather(ids)
         _, _, h, w = self.pixels.shape
-        p = self.augment.pad
+        p = self.augment.margin
         return self._padded.index_select(0, ids.to(self.device))[:, :, p : p + h, p : p + w].contiguous()
+
+    def _crop_flip(self, ids: Tensor, views: Tensor) -> Tensor:
+        views, offsets, p = views.to(self.device), self.augment.offsets, self.augment.pad
+        flip, dy, dx = views // offsets**2, views // offsets % offsets, views % offsets
+        if self._padded is None or self.frame is not None:
+            padded, rows = _pad(self._whole(ids), p), torch.arange(len(ids), device=self.device)
+        else:
+            padded, rows = self._padded, ids.to(self.device)
+        return _crop(padded, rows, flip.bool(), dy, dx, padded.shape[2] - 2 * p, padded.shape[3] - 2 * p)
+
+    def _photo(self, ids: Tensor, views: Tensor) -> Tensor:
+        """Random parts of pictures, in colours that are random as well."""
+        ids, kind = ids.cpu(), self.augment.kind
+        drawn = draws.uniform(self.augment.seed, ids, views.cpu(), crops.DRAWS + 7)
+        place, side, tone, trivial = drawn.split([crops.DRAWS, 1, 3, 3], 1)
+        h, w = self.pixels.shape[2:]
+        sizes = torch.tensor([[h, w]]).expand(len(ids), 2) if self.frame is None else self.frame.sizes[ids]
+        parts = crops.random(sizes, place, self.augment.least)
+        seen = self._parts(ids, parts, side[:, 0] < 0.5, h if self.frame is None else self.frame.size).float()
+        seen = colours.jittered(seen, tone.to(self.device), LIVELY[kind])
+        if kind == "photo_strong":
+            seen = colours.trivially_augmented(seen, trivial)
+        return seen.round_().clamp_(0, 255).to(torch.uint8)
+
+    def _parts(self, ids: Tensor, parts: Tensor, flip: Tensor, size: int) -> Tensor:
+        """Parts (B, 4) of images `ids` (B,) in squares of `size`, mirrored where `flip`."""
+        ids = ids.cpu()
+        if self._padded is None:
+            return crops.resampled(self._gather(ids), torch.arange(len(ids)), parts, flip, size)
+        return crops.resampled(self._padded, ids, parts, flip, size)
 
     def _gather(self, ids: Tensor) -> Tensor:
         return self.pixels.index_select(0, ids.cpu()).to(self.device)
 
-    def _pad(self, pixels: Tensor) -> Tensor:
-        p = self.augment.pad
-        return F.pad(pixels, (p, p, p, p)) if p else pixels.contiguous()
+
+def _pad(pixels: Tensor, p: int) -> Tensor:
+    return F.pad(pixels, (p, p, p, p)) if p else pixels.contiguous()
 
 
 def _crop(padded: Tensor, rows: Tensor, flip: Tensor, dy: Tensor, dx: Tensor, h: int, w: int) -> Tensor:

@@ -3,6 +3,7 @@
 Axis letters: c channels, H W pixels.
 """
 
+import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -11,15 +12,15 @@ from pathlib import Path
 from typing import BinaryIO, Literal, TypeVar
 
 import numpy as np
-import torch
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
 from kdal_cli.errors import UserError
 from kdal_cli.images.depth import Box, Kind, Ranges, blocks, extent, kind, shallow, values
+from kdal_cli.images.likeness import likeness
 from kdal_cli.images.listing import Entry
-from kdal_cli.images.opening import LARGEST, Unreadable, opened, quietly, regular
-from kdal_cli.images.upright import turn
+from kdal_cli.images.opening import LARGEST, SIZE, Unreadable, opened, quietly, regular
+from kdal_cli.images.upright import SIDEWAYS, turn
 from kdal_cli.types import Preparation, Shape, Watcher
 
 AT_ONCE = 256
@@ -66,11 +67,18 @@ class Reading:
 
 @dataclass(frozen=True)
 class Picture:
-    """One decoded image: pixels (c, size, size) uint8, whether it was transparent somewhere, of more than 8 bits."""
+    """One decoded image: pixels (c, size, size) uint8, whether it was transparent somewhere, of more than 8 bits.
+
+    sides: height and width of the picture, upright. turned: whether its EXIF says that it does not lie so in the file.
+    likeness: 64 bits that pictures which look alike nearly share.
+    """
 
     pixels: np.ndarray
     transparent: bool
     deep: bool
+    sides: tuple[int, int]
+    turned: bool
+    likeness: int
 
 
 @dataclass
@@ -78,18 +86,26 @@ class Found:
     """What came to light while images were decoded.
 
     broken: {path of what cannot be read: why}. Counts of images: transparent somewhere, deep (more than 8 bits a
-    channel), and faint, which use less than a tenth of the 256 levels that they were given.
+    channel), faint, which use less than a tenth of the 256 levels that they were given, and turned by their EXIF.
+    sides, likenesses: of each image that can be read, in order, see `Picture`; a likeness of 0 says nothing.
     """
 
     broken: dict[str, str] = field(default_factory=dict)
     transparent: int = 0
     deep: int = 0
     faint: int = 0
+    turned: int = 0
+    sides: list[tuple[int, int]] = field(default_factory=list)
+    likenesses: list[int] = field(default_factory=list)
 
     def note(self, picture: Picture) -> None:
+        faint = int(np.ptp(picture.pixels, (1, 2)).max()) < FAINT
         self.transparent += picture.transparent
         self.deep += picture.deep
-        self.faint += int(np.ptp(picture.pixels, (1, 2)).max()) < FAINT
+        self.faint += faint
+        self.turned += picture.turned
+        self.sides.append(picture.sides)
+        self.likenesses.append(0 if faint else picture.likeness)
 
 
 def decode_all(
@@ -141,8 +157,8 @@ def _extent(root: Path, entry: Entry, reading: Reading) -> tuple[Kind, tuple[flo
 def _each(
     work: Callable[[Entry], Answer], entries: Sequence[Entry], watcher: Watcher
 ) -> Generator[tuple[Entry, Answer], None, None]:
-    """Work done on each entry, in order, by as many threads as torch may use (Pillow lets go of the GIL)."""
-    with quietly(), ThreadPoolExecutor(torch.get_num_threads()) as pool:
+    """Work done on each entry, in order, by a thread for each core (Pillow lets go of the GIL)."""
+    with quietly(), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         for start in range(0, len(entries), AT_ONCE):
             chunk = entries[start : start + AT_ONCE]
             for entry, answer in zip(chunk, pool.map(work, chunk), strict=True):
@@ -171,12 +187,15 @@ def _picture(image: ImageFile, file: BinaryIO, reading: Reading, ranges: Ranges)
         layers = _layers(image) if of is None else _deep_layers(image, file, of, ranges)
         flat, transparent = _flattened(layers, image.size, reading)
     square = _square(flat, reading)
+    width, height = image.size if image.format == "TIFF" else image.info[SIZE]  # Pillow sets a TIFF upright itself
     exif = image.info.get("exif")
     upright = turn(exif) if isinstance(exif, bytes) else None
-    square = square if upright is None else square.transpose(upright)
+    if upright is not None:
+        square = square.transpose(upright)
+        height, width = (width, height) if upright in SIDEWAYS else (height, width)
     pixels = np.asarray(square.convert("L" if reading.channels == 1 else "RGB"))
     pixels = pixels.reshape(reading.size, reading.size, reading.channels).transpose(2, 0, 1)
-    return Picture(pixels, transparent, of is not None)
+    return Picture(pixels, transparent, of is not None, (height, width), upright is not None, likeness(square))
 
 
 def _square(flat: Image.Image, reading: Reading) -> Image.Image:

@@ -1,4 +1,4 @@
-"""What lies in a folder of images, before any is opened: `train/<class>/…`, and the same below `val/` and `test/`."""
+"""What lies in a folder of images, before any is opened: folders of classes, divided or not, and files of no class."""
 
 import hashlib
 import json
@@ -6,7 +6,7 @@ import os
 import stat
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,10 @@ from kdal_cli.streams import Streams
 VALIDATION = ("val", "valid", "validation")
 """Names of the folder of validation images, of which there may be one."""
 
-WANTED = "images belong in train/<class>/ and test/<class>/, and in val/<class>/ if you like"
+UNLABELLED = ("unlabelled", "unlabeled")
+"""Names of the folder of images without a label, of which there may be one."""
+
+WANTED = "images belong in train/<class>/ and test/<class>/, and in val/<class>/ and unlabelled/ if you like"
 SHOWN = 10
 """How many names a message lists before it counts the rest."""
 
@@ -26,11 +29,12 @@ SHOWN = 10
 class Entry:
     """A file below the root: its path with "/", its class, size in bytes (-1: not a regular file) and mtime in ns.
 
-    target: where it really lies, when a link led there; empty for a file that is what it seems.
+    label: None where the class is not known. target: where it really lies, when a link led there; empty for a file that
+    is what it seems.
     """
 
     path: str
-    label: int
+    label: int | None
     size: int
     changed: int
     target: str = ""
@@ -44,7 +48,7 @@ class Entry:
 class Listing:
     """All there is below `root`: class names in label order, the files of each split in the order of their paths.
 
-    notes: what the user should know of it, though nothing is wrong.
+    train: those without a label come last. notes: what the user should know of it, though nothing is wrong.
     """
 
     root: Path
@@ -64,27 +68,35 @@ class Listing:
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def scan(root: Path, links: Links, test_share: float) -> Listing:
+def scan(root: Path, links: Links, test_share: float, named: Sequence[str] = ()) -> Listing:
     """List the images below `root`, a path without links; hidden files and folders are passed over.
 
-    Where there is no test/, a share of each class of train/ is the test set. Class names are compared and shown in
-    Unicode's composed form (NFC). Raises UserError naming what is wrong: no such folder, other classes in one split
-    than in another, fewer than two classes, one without files, a file of no class, a link, a name that is not UTF-8.
+    Folders of classes without train/ around them are training images, and files alone are images without a label.
+    Where there is no test/, a share of each class of the training images is the test set. Class names are compared and
+    shown in Unicode's composed form (NFC); `named` are those of images without a label, where no folder tells.
+    Raises UserError naming what is wrong: no such folder, other classes in one split than in another, fewer than two
+    classes, one without files, a file of no class, a link, a name that is not UTF-8.
     """
     try:
         if not root.is_dir():
             raise UserError("there is no such folder", where=root, cure=WANTED)
-        splits = _splits(root, links)
+        splits, unlabelled = _splits(root, links)
         folders = {split: _classes(folder) for split, folder in splits.items()}
-        classes = _same(folders, root)
+        classes = _same(folders, root) if folders else tuple(named)
         if len(classes) < 2:
-            raise UserError(f"there are {len(classes)} class folders, at least 2 are needed", where=root, cure=WANTED)
+            what = f"there are {len(classes)} class folders, at least 2 are needed"
+            cure = WANTED if folders else "name the classes of images without a label: data.classes=[cat,dog]"
+            raise UserError(what, where=root, cure=cure)
         entries = {split: _entries(split, own, classes, root) for split, own in folders.items()}
+        unknown = tuple(sorted(_files(unlabelled, None), key=_path)) if unlabelled is not None else ()
     except OSError as error:
         raise UserError(f"the folder cannot be read, {error.strerror}", where=error.filename or root) from error
     validation = next((entries[name] for name in VALIDATION if name in entries), ())
-    listing = Listing(root, classes, entries["train"], validation, entries.get("test", ()), _notes(folders))
-    return listing if "test" in entries else _held_out(listing, test_share)
+    train, test = entries.get("train", ()), entries.get("test", ())
+    listing = Listing(root, classes, train, validation, test, _notes(folders))
+    if "test" not in entries and train:
+        listing = held_out(listing, test_share)
+    return replace(listing, train=(*listing.train, *unknown))
 
 
 def enumerated(names: list[str]) -> str:
@@ -93,17 +105,25 @@ def enumerated(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
-def _splits(root: Path, links: Links) -> dict[str, Folder]:
-    """The folders that the data set is divided into, the training images first."""
-    names = ("train", *VALIDATION, "test")
-    found = {folder.name: folder for folder in Folder.top(root, links).folders(names)}
-    if "train" not in found:
-        there = enumerated(sorted(repr(path.name) for path in root.iterdir())) or "nothing"
+def _splits(root: Path, links: Links) -> tuple[dict[str, Folder], Folder | None]:
+    """The folders that the data set is divided into, the training images first, and that of images without a label."""
+    names, top = ("train", *VALIDATION, "test"), Folder.top(root, links)
+    found = {folder.name: folder for folder in top.folders((*names, *UNLABELLED))}
+    if not found:
+        items = list(top.items())
+        if not items:
+            raise UserError("there is nothing in this folder", where=root, cure=WANTED)
+        divided = any(isinstance(item, Folder) for item in items)
+        return ({"train": top}, None) if divided else ({}, top)
+    for group, what in ((VALIDATION, "validation images"), (UNLABELLED, "images without a label")):
+        several = [f"{name}/" for name in group if name in found]
+        if len(several) > 1:
+            raise UserError(f"there are {' and '.join(several)}", where=root, cure=f"one folder of {what}")
+    unlabelled = next((found[name] for name in UNLABELLED if name in found), None)
+    if "train" not in found and unlabelled is None:
+        there = enumerated(sorted(repr(path.name) for path in root.iterdir()))
         raise UserError("there is no folder train/", where=root, cure=f"{WANTED}; found: {there}")
-    several = [f"{name}/" for name in VALIDATION if name in found]
-    if len(several) > 1:
-        raise UserError(f"there are {' and '.join(several)}", where=root, cure="one folder of validation images")
-    return {name: found[name] for name in names if name in found}
+    return {name: found[name] for name in names if name in found}, unlabelled
 
 
 Classes = dict[str, list[Folder]]
@@ -118,24 +138,24 @@ def _classes(split: Folder) -> Classes:
         else:
             loose.append(repr(item.name))
     if loose:
-        what = f"{split.path}/ holds files of no class: {enumerated(sorted(loose))}"
+        what = f"{split.path or '.'}/ holds files of no class: {enumerated(sorted(loose))}"
         raise UserError(what, where=split.links.root, cure=WANTED)
     return found
 
 
 def _same(folders: dict[str, Classes], root: Path) -> tuple[str, ...]:
     """The class names, sorted, which every split must have."""
-    train = folders["train"]
+    first, known = next(iter(folders.items()))
     for split, own in folders.items():
-        missing, extra = (sorted(repr(name) for name in a.keys() - b.keys()) for a, b in ((train, own), (own, train)))
-        faults = [f"{enumerated(missing)} only in train/"] if missing else []
+        missing, extra = (sorted(repr(name) for name in a.keys() - b.keys()) for a, b in ((known, own), (own, known)))
+        faults = [f"{enumerated(missing)} only in {first}/"] if missing else []
         faults += [f"{enumerated(extra)} only in {split}/"] if extra else []
         if faults:
-            what = f"train/ and {split}/ hold other classes: {'; '.join(faults)}"
-            alike = _alike({*(train.keys() - own.keys()), *(own.keys() - train.keys())})
+            what = f"{first}/ and {split}/ hold other classes: {'; '.join(faults)}"
+            alike = _alike({*(known.keys() - own.keys()), *(own.keys() - known.keys())})
             cure = "both must have the same class folders" + (f"; {alike[0]}" if alike else "")
             raise UserError(what, where=root, cure=cure)
-    return tuple(sorted(train))
+    return tuple(sorted(known))
 
 
 def _alike(names: Iterable[str]) -> list[str]:
@@ -171,7 +191,7 @@ def _path(entry: Entry) -> str:
     return entry.path
 
 
-def _files(folder: Folder, label: int) -> Iterator[Entry]:
+def _files(folder: Folder, label: int | None) -> Iterator[Entry]:
     """Every visible file at or below `folder`."""
     for item in folder.items():
         if isinstance(item, Folder):
@@ -183,7 +203,7 @@ def _files(folder: Folder, label: int) -> Iterator[Entry]:
         yield Entry(item.path, label, size, changed, os.fspath(item.target or ""))
 
 
-def _held_out(listing: Listing, share: float) -> Listing:
+def held_out(listing: Listing, share: float) -> Listing:
     """A part of each class of train/ as the test set, chosen by the names of the files: a fact of the data, not of a
     run, that a file more or less hardly changes."""
     root = listing.root

@@ -35,6 +35,9 @@ FOREIGN = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC", b"msf1": "HEIC", b
 """Brands of photos that are not read, by bytes 8 to 12 of the file."""
 
 
+SIZE = "size in the file"
+"""Where `opened` leaves (width, height) of the whole picture, among what Pillow tells of it."""
+
 ORIENTATION, ROWS_PER_STRIP, TILE_WIDTH, TILE_LENGTH = 274, 278, 322, 323
 """Tags of a TIFF."""
 
@@ -87,6 +90,7 @@ def opened(file: BinaryIO, side: int, max_pixels: int = LARGEST) -> Iterator[Ima
         if image.width * image.height > max_pixels:
             raise Unreadable(f"{size}, more than data.max_pixels={max_pixels}")
         kept = _coefficients(image, file)
+        image.info[SIZE] = image.size
         if isinstance(image, JpegImageFile):
             image.draft(None, (2 * side, 2 * side))
         needed = kept + _decoded(image, side) + (_length(file) if _whole_file(image) else 0)

@@ -35,5 +35,8 @@ def with_duplicates(data: ImageData, pool: Tensor, share: float, rng: Generator)
     paths = (*train.paths, *(train.paths[id] for id in copies.tolist())) if train.paths else ()
     pixels = torch.cat([train.pixels, train.pixels[copies]])
     labels = train.labels.copied(torch.cat([torch.arange(n), copies]))
-    longer = replace(train, pixels=pixels, labels=labels, paths=paths)
+    frame = train.frame
+    if frame is not None:
+        frame = replace(frame, sizes=torch.cat([frame.sizes, frame.sizes[copies]]))
+    longer = replace(train, pixels=pixels, labels=labels, paths=paths, frame=frame)
     return replace(data, train=longer), torch.cat([pool, torch.arange(n, n + len(copies))])

@@ -36,11 +36,14 @@ def mean_std(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
 @dataclass(frozen=True)
 class Twins:
     """Images that are the same pixel for pixel: how many training images repeat an earlier one, how many test and how
-    many validation images are training images."""
+    many validation images are training images. leaked_alike, held_alike: how many test and validation images look like
+    a training image, these counted."""
 
     repeated: int
     leaked: int
     held: int = 0
+    leaked_alike: int = 0
+    held_alike: int = 0
 
 
 def twins(train: Tensor, test: Tensor, validation: Tensor | None = None) -> Twins:
@@ -59,10 +62,14 @@ def say_twins(found: Twins, watcher: Watcher) -> None:
     """Tell what `twins` counted, loudly where the test set is concerned; nothing when there are none."""
     if found.repeated:
         watcher.say(f"{found.repeated:,} training images repeat another one, pixel for pixel")
-    for split, count in (("validation", found.held), ("test", found.leaked)):
-        if count:
-            what = f"{count:,} {split} images are training images too, pixel for pixel"
+    both = (("validation", found.held, found.held_alike), ("test", found.leaked, found.leaked_alike))
+    for split, same, alike in both:
+        if same:
+            what = f"{same:,} {split} images are training images too, pixel for pixel"
             watcher.say(f"WARNING: {what}: {split} accuracy will flatter")
+        if alike > same:
+            what = f"{alike - same:,} {split} images look much like a training image"
+            watcher.say(f"{what}: the same picture, resized or saved again, or pictures of one kind")
 
 
 def refuse_alike(train: Tensor, found: Twins, where: object, cure: str) -> None:

@@ -14,7 +14,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from io import BufferedRandom, BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,6 +31,8 @@ from kdal_cli.records.files import sha256, sync_folder, write_json
 from kdal_cli.types import Watcher
 
 INDEX = "index.json"
+COUNTS = ("transparent", "deep", "faint", "turned")
+"""What is counted of the images of a part, see `images.decode.Found`."""
 FOLDER_MODE, FILE_MODE = 0o755, 0o644
 CAUTIOUS = os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -59,8 +61,8 @@ class Index:
     def found(self) -> Found:
         """Of both parts together."""
         one, two = self.train.found, self.test.found
-        counts = (getattr(one, name) + getattr(two, name) for name in ("transparent", "deep", "faint"))
-        return Found(one.broken | two.broken, *counts)
+        counts = (getattr(one, name) + getattr(two, name) for name in COUNTS)
+        return Found(one.broken | two.broken, *counts, sides=[*one.sides, *two.sides])
 
 
 @contextmanager
@@ -175,6 +177,8 @@ def _matches(
             rows = len(files) - len(part.found.broken)
             if not part.found.broken.keys() <= set(files) or pixels.shape != (rows, *shape):
                 return False
+            if len(part.found.sides) != rows:
+                return False
             if _file_sha256(home / f"{name}.npy") != part.sha256:
                 return False
             watcher.advance(1, rows)
@@ -189,7 +193,10 @@ def _index(body: dict[str, Any]) -> Index:
     def part(p: dict[str, Any]) -> Part:
         found = p["found"]
         broken = {str(path): str(reason) for path, reason in found["broken"].items()}
-        return Part(str(p["sha256"]), Found(broken, *(int(found[name]) for name in ("transparent", "deep", "faint"))))
+        sides = [(int(height), int(width)) for height, width in found["sides"]]
+        if any(not 0 < side < 2**31 for pair in sides for side in pair):
+            raise ValueError(sides)
+        return Part(str(p["sha256"]), Found(broken, *(int(found[name]) for name in COUNTS), sides=sides))
 
     def figures(values: Iterable[Any]) -> tuple[float, ...]:
         numbers = tuple(map(float, values))
@@ -199,7 +206,7 @@ def _index(body: dict[str, Any]) -> Index:
 
     ends = {str(kind): figures(range) for kind, range in body["ranges"].items()}
     ranges = {kind: (low, high) for kind, (low, high) in ends.items()}
-    same = Twins(*(int(body["twins"][name]) for name in ("repeated", "leaked", "held")))
+    same = Twins(*(int(body["twins"][field.name]) for field in fields(Twins)))
     return Index(part(body["train"]), part(body["test"]), ranges, figures(body["mean"]), figures(body["std"]), same)
 
 

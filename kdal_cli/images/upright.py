@@ -21,6 +21,10 @@ TURNS = {
 """What sets an image upright, by its orientation; 1 is upright. JEITA CP-3451, 4.6.4."""
 
 
+SIDEWAYS = (Turn.TRANSPOSE, Turn.ROTATE_270, Turn.TRANSVERSE, Turn.ROTATE_90)
+"""Those after which height and width have changed places."""
+
+
 def turn(exif: bytes) -> Turn | None:
     """What sets an image with this EXIF block upright; None where it is, or where the block does not say."""
     tiff = exif.removeprefix(b"Exif\0\0")

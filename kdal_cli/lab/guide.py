@@ -8,7 +8,7 @@ import torch
 
 from kdal_cli.devices.precision import Precision
 from kdal_cli.errors import MachineError
-from kdal_cli.images.augment import Resident
+from kdal_cli.images.augment import ENDLESS, Resident
 from kdal_cli.lab.blueprint import Blueprint
 from kdal_cli.lab.lab import Lab
 from kdal_cli.lab.teacher import Manner
@@ -66,7 +66,7 @@ def answers(lab: Lab, guide: Guide, images: Resident, wanted: Precision) -> Live
         return live
     augment, path = images.augment, None
     if guide.shelf is not None:
-        view = "clean" if clean else f"pad{augment.pad}{'_flip' * augment.flip}"
+        view = "clean" if clean else augment.spelt
         path = _made(guide.shelf) / f"{view}_{guide.asked}_{precision}.rows"
     return CachedTeacher(live, images, Table(len(images) * _views(guide, images), _width(lab, guide), path))
 
@@ -86,6 +86,8 @@ def why_live(lab: Lab, guide: Guide, images: Resident) -> str | None:
         return "teacher.cache=off"
     if guide.asked == "everything":
         return "the loss looks inside it"
+    if _views(guide, images) == ENDLESS:
+        return "its views are drawn anew each time (data.augment.views=16 keeps so many of each image)"
     size = 2 * len(images) * _views(guide, images) * (_width(lab, guide) + 1)
     return f"all its answers would take {size / 2**30:.0f} GiB" if size > LIMIT else None
 
@@ -135,7 +137,7 @@ def _same(one: Parts | None, other: Parts | None) -> bool:
 
 
 def _views(guide: Guide, images: Resident) -> int:
-    return 1 if guide.manner.view == "clean" else images.augment.views
+    return 1 if guide.manner.view == "clean" else images.augment.count
 
 
 def _width(lab: Lab, guide: Guide) -> int:

@@ -103,8 +103,8 @@ class Lab:
 
     def views(self, augment: Augment) -> Resident:
         """The training images under an augmentation: those that are on the device already, where it is the same."""
-        same = augment == self.train.augment
-        return self.train if same else Resident(self.data.train.pixels, augment, self.engine.device)
+        train, same = self.data.train, augment == self.train.augment
+        return self.train if same else Resident(train.pixels, augment, self.engine.device, frame=train.frame)
 
     def network(self, blueprint: Blueprint, *address: str | int) -> Network:
         """A new network on the device, its initial weights drawn at an address of the run's randomness."""
@@ -257,6 +257,9 @@ def fingerprint(data: ImageData) -> str:
         if not part.labels.all_known:
             digest.update(known.numpy().tobytes())
         digest.update(part.labels.of(known).numpy().tobytes())
+        if part.frame is not None:
+            digest.update(repr((part.frame.size, part.frame.crop)).encode())
+            digest.update(part.frame.sizes.numpy().tobytes())
         for block in part.pixels[::step].split(4096):
             digest.update(block.contiguous().numpy().data)
     return digest.hexdigest()

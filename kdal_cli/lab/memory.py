@@ -53,10 +53,10 @@ class Remembered:
 
     def __call__(self, images: Resident, ids: Tensor, views: Tensor | None = None) -> Tensor | None:
         part, augment = self.known.get(id(images.pixels)), images.augment
-        many = augment.views if views is not None else 1
+        many = augment.count if views is not None else 1
         if part is None or 2 * len(images) * many * (self.width + 1) > LIMIT:
             return None
-        name = f"{part}_pad{augment.pad}{'_flip' * augment.flip}" if many > 1 else part
+        name = f"{part}_{augment.spelt}" if many > 1 else part
         shelf = self._shelves.get(name)
         if shelf is None:
             path = _made(self.folder) / f"{name}.rows" if self.folder is not None else None

@@ -170,7 +170,8 @@ class Loop:
         title = f"{data.name}: the query of round {round}"
         told = f"{len(purchase.ids):,} images in the order chosen, with the labels bought"
         subtitle = told if len(purchase.ids) <= SHEET else f"the first {SHEET} of {told}"
-        picture = contact_png(data.train.pixels[purchase.ids[:SHEET]], names, title=title, subtitle=subtitle)
+        pictures = self.lab.train.whole(purchase.ids[:SHEET]).cpu()
+        picture = contact_png(pictures, names, title=title, subtitle=subtitle)
         self.lab.run.write(f"picks/round_{round:03d}.png", picture)
 
     def _siblings(self, round: int, count: int) -> Iterator[Network]:

@@ -1,6 +1,6 @@
 """What a teacher answers while a student trains: live at every step, or from a table of what it has answered before.
 
-A view of an image is a number (`kdal_cli.data._augment`), so that (image, view) is an address and a frozen teacher's
+A view of an image is a number (`kdal_cli.images.augment`), so that (image, view) is an address and a frozen teacher's
 answer to it never changes. A table keeps these answers in float16, one row an address. A student that is trained again,
 by another loss, in another round or in another process, finds them there.
 
@@ -158,7 +158,7 @@ class CachedTeacher:
     def __init__(self, live: LiveTeacher, images: Resident, table: Table) -> None:
         self.live, self.table = live, table
         self.images = images if live.clean is None else live.clean
-        self.views = images.augment.views if live.clean is None else 1
+        self.views = images.augment.count if live.clean is None else 1
         self.classes = live.network.classes
         self.seconds, self.error, self.hits, self.asked = 0.0, 0.0, 0, 0
         self._rows = torch.empty(0, 0, dtype=torch.int64)  # (S, B), of the steps announced

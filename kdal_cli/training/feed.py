@@ -32,8 +32,8 @@ class Feed:
     ) -> None:
         self.images, self.examples, self.team = images, examples, team or Team()
         self.batch, self.pool_batch = batch, pool_batch
-        self.labelled_order = Order(len(examples.labels), images.augment.views, streams.under("labelled"))
-        self.pool_order = Order(len(examples.pool_ids), images.augment.views, streams.under("pool"))
+        self.labelled_order = Order(len(examples.labels), images.augment.count, streams.under("labelled"))
+        self.pool_order = Order(len(examples.pool_ids), images.augment.count, streams.under("pool"))
 
     def ids(self, steps: int) -> Tensor:
         """(n,) the images that a training of so many steps sees, each once, in order."""
@@ -58,7 +58,7 @@ class Feed:
         ids, views, labels = (part.to(self.images.device) for part in (plan.ids, plan.views, plan.labels))
         nothing = self.images.pixels.new_empty(0)
         for step in range(len(ids)):
-            pixels = nothing if blind else self.images.at(ids[step], views[step])
+            pixels = nothing if blind else self.images.at(plan.ids[step], plan.views[step])
             yield Batch(ids[step], views[step], pixels, labels[step])
 
     def _share(self, order: "Order", start: int, stop: int, batch: int) -> list[Tensor]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from kdal_cli.data import image_folder as source
+from kdal_cli.data import _decoded as source
 from kdal_cli.errors import UserError
 
 CLASSES = ("cat", "dog")

@@ -30,8 +30,8 @@ def through_pillow(image: Tensor, augment: Augment, view: int) -> Tensor:
 @pytest.mark.parametrize("limit", [None, 0], ids=["resident", "streaming"])
 def test_every_view_of_every_image_is_what_pillow_makes(pixels: Tensor, augment: Augment, limit: int | None):
     images = Resident(pixels, augment, limit_bytes=limit)
-    ids = torch.arange(len(pixels)).repeat_interleave(augment.views)
-    views = torch.arange(augment.views).repeat(len(pixels))
+    ids = torch.arange(len(pixels)).repeat_interleave(augment.count)
+    views = torch.arange(augment.count).repeat(len(pixels))
     seen = images.at(ids, views)
     assert seen.dtype == torch.uint8
     assert seen.is_contiguous()
@@ -66,9 +66,9 @@ def test_memory_mapped_pixels_stream_to_the_same_bits(pixels: Tensor, tmp_path):
 
 
 def test_numbers_of_views():
-    assert Augment(4, flip=True).views == 162
-    assert Augment(2, flip=True).views == 50
-    assert Augment().views == 1
+    assert Augment(4, flip=True).count == 162
+    assert Augment(2, flip=True).count == 50
+    assert Augment().count == 1
     assert Augment(4).identity == 40
     assert Augment().identity == 0
 

@@ -33,7 +33,7 @@ VIEWS = 18
 
 def cached(network: Network, engine: Engine, images: Resident, path: Path | None = None, width: int = 3):
     live = LiveTeacher(network, engine, "fp32")
-    return CachedTeacher(live, images, Table(len(images) * images.augment.views, width, path))
+    return CachedTeacher(live, images, Table(len(images) * images.augment.count, width, path))
 
 
 @pytest.fixture

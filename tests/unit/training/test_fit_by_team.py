@@ -131,7 +131,7 @@ def test_weights_of_student_adapters_and_peer_are_those_of_one_process(
 
 def test_a_table_of_answers_is_shared_where_it_is_a_file(train: Train, engine, two: Engine, tmp_path: Path) -> None:
     def kept(live: LiveTeacher, images: Resident) -> CachedTeacher:
-        return CachedTeacher(live, images, Table(len(images) * images.augment.views, 3, tmp_path / "rows"))
+        return CachedTeacher(live, images, Table(len(images) * images.augment.count, 3, tmp_path / "rows"))
 
     together, *_ = train(two, keep=kept)
     written = (tmp_path / "rows").read_bytes()
