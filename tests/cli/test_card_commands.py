@@ -9,22 +9,22 @@ from cli.harness import Ended, Kdal, RunFolder, run_installed
 SAMPLERS = ["random", "entropy", "margin"]
 
 
-def check_ten_rounds_of_a_hundred(ended: Ended) -> None:
+def check_a_hundred_labels_a_round(ended: Ended) -> None:
     assert (ended.code, ended.err) == (0, "")
-    assert [int(row["labels"]) for row in ended.run.table()] == list(range(100, 1001, 100))
+    assert [int(row["labels"]) for row in ended.run.table()] == [100, 200, 300, 400]
     assert (ended.run.path / "curve.png").exists()
 
 
 @pytest.mark.slow
 def test_al_loop_with_margin_and_a_hundred_labels_a_round_is_a_good_student(installed):
     ended = installed("al-loop", "sampler=margin", "budget=100")
-    check_ten_rounds_of_a_hundred(ended)
+    check_a_hundred_labels_a_round(ended)
     assert float(ended.run.table()[-1]["test_accuracy"]) > 0.95
 
 
 def test_al_loop_with_margin_and_a_hundred_labels_a_round_with_short_trainings(installed):
     short = ("recipe.steps=4", "recipe.checks=1", "teacher.recipe.epochs=0.2", "teacher.recipe.checks=1")
-    check_ten_rounds_of_a_hundred(installed("al-loop", "sampler=margin", "budget=100", *short))
+    check_a_hundred_labels_a_round(installed("al-loop", "sampler=margin", "budget=100", *short))
 
 
 @pytest.fixture(scope="module")
