@@ -68,9 +68,10 @@ class Blueprint:
 
 
 def named(spec: Mapping[str, Any]) -> str:
-    """An architecture in words: `resnet depth=56`, and one within another in brackets."""
-    rest = {key: f"({named(value)})" if isinstance(value, Mapping) else value for key, value in spec.items()}
-    return " ".join([str(spec.get("name", "")), *(f"{key}={value}" for key, value in rest.items() if key != "name")])
+    """An architecture in words: `resnet depth=56`, and one within another in brackets. What is null is left out."""
+    rest = {key: value for key, value in spec.items() if key != "name" and value is not None}
+    words = {key: f"({named(value)})" if isinstance(value, Mapping) else value for key, value in rest.items()}
+    return " ".join([str(spec.get("name", "")), *(f"{key}={value}" for key, value in words.items())])
 
 
 def model_of(section: Mapping[str, Any] | None, saved: Checkpoint, key: str) -> Mapping[str, Any]:

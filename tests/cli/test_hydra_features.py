@@ -9,6 +9,8 @@ import pytest
 import yaml
 from cli.harness import CONSOLE_SCRIPT, Ended, Kdal, RunFolder
 
+from kdal_cli.cli.main import READERS, STAGES
+
 SHORT = ("experiment=smoke", "budget.rounds=1", "recipe.steps=2", "recipe.checks=1")
 
 SAMPLER = '''
@@ -58,7 +60,8 @@ class TestShowing:
         resolved = kdal("al-loop", *SHORT, "--cfg", "job", "--resolve")
         assert "${" in plain.out
         assert "${" not in resolved.out
-        assert yaml.safe_load(resolved.out)["recipe"]["augment"] == {"pad": 0, "flip": False}
+        augment = yaml.safe_load(resolved.out)["recipe"]["augment"]
+        assert (augment["kind"], augment["pad"], augment["flip"]) == ("crop_flip", 0, False)
 
     def test_info_tells_where_the_defaults_come_from(self, kdal: Kdal):
         ended = kdal("al-loop", *SHORT, "--info", "defaults")
@@ -81,7 +84,7 @@ class TestCompletion:
     @pytest.mark.parametrize(
         ("line", "choices"),
         [
-            ("kdal ", {"train-teacher", "distill", "al-loop", "evaluate", "report", "runs"}),
+            ("kdal ", {*STAGES, *READERS}),
             ("kdal al-loop samp", {"sampler=", "sampler."}),
             ("kdal al-loop sampler=ma", {"sampler=margin"}),
             ("kdal al-loop experiment=smoke budget=", {"budget=small", "budget=medium", "budget=large"}),

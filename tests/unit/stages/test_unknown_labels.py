@@ -45,8 +45,8 @@ def test_a_student_is_distilled_on_images_without_labels(some, make_network, mon
     lab, seen, teacher = some(known), [], make_network(1)
     batches = Feed.batches
 
-    def spied(feed: Feed, plan):
-        for batch in batches(feed, plan):
+    def spied(feed: Feed, plan, **how):
+        for batch in batches(feed, plan, **how):
             seen.append(batch)
             yield batch
 
