@@ -46,7 +46,7 @@ def _said(run: Path) -> Iterator[str]:
     option = about.choices.get("data")
     if not isinstance(section, dict) or not isinstance(option, str):
         return
-    yield f"data={quoted(option)}"
+    yield f"data={option if option.isidentifier() else quoted(option)}"
     for key, value in flat(section).items():
         if key.rpartition(".")[2] not in PLACES and not (isinstance(value, str) and "${" in value):
             yield f"data.{key}={_written(f'data.{key}', value, about.cwd)}"

@@ -83,7 +83,9 @@ def test_a_manifest_says_what_was_run_with_what_on_what(stage):
     assert re.fullmatch("[0-9a-f]{64}", manifest["config_sha256"])
     assert re.fullmatch("[0-9a-f]{64}", manifest["data_sha256"])
     [start] = manifest["starts"]
-    assert start["command"].split()[:3] == ["kdal", name.replace("_", "-"), "experiment=smoke"]
+    words = start["command"].split()
+    assert words[:2] == ["kdal", name.replace("_", "-")]
+    assert "experiment=smoke" in words
     assert start["versions"]["torch"] == torch.__version__
     assert start["machine"]["device"] == "cpu"
     assert start["machine"]["threads"] == 1
