@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; the processes that tests start inherit it
+os.environ["HF_HUB_OFFLINE"] = "1"  # before timm is imported by any test: no test waits for a network
 
 import pytest
 from cli.harness import Ended, Kdal, run_installed

@@ -46,6 +46,8 @@ REGISTRIES = {
 MISSING = {  # what only the user knows
     ("data", "image_folder"): {"data.root"},
     ("data", "npz"): {"data.path"},
+    ("data", "photos"): {"data.root"},
+    ("data", "csv"): {"data.path"},
     ("experiment", "photos"): {"data.root"},
     ("student", "custom"): {"student.name"},
     ("student", "simkd"): {"student.features"},

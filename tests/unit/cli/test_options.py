@@ -33,9 +33,10 @@ def test_a_part_composes_and_is_no_option(tmp_path: Path) -> None:
 def test_code_of_ones_own_is_an_option_of_each_group_that_takes_some() -> None:
     words = [f"{group}=my_pkg.parts:{group}" for group in OWN if group != "loss"]
     found = composed(conf_folder(), "al-loop", *words)
-    for group in ("sampler", "seed_set", "student", "tracker"):
+    for group in ("sampler", "seed_set", "tracker"):
         assert found[group] == {"name": f"my_pkg.parts:{group}"}
-    assert found["teacher"]["model"] == {"name": "my_pkg.parts:teacher"}
+    for group, network in (("student", found["student"]), ("teacher", found["teacher"]["model"])):
+        assert {key: value for key, value in network.items() if value is not None} == {"name": f"my_pkg.parts:{group}"}
     usual = composed(conf_folder(), "al-loop", "teacher=mlp")["teacher"]
     assert {**found["teacher"], "model": None} == {**usual, "model": None}
 
