@@ -1,6 +1,7 @@
 """What all tests share: one thread, the same examples every time, and the command line to drive."""
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from cli.harness import Ended, Kdal, run_installed
 from hypothesis import settings
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # what nohup ignores, the processes that tests start would ignore as well
 settings.register_profile("kdal", derandomize=True, deadline=None)
 settings.load_profile("kdal")
 
