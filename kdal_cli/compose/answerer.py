@@ -10,8 +10,10 @@ from kdal_cli.devices.engine import Engine, usual_threads
 from kdal_cli.errors import UserError
 from kdal_cli.export.onnx_file import open_onnx
 from kdal_cli.inference.answering import Classify, by_network
-from kdal_cli.metrics.confidence import spoken, threshold_for
+from kdal_cli.metrics.confidence import LEAST, spoken, threshold_for
 from kdal_cli.records.card import Card
+
+TOO_FEW = f"there were fewer than {LEAST} validation labels"
 
 
 @dataclass(frozen=True)
@@ -25,14 +27,14 @@ class Answerer:
     def threshold(self, accuracy: float | None) -> float:
         """The least probability that is answered: as the run chose it, or so that answers are right so often.
 
-        Raises UserError where the validation images never showed such an accuracy, or there were none.
+        Raises UserError where the validation images never showed such an accuracy, or there were too few.
         """
         calibration = self.card.calibration
         if accuracy is None:
             return calibration.threshold if calibration else 0.0
         if calibration is None:
             cure = "leave --at out, or train with data.split.validation"
-            raise UserError(f"--at {accuracy:g}", where="there were no validation labels", cure=cure)
+            raise UserError(f"--at {accuracy:g}", where=TOO_FEW, cure=cure)
         best = max(right for _, _, right in calibration.curve)
         if not 0 < accuracy <= best:
             raise UserError(f"--at {accuracy:g}", cure=f"accepted: above 0, up to {best:g} (of the validation images)")
@@ -42,7 +44,7 @@ class Answerer:
         """What is to be said before the first answer."""
         calibration = self.card.calibration
         if calibration is None:
-            return [self.sentence, "not calibrated: there were no validation labels, so nothing is called unsure"]
+            return [self.sentence, f"not calibrated: {TOO_FEW}, so nothing is called unsure"]
         low = f"unsure below a probability of {self.threshold(accuracy):.3f}"
         return [self.sentence, f"{spoken(calibration)}" if accuracy is None else f"right on {accuracy:.1%}", low]
 

@@ -19,7 +19,7 @@ from kdal_cli.inference.predict import predict
 from kdal_cli.inference.scorers import Seer
 from kdal_cli.lab.blueprint import Blueprint, model_of, named
 from kdal_cli.metrics.classification import measure
-from kdal_cli.metrics.confidence import calibrate
+from kdal_cli.metrics.confidence import LEAST, calibrate
 from kdal_cli.metrics.cost import FlopMeter
 from kdal_cli.network import Network
 from kdal_cli.records.card import Card
@@ -180,12 +180,19 @@ class Lab:
             calibration=calibration,
         )
 
-    def calibration(self, network: Network) -> Calibration | None:
-        """How far a network's probabilities are to be believed, by the validation labels; None where there are none."""
-        if not len(self.validation):
+    def calibration(self, network: Network, ids: Tensor, labels: Tensor) -> Calibration | None:
+        """How far a network's probabilities are to be believed, by validation images `ids` (V,) and their `labels` (V,).
+
+        None where they are too few.
+        """
+        if len(ids) < LEAST:
             return None
-        logits = predict(network, self.train, self.validation).logits
-        return calibrate(logits, self.data.train.labels.of(self.validation))
+        return calibrate(predict(network, self.train, ids).logits, labels)
+
+    @property
+    def validated(self) -> tuple[Tensor, Tensor]:
+        """(ids (V,), labels (V,)) of the validation images, where the data says what these are: nobody is asked."""
+        return self.validation, self.data.train.labels.of(self.validation)
 
     def test_output(self, network: Network) -> Output:
         """Logits and features of every test image, in order."""

@@ -31,13 +31,15 @@ def train_teacher(lab: Lab, blueprint: Blueprint, recipe: Recipe, seed: int) -> 
         raise UserError("a teacher learns from labels, and no image of the pool has one", cure=cure)
     network = replace(lab, streams=Streams(seed)).network(blueprint, "teacher")
     examples = Examples(lab.ids.teacher, lab.data.train.labels.of(lab.ids.teacher))
-    validate = lab.accuracy(lab.validation, lab.data.train.labels.of(lab.validation))
+    validate = lab.accuracy(*lab.validated)
     what = f"teacher {blueprint.spec['name']}"
     fitted, snapshots = learn(lab, network, recipe, examples, Streams(seed).under("fit", "teacher"), validate, what)
     Table(lab.run.folder / "timings.csv").add({"training": 0, **fitted.spent, **lab.pace(network, fitted)})
     snapshots.clear()
     trained_on = {"data": lab.data.name, "labels": len(lab.ids.teacher), "validation_labels": len(lab.validation)}
-    return network, lab.card("teacher", blueprint, trained_on, lab.measure_test(network), lab.calibration(network))
+    return network, lab.card(
+        "teacher", blueprint, trained_on, lab.measure_test(network), lab.calibration(network, *lab.validated)
+    )
 
 
 def learn(

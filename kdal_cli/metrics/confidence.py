@@ -19,18 +19,21 @@ COLDEST, HOTTEST = 0.05, 20.0
 POINTS = 50
 """Points of a curve at most."""
 
+LEAST = 50
+"""Images that a calibration needs at least: of fewer, one more or less that is right moves everything."""
+
 
 def calibrate(logits: Tensor, labels: Tensor) -> Calibration:
     """Temperature, ECE and the curve of the reject option. logits (N, C), labels (N,), N at least 1.
 
     The threshold withholds as few answers as bring half of the errors down: the widest coverage whose accuracy is at
-    least 1 - (1 - accuracy) / 2.
+    least 1 - (1 - accuracy) / 2. Where no threshold does that, being sure says nothing, and nothing is withheld.
     """
     logits, labels = checked(logits, labels)
     t = temperature(logits, labels)
     curve = reject_curve(logits / t, labels)
     wanted = (1 + curve[0][2]) / 2
-    threshold = threshold_for(curve, wanted)
+    threshold = threshold_for(curve, wanted) if max(right for *_, right in curve) >= wanted else 0.0
     return Calibration(t, len(labels), (ece(logits, labels), ece(logits / t, labels)), threshold, curve)
 
 

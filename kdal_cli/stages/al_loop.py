@@ -193,9 +193,9 @@ class Loop:
         self.ledger.compute(round, "train", lab.flop_meter.flops - flops, fitted.seconds)
         clock.lap("train_s", minus=fitted.teacher_seconds)
         clock.add("teacher_s", fitted.teacher_seconds)
-        labels, validation = (len(self.ledger.bought(purpose, round)[0]) for purpose in ("train", "validation"))
-        trained_on = {"data": lab.data.name, "labels": labels, "validation_labels": validation}
-        card = lab.card("student", self.student, trained_on, {}, lab.calibration(network))
+        labels, validation = len(self.ledger.bought("train", round)[0]), self.ledger.bought("validation", round)
+        trained_on = {"data": lab.data.name, "labels": labels, "validation_labels": len(validation[0])}
+        card = lab.card("student", self.student, trained_on, {}, lab.calibration(network, *validation))
         checkpoint.write(lab.run.checkpoints / f"round_{round:03d}.safetensors", network.body, card)
         snapshots.clear()
         return network, fitted

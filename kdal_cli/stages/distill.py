@@ -68,7 +68,7 @@ def distill(
     if alone is not None:
         network, _ = _train(lab, alone, examples, Guide(), labels_alone, recipe)
         entries.append(_entry(lab, alone.role, network))
-        validate = lab.accuracy(lab.validation, lab.data.train.labels.of(lab.validation))
+        validate = lab.accuracy(*lab.validated)
         if teacher is not None and validate is not None:
             warn_of_pupil(lab, teacher, validate(network), "the student alone")
     return entries
@@ -105,7 +105,7 @@ def _train(
         return done, None
     network = lab.network(link.blueprint, address)
     snapshots = Snapshots(lab.run.folder / f"{role}.snapshot", role)
-    validate = lab.accuracy(lab.validation, lab.data.train.labels.of(lab.validation))
+    validate = lab.accuracy(*lab.validated)
     fitted, peer = train(
         lab, network, examples, make_objective, guide, recipe, validate, snapshots, address, what=link.role
     )
@@ -117,7 +117,7 @@ def _train(
     if peer is not None and guide.peer is not None:
         saved.append(("peer", "peer", guide.peer, peer))
     for kind, name, blueprint, body in saved:
-        card = lab.card(kind, blueprint, trained_on, lab.measure_test(body), lab.calibration(body))
+        card = lab.card(kind, blueprint, trained_on, lab.measure_test(body), lab.calibration(body, *lab.validated))
         checkpoint.write(lab.run.checkpoints / f"{name}.safetensors", body.body, card)
     snapshots.clear()
     return network, peer

@@ -150,5 +150,5 @@ def _calibrated(lab: Lab) -> None:
 
 def _validation(lab: Lab, network: Network) -> dict[str, float]:
     """The figure that a search may use: accuracy on validation labels, where there are any."""
-    validate = lab.accuracy(lab.validation, lab.data.train.labels.of(lab.validation))
+    validate = lab.accuracy(*lab.validated)
     return {} if validate is None else {"val_accuracy": validate(network)}

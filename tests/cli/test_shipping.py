@@ -154,3 +154,12 @@ def test_new_images_are_compared_with_those_of_the_run(kdal, run, photos, tmp_pa
     assert [row["label"] for row in rows] == [""] * 7
     entropies = [float(row["entropy"]) for row in rows]
     assert entropies == sorted(entropies, reverse=True)
+
+
+def test_a_run_is_calibrated_on_the_labels_that_it_bought_and_on_no_others(kdal: Kdal) -> None:
+    ended = kdal("al-loop", "experiment=smoke", "teacher=none", "loss=none", "oracle.noise=0.5", "budget.rounds=1")
+    assert (ended.code, ended.err) == (0, "")
+    card = json.loads((ended.run.path / "checkpoints" / "round_001.json").read_text())
+    _, share, accuracy = card["calibration"]["curve"][0]
+    assert share == 1
+    assert accuracy == pytest.approx(float(ended.run.table()[-1]["val_accuracy"]))

@@ -68,3 +68,12 @@ def test_a_threshold_brings_half_of_the_errors_down() -> None:
     assert (answer == labels)[kept].double().mean() >= (1 + (answer == labels).double().mean()) / 2
     assert len(found.curve) <= 50
     assert "4,000 validation images" in spoken(found)
+
+
+def test_where_the_surest_answers_are_the_wrong_ones_nothing_is_withheld() -> None:
+    labels = torch.arange(80) % 2
+    sure = torch.where(torch.arange(80) < 20, 5.0, 1.0)  # of which every answer is wrong
+    answers = torch.where(sure > 1, 1 - labels, labels)
+    found = calibrate(torch.nn.functional.one_hot(answers, 2) * sure[:, None], labels)
+    assert found.threshold == 0.0
+    assert "answers 100% of the images at 75.0% accuracy" in spoken(found)
