@@ -166,6 +166,7 @@ def _run(ship: "Shipped", asked: Asked, display: "Display") -> "Finished | None"
 def _judges(ship: "Shipped", run: "Finished | None") -> "Judges":
     import torch
 
+    from kdal_cli.images.augment import unaugmented
     from kdal_cli.stages.export import Judges
 
     sides = ship.card.shape
@@ -180,10 +181,10 @@ def _judges(ship: "Shipped", run: "Finished | None") -> "Judges":
     some = ids.pool[torch.randperm(len(ids.pool), generator=torch.manual_seed(0))]
     train = data.train
     return Judges(
-        train.pixels[some[:CALIBRATION]],
-        train.pixels[some[:JUDGED]],
-        (train.pixels[ids.validation], train.labels.of(ids.validation)),
-        (data.test.pixels[:], data.test.labels.all()),
+        unaugmented(train, some[:CALIBRATION]),
+        unaugmented(train, some[:JUDGED]),
+        (unaugmented(train, ids.validation), train.labels.of(ids.validation)),
+        (unaugmented(data.test, torch.arange(len(data.test))), data.test.labels.all()),
     )
 
 

@@ -41,16 +41,24 @@ class Tally:
             self.broken.append(f"{broken.path}: {broken.why}")
 
 
-def predict(words: Sequence[str]) -> None:
-    """`kdal predict RUN SOURCE…`"""
-    parser = Words("kdal predict", description="Say what images show, with a finished student or an exported file.")
-    parser.add_argument("model", type=Path, metavar="RUN", help="a run folder, a checkpoint, or a file of kdal export")
+def takes_images(parser: Words) -> None:
+    """What every command takes that looks at images with the network of a run."""
     parser.add_argument(
         "source",
         nargs="+",
         metavar="SOURCE",
         help="image files, folders, patterns, a .csv with a column path, - for a list",
     )
+    parser.add_argument(
+        "--trust", action="append", default=[], metavar="PACKAGE", help="code of yours that a run needs"
+    )
+
+
+def predict(words: Sequence[str]) -> None:
+    """`kdal predict RUN SOURCE…`"""
+    parser = Words("kdal predict", description="Say what images show, with a finished student or an exported file.")
+    parser.add_argument("model", type=Path, metavar="RUN", help="a run folder, a checkpoint, or a file of kdal export")
+    takes_images(parser)
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where answers.csv goes; outputs/predict/<time>")
     parser.add_argument("--top", type=int, default=3, metavar="K", help="classes that are named for each image, 3")
     parser.add_argument(
@@ -58,9 +66,6 @@ def predict(words: Sequence[str]) -> None:
     )
     parser.add_argument("--jsonl", action="store_true", help="answers.jsonl rather than answers.csv")
     parser.add_argument("--sort", type=Path, metavar="FOLDER", help="links to the images, in a folder for each class")
-    parser.add_argument(
-        "--trust", action="append", default=[], metavar="PACKAGE", help="code of yours that a run needs"
-    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
     options = parser.parse_args(words)
     if options.top < 1:

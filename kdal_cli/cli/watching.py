@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdal_cli.cli.listing import Words
-from kdal_cli.cli.predicting import output_folder
+from kdal_cli.cli.predicting import output_folder, takes_images
 from kdal_cli.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,18 +38,10 @@ def watch(words: Sequence[str]) -> None:
     """`kdal watch RUN SOURCE…`"""
     parser = Words("kdal watch", description="Compare new images with those that a student was made for.")
     parser.add_argument("run", type=Path, metavar="RUN", help="a run folder; its images must be here")
-    parser.add_argument(
-        "source",
-        nargs="+",
-        metavar="SOURCE",
-        help="image files, folders, patterns, a .csv with a column path, - for a list",
-    )
+    takes_images(parser)
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where ask.csv goes; outputs/watch/<time>")
     parser.add_argument(
         "--ask", type=int, default=50, metavar="N", help="images most worth a label that are listed, 50"
-    )
-    parser.add_argument(
-        "--trust", action="append", default=[], metavar="PACKAGE", help="code of yours that a run needs"
     )
     options = parser.parse_args(words)
     if options.ask < 1:
@@ -115,7 +107,7 @@ def _known(ship: "Shipped", run: "Finished") -> "tuple[Tensor, Counter[str]]":
     from kdal_cli.inference.predict import predict
 
     assert run.data is not None
-    images = Resident(run.data.test.pixels, Augment(), ship.network.mean.device)
+    images = Resident.of(run.data.test, Augment(), ship.network.mean.device)
     some = torch.randperm(len(run.data.test), generator=torch.manual_seed(0))[:COMPARED]
     output = predict(ship.network, images, some, fold=False)
     named = Counter(ship.card.classes[answer] for answer in output.logits.argmax(1).tolist())

@@ -67,8 +67,8 @@ class Bench:
         data, ids = parts.data(self.section("data"), self.trust, self.display)
         if self.teacher_learns == "pool":
             ids = replace(ids, teacher=data.train.labels.among(ids.pool))
-        train = Resident(data.train.pixels, self.recipe.augment, engine.device, frame=data.train.frame)
-        test = Resident(data.test.pixels, Augment(), engine.device, frame=data.test.frame)
+        train = Resident.of(data.train, self.recipe.augment, engine.device)
+        test = Resident.of(data.test, Augment(), engine.device)
         features = self.setting("store", Path)
         lab = Lab(data, train, test, ids, engine, Streams(seed), self.run, self.display, self.tracking, features)
         self.run.describe(self.values, lab.fingerprint, self.request, engine.describe())

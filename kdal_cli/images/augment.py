@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdal_cli.images import colours, crops, draws
-from kdal_cli.types import Frame
+from kdal_cli.types import Frame, ImageSet
 from kdal_cli.values import Count, Natural, Share
 
 CPU_LIMIT = 2 << 30
@@ -95,6 +95,11 @@ class Augment:
         return self.pad if self.kind == "crop_flip" else 0
 
 
+def unaugmented(part: ImageSet, ids: Tensor) -> Tensor:
+    """What a network looks at of images `ids` (B,) that are not augmented: (B, c, H, W) uint8 in main memory."""
+    return part.pixels[ids] if part.frame is None else Resident.of(part, Augment()).whole(ids)
+
+
 class Resident:
     """A data set's pixels, ready to be looked at from any view, on `device`.
 
@@ -120,6 +125,11 @@ class Resident:
         free = pad == 0 and self.device.type == "cpu"
         fits = free or grown <= (_limit(self.device) if limit_bytes is None else limit_bytes)
         self._padded = _pad(pixels.to(self.device), pad) if fits else None
+
+    @classmethod
+    def of(cls, part: ImageSet, augment: Augment, device: torch.device | str = "cpu") -> "Resident":
+        """The images of a split, through its frame where it has one."""
+        return cls(part.pixels, augment, device, frame=part.frame)
 
     @property
     def resident(self) -> bool:

@@ -104,7 +104,7 @@ class Lab:
     def views(self, augment: Augment) -> Resident:
         """The training images under an augmentation: those that are on the device already, where it is the same."""
         train, same = self.data.train, augment == self.train.augment
-        return self.train if same else Resident(train.pixels, augment, self.engine.device, frame=train.frame)
+        return self.train if same else Resident.of(train, augment, self.engine.device)
 
     def network(self, blueprint: Blueprint, *address: str | int) -> Network:
         """A new network on the device, its initial weights drawn at an address of the run's randomness."""
@@ -181,9 +181,9 @@ class Lab:
         )
 
     def calibration(self, network: Network, ids: Tensor, labels: Tensor) -> Calibration | None:
-        """How far a network's probabilities are to be believed, by validation images `ids` (V,) and their `labels` (V,).
+        """How far a network's probabilities are to be believed, by images `ids` (V,) and their `labels` (V,).
 
-        None where they are too few.
+        None where there are too few of them.
         """
         if len(ids) < LEAST:
             return None
