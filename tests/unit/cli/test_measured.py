@@ -31,7 +31,7 @@ def run(path: Path, option: object = "image_folder", data: object = DATA) -> Pat
 
 
 EXPECTED = [
-    "data='image_folder'",
+    "data=image_folder",
     "data.name='image_folder'",
     "data.root='/home/x/my photos, 2'",
     "data.size=32",
