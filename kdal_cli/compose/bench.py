@@ -140,6 +140,8 @@ class Bench:
             return self.blueprint(section, "teacher.model", shape, saved)
 
         section = {**self.section("teacher"), "learns": self.teacher_learns}
+        if self.request.stage == "compress" and section.get("checkpoint") == []:
+            section["checkpoint"] = self.values.get("checkpoint")
         return plan_teacher(section, self.lab.data.shape, draw)
 
     def one_teacher(self) -> Member:

@@ -13,6 +13,7 @@ from kdal_cli.compose import parts, teaching
 from kdal_cli.compose.asking import asked_on, desk
 from kdal_cli.compose.bench import Bench
 from kdal_cli.compose.bind import convert, make
+from kdal_cli.compose.compressing import finished_student
 from kdal_cli.compose.early import refuse_early, refuse_unlabelled
 from kdal_cli.compose.settings import plain
 from kdal_cli.compose.start import for_checkpoint, stay_offline
@@ -21,6 +22,7 @@ from kdal_cli.inference.evidence import Sampler
 from kdal_cli.lab.baselines import Baselines
 from kdal_cli.lab.blueprint import named
 from kdal_cli.lab.lab import Lab
+from kdal_cli.lab.paid import write_down
 from kdal_cli.lab.pool import Scoring, rehearse_sampler
 from kdal_cli.lab.replay import Replay, chosen_by, replay
 from kdal_cli.lab.teacher import Teacher, TeacherPlan, find_teacher, publish
@@ -37,6 +39,7 @@ from kdal_cli.records.run import Request, claim
 from kdal_cli.report.display import Display
 from kdal_cli.stages import present
 from kdal_cli.stages.al_loop import Loop
+from kdal_cli.stages.compress import compress, in_short
 from kdal_cli.stages.distill import Link, distill
 from kdal_cli.stages.evaluate import evaluate
 from kdal_cli.values import Count
@@ -238,6 +241,35 @@ def _evaluate(bench: Bench) -> dict[str, Any]:
     return present.evaluation(lab, measured)
 
 
+def _compress(bench: Bench) -> dict[str, Any]:
+    method = parts.method(bench.section("method"), bench.trust)
+    lab, loss, recipe = bench.lab, bench.loss, bench.recipe
+    saved = checkpoint.read(bench.setting("checkpoint", Path))
+    if loss.student is not None:
+        cure = "choose one for a student as it is: loss=kd"
+        raise UserError(f"this loss builds {loss.student} around the student", where="loss", cure=cure)
+    subject = finished_student(bench, saved)
+    labels = len(subject.examples.labels)
+    if not labels:
+        refuse_unlabelled(loss, recipe, compare=False)
+    trial = rehearse(lab, subject.blueprint, loss, bench.teacher_plan, recipe)
+    why = "this loss" if loss.needs_teacher else None
+    lines = [
+        f"{named(bench.section('method'))} of {named(subject.blueprint.spec)} from {saved.path}, {labels:,} labels",
+        f"loss {loss.sentence}",
+        *trial.places,
+        f"teacher: {teaching.planned(bench, why)}",
+    ]
+    present.headline(lab, "compress", lines)
+    teacher, guide = teaching.guidance(bench, why, trial.asked)
+    present.begin(lab, teaching.introduced(bench, teacher, guide))
+    write_down(subject.examples, lab)
+    entries = compress(lab, subject, method, guide, loss, recipe)
+    result = present.models(lab, entries)
+    lab.watcher.say(in_short(entries, method))
+    return result | {"labels": labels}
+
+
 def _seed_set(section: Mapping[str, Any]) -> list[str]:
     """A line about the labels of round 0, unless they are drawn at random."""
     if section["name"] == "random":
@@ -252,6 +284,7 @@ STAGES: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "distill": _distill,
     "al-loop": _al_loop,
     "evaluate": _evaluate,
+    "compress": _compress,
 }
 
 
