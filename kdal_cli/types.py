@@ -49,20 +49,31 @@ before the term is made, stages paired from the last ones backwards."""
 
 
 @dataclass(frozen=True)
+class Mixed:
+    """What the labelled images of a batch were mixed with. labels: (L,) of the others. share: of the images' own."""
+
+    labels: Tensor
+    share: float
+
+
+@dataclass(frozen=True)
 class Batch:
     """What a training step sees.
 
     ids: (B,) rows of the data set. views: (B,) which augmented view of each. pixels: (B, c, H, W) uint8, that view.
-    labels: (L,) of the first L rows, the labelled part; the other B - L come from the pool and have none.
+    labels: (L,) of the first L rows, the labelled part; the other B - L come from the pool and have none. mixed: with
+    what, where `pixels` are mixtures of that view and another image's.
     """
 
     ids: Tensor
     views: Tensor
     pixels: Tensor
     labels: Tensor
+    mixed: Mixed | None = None
 
     def __getitem__(self, rows: slice) -> "Batch":
-        return Batch(self.ids[rows], self.views[rows], self.pixels[rows], self.labels[rows])
+        mixed = replace(self.mixed, labels=self.mixed.labels[rows]) if self.mixed is not None else None
+        return Batch(self.ids[rows], self.views[rows], self.pixels[rows], self.labels[rows], mixed)
 
 
 @dataclass(frozen=True)

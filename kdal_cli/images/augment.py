@@ -139,6 +139,12 @@ class Resident:
     def __len__(self) -> int:
         return len(self.pixels)
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(c, H, W) of what a network is shown."""
+        _, channels, height, width = self.pixels.shape
+        return (channels, height, width) if self.frame is None else (channels, self.frame.size, self.frame.size)
+
     def at(self, ids: Tensor, views: Tensor) -> Tensor:
         """View `views` (B,) of images `ids` (B,), both on the CPU: (B, c, H, W) uint8 on the device, contiguous.
 
