@@ -128,8 +128,9 @@ def usual_threads() -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the allocator of a GPU or of the CPU has said no."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    """Whether an allocator has said no: of a GPU, of the CPU, or of oneDNN, which then creates no primitive."""
+    refused = any(words in str(error) for words in ("can't allocate memory", "could not create a primitive"))
+    return refused or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
 
 @cache

@@ -187,7 +187,7 @@ class Training:
             try:
                 with job.streams.applied("dropout", self.done, *self.team.address):
                     return self._chunk(self.done, stop)
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
             pieces = smaller(self.feed.pieces, job.batch, job.pool_batch, alone=alone)

@@ -117,7 +117,11 @@ def be_refused_by_a_gpu() -> None:
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
 
-@pytest.mark.parametrize("exhaust", [ask_a_cpu_for_an_exbibyte, be_refused_by_a_gpu])
+def be_refused_by_onednn() -> None:
+    raise RuntimeError("could not create a primitive")
+
+
+@pytest.mark.parametrize("exhaust", [ask_a_cpu_for_an_exbibyte, be_refused_by_a_gpu, be_refused_by_onednn])
 def test_out_of_memory_is_told_from_other_errors(exhaust: Callable[[], None]) -> None:
     with pytest.raises(RuntimeError) as refused:
         exhaust()
