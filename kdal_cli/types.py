@@ -219,7 +219,7 @@ class Preprocessing:
 
     mean, std: per channel, on the scale from 0 to 1. size: (height, width) that it resizes to; None, as the image is.
     made_for: (height, width) that its weights were made for, and crop: the share of the shorter side that was kept
-    there, where that is known; nothing is done about these two.
+    there, where that is known; photographs are then cropped so (`images.crops.in_pixels`).
     """
 
     mean: tuple[float, ...]

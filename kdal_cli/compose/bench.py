@@ -7,17 +7,19 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from kdal_cli.compose import parts
+from kdal_cli.compose import parts, start
 from kdal_cli.compose.bind import convert, make
 from kdal_cli.compose.loss import LossPlan, plan_loss
 from kdal_cli.compose.teacher import plan_teacher, settled
 from kdal_cli.devices.engine import Engine
 from kdal_cli.errors import UserError
 from kdal_cli.images.augment import Augment, Resident
+from kdal_cli.images.crops import cropped, in_pixels
 from kdal_cli.lab.blueprint import Blueprint
 from kdal_cli.lab.lab import Lab
 from kdal_cli.lab.teacher import Learns, Member, TeacherPlan
 from kdal_cli.network import classifier
+from kdal_cli.records import checkpoint
 from kdal_cli.records.checkpoint import Checkpoint
 from kdal_cli.records.run import Request, Run
 from kdal_cli.records.tracking import Tracking
@@ -26,7 +28,7 @@ from kdal_cli.stages.distill import Link
 from kdal_cli.streams import Streams, undisturbed
 from kdal_cli.training.fit import refuse_uneven
 from kdal_cli.training.recipe import Recipe
-from kdal_cli.types import Shape
+from kdal_cli.types import ImageData, Shape
 from kdal_cli.values import Count, Natural
 
 TAKEN = ("student", "student_alone", "peer", "teacher")
@@ -65,6 +67,7 @@ class Bench:
         device, threads = self.setting("device", str), self.setting("threads", Count | None)
         engine = Engine.start(device, threads, devices)
         data, ids = parts.data(self.section("data"), self.trust, self.display)
+        data = self._cropped(data)
         if self.teacher_learns == "pool":
             ids = replace(ids, teacher=data.train.labels.among(ids.pool))
         train = Resident.of(data.train, self.recipe.augment, engine.device)
@@ -73,6 +76,24 @@ class Bench:
         lab = Lab(data, train, test, ids, engine, Streams(seed), self.run, self.display, self.tracking, features)
         self.run.describe(self.values, lab.fingerprint, self.request, engine.describe())
         return lab
+
+    def _cropped(self, data: ImageData) -> ImageData:
+        """Photographs as the student's weights expect them, or its checkpoint has them, unless `data.crop` is set."""
+        section = self.values.get("student")
+        if data.train.frame is None or self.section("data").get("crop") is not None:
+            return data
+        if self.request.stage == "evaluate":
+            card = checkpoint.read(self.setting("checkpoint", Path)).card
+            return cropped(data, card.crop) if card is not None and card.crop else data
+        if not isinstance(section, dict) or start.split(section, "student")[1].weights in (None, "none"):
+            return data
+        named, download = data.classes, self.setting("download", bool)
+        student = parts.blueprint(section, data.shape, self.trust, "student", classes=named, download=download)
+        if student.preprocessing is None or student.preprocessing.crop is None:
+            return data
+        crop = student.preprocessing.crop
+        self.display.say(f"data.crop={crop:g}, as the student's weights expect")
+        return cropped(data, in_pixels(data.shape.height, crop))
 
     def close(self) -> None:
         """Let the processes go that helped, if there were any."""
