@@ -49,20 +49,31 @@ before the term is made, stages paired from the last ones backwards."""
 
 
 @dataclass(frozen=True)
+class Mixed:
+    """What the labelled images of a batch were mixed with. labels: (L,) of the others. share: of the images' own."""
+
+    labels: Tensor
+    share: float
+
+
+@dataclass(frozen=True)
 class Batch:
     """What a training step sees.
 
     ids: (B,) rows of the data set. views: (B,) which augmented view of each. pixels: (B, c, H, W) uint8, that view.
-    labels: (L,) of the first L rows, the labelled part; the other B - L come from the pool and have none.
+    labels: (L,) of the first L rows, the labelled part; the other B - L come from the pool and have none. mixed: with
+    what, where `pixels` are mixtures of that view and another image's.
     """
 
     ids: Tensor
     views: Tensor
     pixels: Tensor
     labels: Tensor
+    mixed: Mixed | None = None
 
     def __getitem__(self, rows: slice) -> "Batch":
-        return Batch(self.ids[rows], self.views[rows], self.pixels[rows], self.labels[rows])
+        mixed = replace(self.mixed, labels=self.mixed.labels[rows]) if self.mixed is not None else None
+        return Batch(self.ids[rows], self.views[rows], self.pixels[rows], self.labels[rows], mixed)
 
 
 @dataclass(frozen=True)
@@ -208,7 +219,7 @@ class Preprocessing:
 
     mean, std: per channel, on the scale from 0 to 1. size: (height, width) that it resizes to; None, as the image is.
     made_for: (height, width) that its weights were made for, and crop: the share of the shorter side that was kept
-    there, where that is known; nothing is done about these two.
+    there, where that is known; photographs are then cropped so (`images.crops.in_pixels`).
     """
 
     mean: tuple[float, ...]

@@ -7,7 +7,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from kdal_cli.compose import parts
+from kdal_cli.compose import parts, start
 from kdal_cli.compose.bind import convert, make
 from kdal_cli.compose.finished import run_of
 from kdal_cli.compose.loss import LossPlan, plan_loss
@@ -15,6 +15,7 @@ from kdal_cli.compose.teacher import plan_teacher, settled
 from kdal_cli.devices.engine import Engine
 from kdal_cli.errors import UserError
 from kdal_cli.images.augment import Augment, Resident
+from kdal_cli.images.crops import cropped, in_pixels
 from kdal_cli.lab.asking import answered, examined
 from kdal_cli.lab.blueprint import Blueprint
 from kdal_cli.lab.lab import Lab
@@ -22,6 +23,7 @@ from kdal_cli.lab.teacher import Learns, Member, TeacherPlan
 from kdal_cli.labels.ledger import Ledger
 from kdal_cli.labels.oracle import Oracle
 from kdal_cli.network import classifier
+from kdal_cli.records import checkpoint
 from kdal_cli.records.checkpoint import Checkpoint
 from kdal_cli.records.run import Request, Run
 from kdal_cli.records.tracking import Tracking
@@ -71,6 +73,7 @@ class Bench:
         data, ids = parts.data(self.section("data"), self.trust, self.display)
         if self.request.stage in ("train-teacher", "distill"):
             _refuse_untested(data)
+        data = self._cropped(data)
         if self.teacher_learns == "pool":
             ids = replace(ids, teacher=data.train.labels.among(ids.pool))
         train = Resident.of(data.train, self.recipe.augment, engine.device)
@@ -99,6 +102,24 @@ class Bench:
         bench = replace(self)
         vars(bench)["lab"] = lab
         return bench
+
+    def _cropped(self, data: ImageData) -> ImageData:
+        """Photographs as the student's weights expect them, or its checkpoint has them, unless `data.crop` is set."""
+        section = self.values.get("student")
+        if data.train.frame is None or self.section("data").get("crop") is not None:
+            return data
+        if self.request.stage == "evaluate":
+            card = checkpoint.read(self.setting("checkpoint", Path)).card
+            return cropped(data, card.crop) if card is not None and card.crop else data
+        if not isinstance(section, dict) or start.split(section, "student")[1].weights in (None, "none"):
+            return data
+        named, download = data.classes, self.setting("download", bool)
+        student = parts.blueprint(section, data.shape, self.trust, "student", classes=named, download=download)
+        if student.preprocessing is None or student.preprocessing.crop is None:
+            return data
+        crop = student.preprocessing.crop
+        self.display.say(f"data.crop={crop:g}, as the student's weights expect")
+        return cropped(data, in_pixels(data.shape.height, crop))
 
     def close(self) -> None:
         """Let the processes go that helped, if there were any."""

@@ -18,6 +18,7 @@ from kdal_cli.compose.settings import plain
 from kdal_cli.compose.start import for_checkpoint, stay_offline
 from kdal_cli.errors import InUse, MachineError, UserError, Waiting
 from kdal_cli.inference.evidence import Sampler
+from kdal_cli.inference.tta import Tta
 from kdal_cli.lab.baselines import Baselines
 from kdal_cli.lab.blueprint import named
 from kdal_cli.lab.lab import Lab
@@ -232,11 +233,11 @@ def _evaluate(bench: Bench) -> dict[str, Any]:
     network = lab.restore(blueprint, saved)
     teacher = find_teacher(bench.teacher_plan, lab) if bench.teacher_plan and bench.teacher_plan.members else None
     split = bench.setting("split", Literal["test", "validation", "pool"])
-    table = bench.setting("csv", Path | None)
+    table, tta = bench.setting("csv", Path | None), bench.setting("tta", Tta)
     lines = [f"{named(blueprint.spec)} from {saved.path}", f"teacher: {teacher.sentence if teacher else 'none'}"]
-    present.headline(lab, f"evaluate on {split}", lines)
+    present.headline(lab, f"evaluate on {split}" + (f", tta={tta}" if tta != "none" else ""), lines)
     present.begin(lab, [])
-    measured = evaluate(lab, network, teacher, split)
+    measured = evaluate(lab, network, teacher, split, tta)
     if table is not None:
         present.answers(lab, measured, table)
     return present.evaluation(lab, measured)
