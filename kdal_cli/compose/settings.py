@@ -48,6 +48,7 @@ SETTINGS = (
     "checkpoint",
     "split",
     "csv",
+    "tta",
 )
 PLACES = ("store", "uri", "csv")
 """Keys that say where something is written, or sent."""

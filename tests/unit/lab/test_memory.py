@@ -24,7 +24,7 @@ def lab(bench, tmp_path) -> Lab:
 
 @pytest.fixture
 def recipe(resident) -> Recipe:
-    return Recipe(steps=12, batch=8, pool_batch=4, lr=0.1, learns="head", augment=resident.augment)
+    return Recipe(steps=12, batch=8, pool_batch=4, lr=0.1, learns="head", precision="fp32", augment=resident.augment)
 
 
 def counted(network: Network) -> list[int]:

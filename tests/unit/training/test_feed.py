@@ -101,3 +101,34 @@ def test_the_images_of_a_training_are_those_of_all_its_batches(
     feed = Feed(resident, examples, batch, pool_batch if pool else 0, Streams(4))
     seen = [data.ids for data in feed.batches(feed.plan(0, steps))] if steps else []
     assert feed.ids(steps).tolist() == sorted(set(torch.cat([torch.empty(0), *seen]).int().tolist()))
+
+
+# Balanced batches.
+
+
+@given(counts=st.lists(st.integers(1, 30), min_size=2, max_size=5), batch=st.integers(1, 20))
+@settings(deadline=None, max_examples=50)
+def test_balanced_every_so_many_visits_as_there_are_classes_are_one_of_each(counts: list[int], batch: int) -> None:
+    labels = torch.cat([torch.full((count,), label) for label, count in enumerate(counts)])
+    groups = [(labels == label).nonzero().flatten() for label in range(len(counts))]
+    rows, _ = Order(len(labels), 3, Streams(0), groups).draw(0, 12, batch)
+    turns = labels[rows.flatten()][: 12 * batch // len(counts) * len(counts)].view(-1, len(counts))
+    assert (turns.sort(1).values == torch.arange(len(counts))).all()
+
+
+def test_balanced_all_images_come_in_time_and_few_of_a_class_come_again() -> None:
+    """Of a class with two images both come in every epoch; of one with 28 another half each time."""
+    groups = [torch.arange(28), torch.tensor([28, 29])]
+    rows, _ = Order(30, 1, Streams(0), groups).draw(0, 8, 30)
+    visits = torch.bincount(rows.flatten(), minlength=30)
+    assert visits[28:].sum() == visits[:28].sum() == 120
+    assert (visits[28:] >= 56).all()
+    assert (visits[:28] > 0).all()
+
+
+def test_a_balanced_feed_knows_the_images_of_a_training(images, resident) -> None:
+    labels = torch.tensor([0] * 9 + [1] * 2)
+    feed = Feed(resident, Examples(torch.arange(11), labels), 4, 0, Streams(1), balanced=True)
+    seen = torch.cat([batch.ids for batch in feed.batches(feed.plan(0, 2))])
+    assert feed.ids(2).tolist() == sorted(set(seen.tolist()))
+    assert feed.ids(0).tolist() == []
