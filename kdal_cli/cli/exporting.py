@@ -108,6 +108,8 @@ def _write_beside(out: Path, ship: "Shipped", rows: "Sequence[Row]", run: "Finis
     from kdal_cli.report.export_table import model_card
 
     folder, config = (run.folder, run.config) if run else (None, {})
+    if run is not None and run.about.get("stage") == "compress":
+        config = {key: value for key, value in config.items() if key != "oracle"}  # others sold the labels
     page = model_card(ship.card, rows, folder, config, licence).encode()
     write_bytes(out / "README.md", page)
     written = {row["format"] for row in rows if not row["refused"]}

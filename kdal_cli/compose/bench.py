@@ -108,7 +108,7 @@ class Bench:
         section = self.values.get("student")
         if data.train.frame is None or self.section("data").get("crop") is not None:
             return data
-        if self.request.stage == "evaluate":
+        if self.request.stage in ("evaluate", "compress"):
             card = checkpoint.read(self.setting("checkpoint", Path)).card
             return cropped(data, card.crop) if card is not None and card.crop else data
         if not isinstance(section, dict) or start.split(section, "student")[1].weights in (None, "none"):
@@ -187,6 +187,8 @@ class Bench:
             return self.blueprint(section, "teacher.model", shape, saved)
 
         section = {**self.section("teacher"), "learns": self.teacher_learns}
+        if self.request.stage == "compress" and section.get("checkpoint") == []:
+            section["checkpoint"] = self.values.get("checkpoint")
         return plan_teacher(section, self.lab.data.shape, draw)
 
     def one_teacher(self) -> Member:
