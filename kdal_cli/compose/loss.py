@@ -18,7 +18,7 @@ from kdal_cli.values import NonNegative
 
 Section = Mapping[str, Any]
 
-OURS = ("weighting", "on", "first")
+OURS = ("weighting", "on", "first", "recipe")
 """Keys of the section that are no term."""
 
 UNSHARED = {"form": "additive", "alpha": 1.0}
