@@ -19,6 +19,7 @@ STAGES = {
     "distill": "train a student against a teacher, on all labels",
     "al-loop": "buy labels in rounds: query, label, retrain, measure",
     "evaluate": "measure a checkpoint or a finished run on a split of the data",
+    "pretrain": "learn what images look like, from the images alone",
 }
 
 READERS = {

@@ -9,6 +9,7 @@ the student's answers to strongly changed views of the images, `again` for the p
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from types import ModuleType
 from typing import Any, Literal, get_args, get_type_hints
 
 import kdal_cli.losses
@@ -47,14 +48,16 @@ class TermPlan:
     makes: bool
 
 
-def plan_term(where: str, section: Section, soft: float, trust: Sequence[str]) -> TermPlan:
+def plan_term(
+    where: str, section: Section, soft: float, trust: Sequence[str], package: ModuleType = kdal_cli.losses
+) -> TermPlan:
     keys = [field.name for field in fields(Settings)]
     if not isinstance(section, Mapping) or "name" not in section:
         cure = f"a term is a mapping of name, {', '.join(keys)} and arguments of its own"
         raise UserError(f"{where}={section}", cure=cure)
     own = {key: value for key, value in section.items() if key not in ("name", *keys)}
     settings = make(Settings, {key: section[key] for key in keys if key in section}, where)
-    term = resolve(kdal_cli.losses, section.get("name"), trust, where)
+    term = resolve(package, section.get("name"), trust, where)
     made = is_class(term)
     call = getattr(term, "forward", term) if made else term
     called = _settings_of(call) if made else {}

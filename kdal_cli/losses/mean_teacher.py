@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from kdal_cli.losses._pixels import asked
+from kdal_cli.network import owner
 from kdal_cli.types import Batch, Examples, Output
 from kdal_cli.values import Share
 
@@ -30,10 +30,7 @@ class MeanTeacher(nn.Module):
 
     def __init__(self, student: Output, teacher: Output | None, examples: Examples, *, decay: Share = 0.99) -> None:
         super().__init__()
-        model = asked(student)
-        if not isinstance(model, nn.Module):
-            raise ValueError("the mean of a network's weights needs the network")
-        self.decay, self.average = decay, copy.deepcopy(model).requires_grad_(False)
+        self.decay, self.average = decay, copy.deepcopy(owner(student)).requires_grad_(False)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, again: Tensor) -> Tensor:
