@@ -54,28 +54,39 @@ before the term is made, stages paired from the last ones backwards."""
 
 
 @dataclass(frozen=True)
+class Mixed:
+    """What the labelled images of a batch were mixed with. labels: (L,) of the others. share: of the images' own."""
+
+    labels: Tensor
+    share: float
+
+
+@dataclass(frozen=True)
 class Batch:
     """What a training step sees.
 
     ids: (B,) rows of the data set. views: (B,) which augmented view of each. pixels: (B, c, H, W) uint8, that view.
-    labels: (L,) of the first L rows, the labelled part; the other B - L come from the pool and have none.
-    again, strong: (S, c, H, W) uint8, the last S images once more, in another view and in one that is changed strongly;
-    all B of them or the pool's, where a term asks for them.
+    labels: (L,) of the first L rows, the labelled part; the other B - L come from the pool and have none. mixed: with
+    what, where `pixels` are mixtures of that view and another image's. again, strong: (S, c, H, W) uint8, the last S
+    images once more, in another view and in one that is changed strongly; all B of them or the pool's, where a term
+    asks for them.
     """
 
     ids: Tensor
     views: Tensor
     pixels: Tensor
     labels: Tensor
+    mixed: Mixed | None = None
     again: Tensor | None = None
     strong: Tensor | None = None
 
     def __getitem__(self, rows: slice) -> "Batch":
+        mixed = replace(self.mixed, labels=self.mixed.labels[rows]) if self.mixed is not None else None
         again, strong = (
             None if pixels is None else _of_the_last(pixels, rows, len(self.ids))
             for pixels in (self.again, self.strong)
         )
-        return Batch(self.ids[rows], self.views[rows], self.pixels[rows], self.labels[rows], again, strong)
+        return Batch(self.ids[rows], self.views[rows], self.pixels[rows], self.labels[rows], mixed, again, strong)
 
 
 def _of_the_last(tensor: Tensor, rows: slice, whole: int) -> Tensor:
@@ -232,7 +243,7 @@ class Preprocessing:
 
     mean, std: per channel, on the scale from 0 to 1. size: (height, width) that it resizes to; None, as the image is.
     made_for: (height, width) that its weights were made for, and crop: the share of the shorter side that was kept
-    there, where that is known; nothing is done about these two.
+    there, where that is known; photographs are then cropped so (`images.crops.in_pixels`).
     """
 
     mean: tuple[float, ...]
@@ -265,6 +276,12 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.pixels)
 
+    def copied(self, ids: Tensor) -> "ImageSet":
+        """A set whose image number i is a copy of image `ids[i]` of this one."""
+        frame = replace(self.frame, sizes=self.frame.sizes[ids]) if self.frame is not None else None
+        paths = tuple(self.paths[id] for id in ids.tolist()) if self.paths else ()
+        return ImageSet(self.pixels[ids], self.labels.copied(ids), paths, frame)
+
 
 @dataclass(frozen=True)
 class ImageData:
@@ -273,7 +290,9 @@ class ImageData:
     classes: the name of each class, in label order. mean, std: per channel, on the scale from 0 to 1. validation: (V,)
     ids of `train` that came as a validation set of their own, and are never in a pool; empty where there is none.
     preparation: how a file became one of these images, and is to become one for whoever is asked about it later.
-    Whatever is measured on has its labels: all of `test`, and `validation`. Raises ValueError where one is unknown.
+    asked: (T,) ids of `train` that are in no pool and of which `test` holds copies, where there was no test set; until
+    somebody is asked, their labels may be unknown. Else whatever is measured on has its labels: all of `test`, and
+    `validation`. Raises ValueError where one is unknown.
     """
 
     name: str
@@ -284,9 +303,11 @@ class ImageData:
     std: tuple[float, ...]
     validation: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     preparation: Preparation = field(default_factory=Preparation)
+    asked: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
     def __post_init__(self) -> None:
-        if not self.test.labels.all_known or len(self.train.labels.among(self.validation)) < len(self.validation):
+        untold = not self.test.labels.all_known and not len(self.asked)
+        if untold or len(self.train.labels.among(self.validation)) < len(self.validation):
             raise ValueError("a test or validation image without a label")
 
     @property
@@ -300,6 +321,14 @@ class ImageData:
     def preprocessing(self) -> Preprocessing:
         """What a network does to these images that has no preprocessing of its own."""
         return Preprocessing(self.mean, self.std)
+
+    def tested_on(self, ids: Tensor) -> "ImageData":
+        """The same with copies of images `ids` (T,) of `train` as the test set: nobody has been asked about them."""
+        return replace(self, test=self.train.copied(ids), asked=ids)
+
+    def answered(self, ids: Tensor, labels: Tensor) -> "ImageData":
+        """The same with those of its test images that somebody has named the class of: `ids` (T,), `labels` (T,)."""
+        return replace(self, test=replace(self.train.copied(ids), labels=Labels.complete(labels)))
 
 
 class Watcher(Protocol):

@@ -144,13 +144,20 @@ def _show(app: Hydra, stage: str, flags: Namespace) -> None:
 
 
 def _run_or_sweep(app: Hydra, stage: str, flags: Namespace) -> None:
-    """A file may ask for a sweep as well as a flag; its jobs are counted before there is one."""
-    config = app.compose_config(stage, flags.overrides, RunMode.MULTIRUN, validate_sweep_overrides=False)
+    """A file may ask for a sweep as well as a flag; its jobs are counted before there is one.
+
+    None of our own files asks, so that what is composed of them alone is composed once.
+    """
+    words = flags.overrides
+    if not flags.multirun and flags.config_dir is None and not any("hydra" in word for word in words):
+        app.run(stage, job, words)
+        return
+    config = app.compose_config(stage, words, RunMode.MULTIRUN, validate_sweep_overrides=False)
     sweep = flags.multirun or config.hydra.mode == RunMode.MULTIRUN
     if sweep:
         refuse_too_many(config, app.config_loader)
     mode = RunMode.MULTIRUN if sweep else RunMode.RUN
-    words = flags.overrides if config.hydra.mode == mode else [*flags.overrides, f"hydra.mode={mode.name}"]
+    words = words if config.hydra.mode == mode else [*words, f"hydra.mode={mode.name}"]
     (app.multirun if sweep else app.run)(stage, job, words)
 
 
@@ -202,6 +209,7 @@ def _run(request: Request, config: DictConfig, folder: Path) -> float | None:
         return result.get("val_accuracy")
     from kdal_cli.compose.stage import run_stage
 
+    gc.enable()  # see `kdal_cli.cli.main.main`
     return run_stage(request, config, folder)
 
 

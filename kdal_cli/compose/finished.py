@@ -8,7 +8,9 @@ from typing import Any
 from kdal_cli.compose import parts
 from kdal_cli.errors import KdalError, UserError
 from kdal_cli.images.split import Ids
+from kdal_cli.lab.asking import answered
 from kdal_cli.lab.lab import fingerprint
+from kdal_cli.labels.ledger import Ledger
 from kdal_cli.records import seals
 from kdal_cli.types import ImageData, Watcher
 
@@ -52,4 +54,4 @@ def finished(folder: Path, changes: Mapping[str, Any], trust: Sequence[str], wat
     if fingerprint(data) != manifest.get("data_sha256"):
         cure = "put back what they were, or name where they lie: data.root=…"
         raise UserError("these are not the images of the run", where=folder, cure=cure)
-    return Finished(folder, config, manifest, data, ids)
+    return Finished(folder, config, manifest, answered(data, Ledger.look(folder / "ledger.jsonl")), ids)

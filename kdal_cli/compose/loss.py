@@ -11,14 +11,14 @@ from kdal_cli.compose.bind import convert, make
 from kdal_cli.compose.terms import TermPlan, plan_term
 from kdal_cli.errors import UserError
 from kdal_cli.network import Network, stages, stem
-from kdal_cli.training.objective import Objective, Part, Weighting
+from kdal_cli.training.objective import ClassWeights, Objective, Part, Weighting, class_weights
 from kdal_cli.training.schedules import Schedule
 from kdal_cli.types import Examples, Output, Places, Shape
 from kdal_cli.values import NonNegative
 
 Section = Mapping[str, Any]
 
-OURS = ("weighting", "on", "first", "recipe")
+OURS = ("weighting", "on", "first", "class_weights", "recipe")
 """Keys of the section that are no term."""
 
 UNSHARED = {"form": "additive", "alpha": 1.0}
@@ -27,13 +27,17 @@ UNSHARED = {"form": "additive", "alpha": 1.0}
 
 @dataclass(frozen=True)
 class LossPlan:
-    """A loss section, checked: an objective for any student and teacher; adapters are made when these are there."""
+    """A loss section, checked: an objective for any student and teacher; adapters are made when these are there.
+
+    class_weights: how cross-entropy weighs the classes, by how many labels of each a training has.
+    """
 
     hard: float
     soft: float
     first: float
     terms: Mapping[str, TermPlan]
     shape: Shape
+    class_weights: ClassWeights = "none"
 
     @property
     def needs_teacher(self) -> bool:
@@ -69,7 +73,8 @@ class LossPlan:
         main += [_told(name, term) for name, term in self.terms.items() if _active(term, "main")]
         before = [_told(name, term) for name, term in self.terms.items() if _active(term, "first")]
         stage = f"; before it, for {self.first:.0%} of its length: {' + '.join(before)}" if before else ""
-        return f"w_hard {self.hard:g}, w_soft {self.soft:g}: {' + '.join(main)}{stage}"
+        weighed = f"; classes weighed: {self.class_weights}" if self.class_weights != "none" else ""
+        return f"w_hard {self.hard:g}, w_soft {self.soft:g}: {' + '.join(main)}{stage}{weighed}"
 
     def __call__(self, student: Network, teacher: Network | None, examples: Examples) -> Objective:
         """The objective for these two. Without a teacher: the labels, with a weight of 1, and the terms that need none.
@@ -86,7 +91,8 @@ class LossPlan:
         parts = {name: self._part(name, term, student, teacher, examples) for name, term in asked.items()}
         alone = teacher is None and not any(part.when != "first" for part in parts.values())
         first = self.first if any(part.when != "main" for part in parts.values()) else 0.0
-        return Objective(1.0 if alone else self.hard, parts, first, self._places(student, teacher))
+        weights = class_weights(examples.labels, self.shape.classes, self.class_weights)
+        return Objective(1.0 if alone else self.hard, parts, first, self._places(student, teacher), weights)
 
     def _places(self, student: Network, teacher: Network | None) -> list[str]:
         """What is compared with what, a line for a term that looks inside: `at: layer1 ~ block1, layer2 ~ block2`."""
@@ -182,6 +188,7 @@ def plan_loss(section: Section, trust: Sequence[str], shape: Shape) -> LossPlan:
     """What a student minimises. Raises UserError for a term that is not there or weights that are all zero."""
     hard, soft = make(Weighting, section.get("weighting", UNSHARED), "loss.weighting").resolve()
     first = convert(section.get("first", 0.0), NonNegative, "loss.first")
+    weighed = convert(section.get("class_weights", "none"), ClassWeights, "loss.class_weights")
     everywhere = {"on": section["on"]} if "on" in section else {}
     terms = {
         name: plan_term(f"loss.{name}", {**everywhere, **term} if isinstance(term, Mapping) else term, soft, trust)
@@ -193,7 +200,7 @@ def plan_loss(section: Section, trust: Sequence[str], shape: Shape) -> LossPlan:
         cure = "say how long that is, as a share of the training: loss.first=0.5"
         raise UserError(f"loss.{early[0]}.when=first, and there is no first stage", cure=cure)
     Objective(hard, parts, first)
-    return LossPlan(hard, soft, first, terms, shape)
+    return LossPlan(hard, soft, first, terms, shape, weighed)
 
 
 def seen(examples: Examples, on: str) -> Examples:

@@ -23,7 +23,7 @@ from kdal_cli.compose.registry import names, resolve
 from kdal_cli.compose.sketch import refuse_misfit
 from kdal_cli.errors import UserError
 from kdal_cli.images.simulate import long_tail, with_duplicates
-from kdal_cli.images.split import Ids, Split, split_ids
+from kdal_cli.images.split import Ids, Split, split_ids, test_ids
 from kdal_cli.inference.evidence import Sampler
 from kdal_cli.lab.baselines import Baseline, column
 from kdal_cli.lab.blueprint import Blueprint, named
@@ -59,12 +59,11 @@ def data(section: Section, trust: Sequence[str], watcher: Watcher) -> tuple[Imag
     images: ImageData = source(watcher, **settings)
     if len(images.classes) < 2:
         raise UserError(f"data={images.name} has one class: {', '.join(images.classes)}", cure="two are needed")
-    if not len(images.test):
-        cure = "put labelled images into test/<class>/"
-        raise UserError(f"data={images.name} has no test image, so that nothing could be measured", cure=cure)
     streams = Streams(split.seed)
     ids = torch.arange(len(images.train))
     ids = ids[~torch.isin(ids, images.validation)]
+    images = _tested(images, ids, split)
+    ids = ids[~torch.isin(ids, images.asked)]
     labels = images.train.labels
     if trouble.imbalance > 1:
         if len(labels.among(ids)) < len(ids):
@@ -76,6 +75,20 @@ def data(section: Section, trust: Sequence[str], watcher: Watcher) -> tuple[Imag
         taught = divided.teacher if split.teacher else images.train.labels.among(pool)
         divided = replace(divided, pool=pool, teacher=taught)
     return images, divided
+
+
+def _tested(images: ImageData, ids: torch.Tensor, split: Split) -> ImageData:
+    """Images with a test set, of images `ids` (N,) for training where they came without one.
+
+    Raises UserError where they would have none, or two.
+    """
+    if split.test is None and not len(images.test):
+        cure = "put some into test/<class>/, or buy the labels of some first: data.split.test=200"
+        raise UserError(f"data={images.name} has no test image, so that nothing could be measured", cure=cure)
+    if split.test is not None and len(images.test):
+        what = f"data={images.name} has {len(images.test):,} test images"
+        raise UserError(f"data.split.test={split.test}", where=what, cure="leave it out")
+    return images if split.test is None else images.tested_on(test_ids(ids, split))
 
 
 def blueprint(

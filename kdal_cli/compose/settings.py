@@ -14,7 +14,19 @@ from kdal_cli.errors import UserError, nearest
 from kdal_cli.records.run import claim
 from kdal_cli.values import flat
 
-GROUPS = ("data", "student", "teacher", "recipe", "loss", "method", "sampler", "seed_set", "budget", "oracle", "tracker")
+GROUPS = (
+    "data",
+    "student",
+    "teacher",
+    "recipe",
+    "loss",
+    "method",
+    "sampler",
+    "seed_set",
+    "budget",
+    "oracle",
+    "tracker",
+)
 SETTINGS = (
     "seed",
     "device",
@@ -36,6 +48,7 @@ SETTINGS = (
     "checkpoint",
     "split",
     "csv",
+    "tta",
 )
 PLACES = ("store", "uri", "csv")
 """Keys that say where something is written, or sent."""

@@ -58,7 +58,8 @@ class Wanted:
         if (self.mean is None) != (self.std is None):
             raise UserError(f"{where}.mean and {where}.std belong together", cure="set both, or neither")
         if self.mean is not None and self.std is not None:
-            own = Preprocessing(self.mean, self.std, made_for=own.made_for if own else None)
+            made_for, crop = (own.made_for, own.crop) if own else (None, None)
+            own = Preprocessing(self.mean, self.std, made_for=made_for, crop=crop)
         if self.resize is None:
             return own
         if own is None:

@@ -123,5 +123,5 @@ def introduced(bench: Bench, teacher: Teacher | None, guide: Guide) -> list[str]
     clean = "; it sees images without augmentation" if guide.manner.view == "clean" else ""
     lines = [f"teacher: {teacher.sentence}{clean}"]
     if bench.loss.needs_teacher:
-        lines.append(told(bench.lab, guide, bench.lab.views(bench.recipe.augment)))
+        lines.append(told(bench.lab, guide, bench.lab.views(bench.recipe.augment), bench.recipe.mixes))
     return lines

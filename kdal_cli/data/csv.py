@@ -19,7 +19,7 @@ def csv(
     root: str | Path | None = None,
     size: Count = 128,
     keep: Count | None = None,
-    crop: Annotated[float, Within(0, 1, above=True)] = 0.875,
+    crop: Annotated[float, Within(0, 1, above=True)] | None = None,
     channels: Literal[1, 3] = 3,
     background: str = "white",
     bits: Annotated[int, Within(1, 32)] | None = None,

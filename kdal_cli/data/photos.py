@@ -18,7 +18,7 @@ def photos(
     root: str | Path,
     size: Count = 128,
     keep: Count | None = None,
-    crop: Annotated[float, Within(0, 1, above=True)] = 0.875,
+    crop: Annotated[float, Within(0, 1, above=True)] | None = None,
     channels: Literal[1, 3] = 3,
     background: str = "white",
     bits: Annotated[int, Within(1, 32)] | None = None,
@@ -34,7 +34,7 @@ def photos(
 
     Of every picture `keep` × `keep` samples are stored, half as many again as `size` along each axis where it is None,
     and its proportions beside them. What is seen without augmentation is the square of `crop` times the shorter side in
-    the middle. All else is as in `data.image_folder`.
+    the middle; where it is None, of .875 in whole pixels. All else is as in `data.image_folder`.
     """
     lines = kept_lines(size, keep)
     reading = Reading(lines, channels, colour(background), bits, max_pixels)

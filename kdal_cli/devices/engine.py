@@ -3,8 +3,7 @@
 import ctypes
 import os
 import resource
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from kdal_cli.devices.precision import Precision, fitting
 from kdal_cli.devices.team import Team
-from kdal_cli.errors import MachineError, UserError
+from kdal_cli.errors import UserError
 
 PEAKS = {"H200": (989, 67), "H100 PCIe": (756, 51), "H100": (989, 67), "A100": (312, 19.5), "L4": (121, 30.3)}
 """TFLOP/s of bf16 on tensor cores without sparsity and of fp32 beside them, from NVIDIA's data sheets, by a part of the
@@ -128,16 +127,10 @@ def usual_threads() -> int:
     return torch.get_num_threads()
 
 
-@contextmanager
-def memory_told(batch: int) -> Iterator[None]:
-    """Out-of-memory as one line that names what to change."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
-            raise
-        cure = "lower recipe.batch or recipe.pool_batch"
-        raise MachineError(f"out of memory with batches of {batch}", cure=cure) from None
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocator has said no: of a GPU, of the CPU, or of oneDNN, which then creates no primitive."""
+    refused = any(words in str(error) for words in ("can't allocate memory", "could not create a primitive"))
+    return refused or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
 
 @cache

@@ -13,6 +13,7 @@ drawn there are as many as are wanted: what view v of image i is follows from (s
 Axis letters: N images, B batch, c channels, H W pixels.
 """
 
+import copy
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kdal_cli.errors import UserError
 from kdal_cli.images import colours, crops, draws, strong
 from kdal_cli.types import Frame, ImageSet
 from kdal_cli.values import Count, Natural, Share
@@ -31,6 +33,12 @@ ENDLESS = 2**31
 """Views where nobody limits them: no training of an image comes to so many."""
 
 Kind = Literal["none", "crop_flip", "photo", "photo_strong"]
+
+Place = Literal["whole", "centre"] | tuple[int, int]
+"""What is looked at of an image without augmentation: all that is usual, its centre, or a corner (down, across)."""
+
+MIDDLE = 0.875
+"""The share of a side that a centre and corners have where the data say none: 224 of 256 pixels."""
 
 LIVELY = {"photo": 0.2, "photo_strong": 0.4}
 """How much brightness, contrast and saturation change at most."""
@@ -119,6 +127,8 @@ class Resident:
     ) -> None:
         self.augment, self.device, self.frame = augment, torch.device(device), frame
         self.pixels = pixels
+        self.place: Place = "whole"
+        self.mirrored = False
         n, c, h, w = pixels.shape
         pad = 0 if frame is not None else augment.margin
         grown = n * c * (h + 2 * pad) * (w + 2 * pad)
@@ -138,6 +148,12 @@ class Resident:
 
     def __len__(self) -> int:
         return len(self.pixels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(c, H, W) of what a network is shown."""
+        _, channels, height, width = self.pixels.shape
+        return (channels, height, width) if self.frame is None else (channels, self.frame.size, self.frame.size)
 
     def at(self, ids: Tensor, views: Tensor) -> Tensor:
         """View `views` (B,) of images `ids` (B,), both on the CPU: (B, c, H, W) uint8 on the device, contiguous.
@@ -172,7 +188,32 @@ class Resident:
     def whole(self, ids: Tensor) -> Tensor:
         """Images `ids` (B,) as they are, the identity view: (B, c, H, W) uint8 on the device, contiguous."""
         _check(ids, len(self), "image")
-        return self._whole(ids)
+        if self.place == "whole" and not self.mirrored:
+            return self._whole(ids)
+        return self._placed(ids)
+
+    def looked_at(self, place: Place, *, mirrored: bool) -> "Resident":
+        """The same images, of which `whole` shows another part, or its mirror image."""
+        other = copy.copy(self)
+        other.place, other.mirrored = place, mirrored
+        return other
+
+    def _placed(self, ids: Tensor) -> Tensor:
+        """The centre or a corner of images, in their usual size. Raises UserError for images that are no squares."""
+        ids, frame = ids.cpu(), self.frame
+        if self.place == "whole" and frame is None:
+            return self._whole(ids).flip(3)
+        _, height, width = self.shape
+        if height != width:
+            raise UserError(f"tta=ten_crop of images of {height} × {width}", cure="tta=flip: corners are squares")
+        sizes = frame.sizes[ids] if frame is not None else torch.tensor([[height, width]]).expand(len(ids), 2)
+        share = frame.crop if frame is not None else MIDDLE
+        middle = self.place in ("whole", "centre")
+        parts = crops.centre(sizes, share) if middle else crops.corner(sizes, share, *self.place)  # type: ignore[misc]
+        flip = torch.full((len(ids),), self.mirrored)
+        if frame is None:
+            return crops.resampled(self._whole(ids), torch.arange(len(ids)), parts, flip, height)
+        return self._parts(ids, parts, flip, height)
 
     def _whole(self, ids: Tensor) -> Tensor:
         if self.frame is not None:

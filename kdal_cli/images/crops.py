@@ -8,10 +8,13 @@ Axis letters: B batch, c channels, K side of a stored square, s side of what com
 """
 
 import math
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from kdal_cli.types import ImageData, ImageSet
 
 TRIES = 10
 """Of a random part that has to lie within its picture."""
@@ -23,6 +26,26 @@ DRAWS = 4 * TRIES
 """Random numbers that a random part takes."""
 
 
+def in_pixels(size: int, crop: float) -> float:
+    """The share of a shorter side that is cut out where this is first resized to whole pixels, ⌊size / crop⌋.
+
+    As timm's evaluation does it, where 224 and a `crop_pct` of .9 are 224 of 248 pixels.
+    """
+    return size / max(size, math.floor(size / crop + 1e-6))
+
+
+def cropped(data: ImageData, crop: float) -> ImageData:
+    """The same pictures, of whose shorter side another share is seen without augmentation; other images as they are."""
+
+    def part(images: ImageSet) -> ImageSet:
+        return images if images.frame is None else replace(images, frame=replace(images.frame, crop=crop))
+
+    if data.train.frame is None:
+        return data
+    how = replace(data.preparation, side=round(data.train.frame.size / crop))
+    return replace(data, train=part(data.train), test=part(data.test), preparation=how)
+
+
 def centre(sizes: Tensor, share: float) -> Tensor:
     """The square in the middle whose side is a share of the shorter side: (B, 2) heights and widths -> (B, 4) float64.
 
@@ -30,6 +53,13 @@ def centre(sizes: Tensor, share: float) -> Tensor:
     """
     sides = share * sizes.double().amin(1, keepdim=True) / sizes  # (B, 2) of height and of width
     return torch.cat([0.5 - sides / 2, 0.5 + sides / 2], 1)
+
+
+def corner(sizes: Tensor, share: float, down: int, across: int) -> Tensor:
+    """The same square in a corner: at the top or, with `down`, the bottom, at the left or, with `across`, the right."""
+    sides = share * sizes.double().amin(1, keepdim=True) / sizes  # (B, 2) of height and of width
+    first = torch.tensor([down, across]) * (1 - sides)
+    return torch.cat([first, first + sides], 1)
 
 
 def random(sizes: Tensor, draws: Tensor, least: float) -> Tensor:

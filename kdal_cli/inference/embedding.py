@@ -10,7 +10,6 @@ from torch import Tensor
 
 from kdal_cli.errors import UserError
 
-
 VECTORS = "features.npy"
 """The file of a run folder in which `kdal pretrain` leaves its features of all images."""
 

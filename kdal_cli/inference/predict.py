@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from kdal_cli.devices.passes import images_a_pass
 from kdal_cli.devices.team import Team
 from kdal_cli.images.augment import Resident
 from kdal_cli.inference.folding import folded
@@ -17,7 +18,7 @@ from kdal_cli.network import Network
 from kdal_cli.types import Output
 
 BATCH = 250
-"""Images a pass."""
+"""Images a pass, at most."""
 
 MANY, FEW = 5000, 8
 """Images, from which on it pays to fold batch-norm first, and those that the folded network is tried on."""
@@ -26,10 +27,13 @@ T = TypeVar("T")
 
 
 @torch.inference_mode()
-def predict(network: Network, images: Resident, ids: Tensor, batch: int = BATCH, *, fold: bool | None = None) -> Output:
+def predict(
+    network: Network, images: Resident, ids: Tensor, batch: int | None = None, *, fold: bool | None = None
+) -> Output:
     """Logits (N, C) and features (N, D) of `ids` (N,), float32, on the model's device; its mode is restored.
 
-    fold: whether to fold batch-norm first; None does so for many images.
+    batch: images a pass; None takes as many as is usual of this size. fold: whether to fold batch-norm first; None does
+    so for many images.
     """
     answers = _answers(network, images, ids, batch, fold)
     logits, features = _one_below_the_other(((answer.logits, answer.features) for answer in answers), len(ids))
@@ -38,7 +42,7 @@ def predict(network: Network, images: Resident, ids: Tensor, batch: int = BATCH,
 
 @torch.inference_mode()
 def predict_logits(
-    network: Network, images: Resident, ids: Tensor, batch: int = BATCH, *, fold: bool | None = None
+    network: Network, images: Resident, ids: Tensor, batch: int | None = None, *, fold: bool | None = None
 ) -> Tensor:
     """The logits (N, C) alone: of a large pool, features are most of the memory."""
     (logits,) = _one_below_the_other(((a.logits,) for a in _answers(network, images, ids, batch, fold)), len(ids))
@@ -61,7 +65,7 @@ def _one_below_the_other(parts: Iterable[tuple[Tensor, ...]], rows: int) -> list
     return tables
 
 
-def _answers(network: Network, images: Resident, ids: Tensor, batch: int, fold: bool | None) -> Iterator[Output]:
+def _answers(network: Network, images: Resident, ids: Tensor, batch: int | None, fold: bool | None) -> Iterator[Output]:
     """Outputs without the maps that a loss may have asked for; one of no image where there are no ids."""
     if len(ids) and (recalled := network.recall(images, ids)) is not None:
         yield recalled.float()
@@ -71,7 +75,7 @@ def _answers(network: Network, images: Resident, ids: Tensor, batch: int, fold: 
     try:
         fold = len(ids) >= MANY if fold is None else fold and len(ids) > 0
         looking = folded(network, images.whole(ids[:FEW])) if fold else network
-        for pixels, count in _ahead(images, ids, batch):
+        for pixels, count in _ahead(images, ids, batch or images_a_pass(network, images, BATCH)):
             output = looking(pixels).float()[:count]
             yield Output(output.logits, output.features)
     finally:
@@ -101,7 +105,7 @@ def by_team(team: Team, look: Callable[..., T], network: Network, images: Reside
 
     The parts are of whole batches, those that one process alone would see, so that the numbers are the same.
     """
-    if team.size == 1 or len(ids) <= BATCH:
+    if team.size == 1 or len(ids) <= images_a_pass(network, images, BATCH):
         return [look(network, images, ids)]
     with team.helping(_look_at_part, team, look, network, images, ids) as answers:
         mine = _look_at_part(team, look, network, images, ids)
@@ -109,6 +113,7 @@ def by_team(team: Team, look: Callable[..., T], network: Network, images: Reside
 
 
 def _look_at_part(team: Team, look: Callable[..., T], network: Network, images: Resident, ids: Tensor) -> T:
-    batches = -(-len(ids) // BATCH)
-    low, high = (batches * end // team.size * BATCH for end in (team.rank, team.rank + 1))
+    batch = images_a_pass(network, images, BATCH)
+    batches = -(-len(ids) // batch)
+    low, high = (batches * end // team.size * batch for end in (team.rank, team.rank + 1))
     return look(network, images, ids[low:high], fold=len(ids) >= MANY)

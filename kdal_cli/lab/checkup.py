@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from kdal_cli.devices.passes import images_a_pass
 from kdal_cli.images.augment import Resident
 from kdal_cli.inference.evidence import Evidence
 from kdal_cli.inference.predict import BATCH, predict
@@ -78,7 +79,8 @@ def as_trained(network: Network, images: Resident, ids: Tensor) -> Tensor:
     twin, order = copy.deepcopy(network).train(), torch.randperm(len(ids))
     if len(ids) == 1:
         return as_trained(network, images, ids.repeat(2))[:1]
-    parts = order.chunk(-(-len(ids) // BATCH))  # as large as each other, so that none is of one image
+    most = max(4, images_a_pass(network, images, BATCH))
+    parts = order.tensor_split(-(-len(ids) // most))  # as large as each other, so that none is of one image
     logits = torch.cat([twin(images.whole(ids[part])).logits.float() for part in parts])
     return logits[order.argsort().to(logits.device)]
 

@@ -56,14 +56,19 @@ def shelf(lab: Lab, network: Network, store: Path) -> Path:
     return store / "answers" / sha256({"teacher": digest.hexdigest(), "data": lab.fingerprint, **made_by})[:16]
 
 
-def answers(lab: Lab, guide: Guide, images: Resident, wanted: Precision) -> LiveTeacher | CachedTeacher | None:
-    """The teacher as a training asks it, about views of `images`, computing in a precision: live, or with a table."""
+def answers(
+    lab: Lab, guide: Guide, images: Resident, wanted: Precision, mixes: str | None = None
+) -> LiveTeacher | CachedTeacher | None:
+    """The teacher as a training asks it, about views of `images`, computing in a precision: live, or with a table.
+
+    mixes: the settings that mix images, where some do.
+    """
     if guide.teacher is None:
         return None
     clean = guide.manner.view == "clean"
     precision = lab.engine.precision(wanted, guide.teacher, lab.train.whole(lab.pool[:FILL]))
     live = LiveTeacher(guide.teacher, lab.engine, precision, clean=lab.train if clean else None)
-    if why_live(lab, guide, images):
+    if why_live(lab, guide, images, mixes):
         return live
     augment, path = images.augment, None
     if guide.shelf is not None:
@@ -81,10 +86,12 @@ def _made(shelf: Path) -> Path:
         raise MachineError(f"cannot keep the teacher's answers: {error.strerror}", where=shelf, cure=cure) from error
 
 
-def why_live(lab: Lab, guide: Guide, images: Resident) -> str | None:
+def why_live(lab: Lab, guide: Guide, images: Resident, mixes: str | None = None) -> str | None:
     """Why a teacher is asked at every step, or None where its answers are kept."""
     if guide.manner.cache == "off":
         return "teacher.cache=off"
+    if mixes:
+        return f"{mixes} shows it mixtures that come once"
     if guide.asked == "everything":
         return "the loss looks inside it"
     if _views(guide, images) == ENDLESS:
@@ -93,9 +100,9 @@ def why_live(lab: Lab, guide: Guide, images: Resident) -> str | None:
     return f"all its answers would take {size / 2**30:.0f} GiB" if size > LIMIT else None
 
 
-def told(lab: Lab, guide: Guide, images: Resident) -> str:
+def told(lab: Lab, guide: Guide, images: Resident, mixes: str | None = None) -> str:
     """Where the answers of a teacher come from, in words."""
-    reason = why_live(lab, guide, images)
+    reason = why_live(lab, guide, images, mixes)
     return f"it is asked at every step: {reason}" if reason else f"its answers are kept in {guide.shelf or 'memory'}"
 
 

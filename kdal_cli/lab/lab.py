@@ -106,6 +106,10 @@ class Lab:
         train, same = self.data.train, augment == self.train.augment
         return self.train if same else Resident.of(train, augment, self.engine.device)
 
+    def measured_on(self, data: ImageData) -> "Lab":
+        """The same with the test set of `data`, which is this data otherwise."""
+        return replace(self, data=data, test=Resident.of(data.test, Augment(), self.engine.device))
+
     def network(self, blueprint: Blueprint, *address: str | int) -> Network:
         """A new network on the device, its initial weights drawn at an address of the run's randomness."""
         with self.streams.applied("weights", *address):

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from kdal_cli.devices.passes import images_a_pass
 from kdal_cli.errors import MachineError
 from kdal_cli.images.augment import Resident
 from kdal_cli.lab.lab import Lab
@@ -27,7 +28,7 @@ FORMAT = 1
 """Raised when a table would be written in another way than before."""
 
 PASS = 64
-"""Images that a body looks at together."""
+"""Images that a body looks at together, at most."""
 
 LIMIT, HELD = 4 << 30, 1 << 28
 """Bytes that a table may grow to, and of one that is held in memory as well."""
@@ -64,15 +65,16 @@ class Remembered:
         ids, views = ids.cpu(), views.cpu() if views is not None and many > 1 else None
         rows = ids if views is None else ids * many + views
         missing = shelf.missing(rows)
-        for some in missing.split(PASS) if len(missing) else ():
+        for some in missing.split(images_a_pass(self.network, images, PASS)) if len(missing) else ():
             shelf.write(some, self._look(images, some // many, some % many if many > 1 else None))
         return shelf.read(rows).to(images.device)
 
     @torch.no_grad()
     def _look(self, images: Resident, ids: Tensor, views: Tensor | None) -> Tensor:
         """(R, D) float16, in passes of always as many images, so that an answer does not depend on its company."""
-        whole = torch.cat([ids, ids[:1].expand(PASS - len(ids))])
-        turned = None if views is None else torch.cat([views, views[:1].expand(PASS - len(ids))])
+        more = images_a_pass(self.network, images, PASS) - len(ids)
+        whole = torch.cat([ids, ids[:1].expand(more)])
+        turned = None if views is None else torch.cat([views, views[:1].expand(more)])
         with evaluating(self.network):
             seen = self.network(images.whole(whole) if turned is None else images.at(whole, turned))
         halves = seen.features[: len(ids)].float().cpu().half()

@@ -11,6 +11,7 @@ from kdal_cli.lab.blueprint import Blueprint
 from kdal_cli.lab.guide import Guide, answers, asked
 from kdal_cli.lab.lab import Lab, MakeObjective
 from kdal_cli.lab.memory import remember
+from kdal_cli.lab.mixtures import refuse_unmixable
 from kdal_cli.lab.teacher import Manner, TeacherPlan
 from kdal_cli.network import Network, freeze, mean_of
 from kdal_cli.records.snapshots import Snapshots
@@ -62,7 +63,7 @@ def train(
     remember(lab, student, recipe)
     against = peer.network if peer is not None else teacher
     images = lab.views(recipe.augment)
-    answering = answers(lab, guide, images, recipe.precision)
+    answering = answers(lab, guide, images, recipe.precision, recipe.mixes)
     ahead = 0.0
     if isinstance(answering, CachedTeacher) and guide.manner.cache == "full":
         answering.fill_all(examples.ids.unique(), lab.watcher)
@@ -118,6 +119,8 @@ def rehearse(
                 _refuse_comparison(objective, look(student, batch), theirs, batch)
             for first in {False, objective.first > 0}:
                 objective(look(student, batch), theirs, batch, 0.0, first=first)
+            if recipe.mixes:
+                refuse_unmixable(objective, student(batch.pixels).detach(), theirs, batch, plan, recipe.mixes)
             reads: Asked = asked(objective, student, teacher, batch) if teacher is not None else "everything"
         except KdalError:
             raise

@@ -1,5 +1,7 @@
 """The layers between the features and the loss; they are dropped afterwards."""
 
+from itertools import pairwise
+
 from torch import nn
 
 
@@ -8,7 +10,7 @@ def projector(features: int, hidden: int, outputs: int, *, layers: int = 2) -> n
     widths = [features, *[hidden] * (layers - 1)]
     inner = [
         part
-        for before, after in zip(widths, widths[1:], strict=False)
+        for before, after in pairwise(widths)
         for part in (nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), nn.ReLU())
     ]
     return nn.Sequential(*inner, nn.Linear(widths[-1], outputs))

@@ -15,8 +15,8 @@ from kdal_cli.values import Count, Share
 class Byol(nn.Module):
     """½ [`losses.byol.byol_loss`(p(a), b') + the same with the views changed over] -> (B,).
 
-    Grill et al. 2020, arXiv:2006.07733. p: the predictor on the projection of a view; b': the other view's projection by
-    a target whose weights are a mean of the network's, t ← momentum · t + (1 − momentum) · w before each step. The
+    Grill et al. 2020, arXiv:2006.07733. p: the predictor on the projection of a view; b': the other view's projection
+    by a target whose weights are a mean of the network's, t ← momentum · t + (1 − momentum) · w before each step. The
     target looks as the network does, its norms by the batch, and has no gradient.
 
     momentum: of the call, so that it may be scheduled; the paper's rises to 1 by a cosine.

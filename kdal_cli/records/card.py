@@ -48,9 +48,13 @@ class Card:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        return Preprocessing(
-            self.mean, self.std, self.size, made_for=self.size or (self.shape.height, self.shape.width)
-        )
+        made_for = self.size or (self.shape.height, self.shape.width)
+        return Preprocessing(self.mean, self.std, self.size, made_for, self.crop)
+
+    @property
+    def crop(self) -> float | None:
+        """The share of a photograph's shorter side that it sees, where it sees the middle of it."""
+        return self.shape.height / self.preparation.side if self.preparation.side else None
 
     @property
     def inner(self) -> Shape:

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import torch
 
+from kdal_cli.devices.passes import images_a_pass
 from kdal_cli.errors import UserError
+from kdal_cli.inference.predict import BATCH
 from kdal_cli.lab.blueprint import Blueprint
 from kdal_cli.lab.checkup import examine
 from kdal_cli.lab.guide import Guide
@@ -143,9 +145,10 @@ def _entry(lab: Lab, name: str, network: Network) -> Entry:
 
 
 def _cost(lab: Lab, network: Network) -> dict[str, float]:
-    """FLOPs are of one image; images/s of batches of 250 on this device."""
+    """FLOPs are of one image; images/s of batches as they are evaluated in, on this device."""
     example = lab.test.whole(torch.zeros(1, dtype=torch.int64))
-    batch = lab.test.whole(torch.arange(min(250, len(lab.data.test))))
+    many = images_a_pass(network, lab.test, BATCH)
+    batch = lab.test.whole(torch.arange(min(many, len(lab.data.test))))
     return {
         "parameters": parameters(network),
         "flops": flops(network, example),

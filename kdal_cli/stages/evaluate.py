@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kdal_cli.errors import UserError
-from kdal_cli.inference.predict import predict
+from kdal_cli.inference.tta import Tta, averaged_logits
 from kdal_cli.lab.lab import Lab
 from kdal_cli.lab.teacher import Teacher
 from kdal_cli.metrics.calibration import reliability
@@ -40,10 +40,10 @@ class Evaluation:
             yield [*told, f"{probs[answer]:.6f}", *(f"{prob:.6f}" for prob in probs)]
 
 
-def evaluate(lab: Lab, network: Network, teacher: Teacher | None, split: str) -> Evaluation:
+def evaluate(lab: Lab, network: Network, teacher: Teacher | None, split: str, tta: Tta = "none") -> Evaluation:
     """Measure `network` on `test`, `validation` or `pool`, of which those images count whose labels are known.
 
-    With a teacher, also how far and how often they differ.
+    With a teacher, also how far and how often they differ. tta: how both look at an image, see `inference.tta`.
     """
     parts = {
         "test": (lab.test, lab.data.test, torch.arange(len(lab.data.test))),
@@ -54,10 +54,10 @@ def evaluate(lab: Lab, network: Network, teacher: Teacher | None, split: str) ->
     if not len(ids):
         raise UserError(f"split={split} has no labelled image", cure="choose another, or set data.split.validation")
     labels = truth.labels.of(ids)
-    logits, classes = predict(network, images, ids).logits, len(lab.data.classes)
+    logits, classes = averaged_logits(network, images, ids, tta), len(lab.data.classes)
     metrics = {"images": len(ids)} | measure(logits, labels, classes)
     if teacher is not None:
-        theirs = predict(teacher.network, images, ids).logits
+        theirs = averaged_logits(teacher.network, images, ids, tta)
         metrics["teacher_accuracy"] = accuracy(theirs, labels)
         metrics["teacher_gap"] = metrics["teacher_accuracy"] - metrics["accuracy"]
         metrics["teacher_agreement"] = agreement(logits, theirs)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from kdal_cli.devices.engine import Engine
+from kdal_cli.devices.passes import images_a_pass
 from kdal_cli.devices.precision import Precision
 from kdal_cli.errors import MachineError, UserError
 from kdal_cli.images.augment import Resident
@@ -29,7 +30,7 @@ Asked = Literal["logits", "features", "everything"]
 """What a loss reads of the teacher's answers: logits alone, features besides, or maps and the model itself."""
 
 FILL = 250
-"""Images a pass when answers are computed ahead: always as many, so that an answer does not depend on its company."""
+"""Images a pass when answers are computed ahead, at most: always as many, whatever the company of an answer."""
 
 WINDOW = 2**14
 """Answers that are looked up at a time, ahead of the steps that use them."""
@@ -149,7 +150,7 @@ class Table:
 class CachedTeacher:
     """A teacher that computes its answer to an image in a view once: the logits (N · V, C), and features if asked for.
 
-    What a training announces and the table lacks is computed ahead, in passes of `FILL` images. An answer is always
+    What a training announces and the table lacks is computed ahead, in passes of equal size. An answer is always
     what the table holds, so that the first training sees what later ones see; `error` is the largest difference to
     what was computed, the rounding to float16. images: the views that are asked about; of a teacher with `clean` images
     there is one. hits, asked: rows that were there, of those that were asked for.
@@ -217,8 +218,9 @@ class CachedTeacher:
 
     def fill(self, rows: Tensor) -> None:
         """Compute `rows` (R,), which are distinct, and keep them."""
-        for part in rows.split(FILL):
-            whole = torch.cat([part, part[:1].expand(FILL - len(part))])
+        many = images_a_pass(self.live.network, self.images, FILL)
+        for part in rows.split(many):
+            whole = torch.cat([part, part[:1].expand(many - len(part))])
             ids, views = (whole // self.views, whole % self.views) if self.views > 1 else (whole, None)
             answer = self.live.look(self.images.whole(ids) if views is None else self.images.at(ids, views))
             wanted = [answer.logits, answer.features][: 1 + (self.table.width > self.classes)]

@@ -2,6 +2,7 @@
 
 import torch
 
+from kdal_cli.devices.passes import images_a_pass
 from kdal_cli.images.augment import Resident
 from kdal_cli.metrics.cost import evaluating
 from kdal_cli.network import Network
@@ -9,7 +10,7 @@ from kdal_cli.streams import Streams
 from kdal_cli.types import Examples
 
 ASKED, BATCH = 500, 250
-"""Labelled images that are looked at, of more than so many a random part, and those of a pass: a few steps' worth."""
+"""Labelled images that are looked at, of more than so many a random part, and those of a pass, at most."""
 
 
 class Fitness:
@@ -25,6 +26,6 @@ class Fitness:
         if not len(self.ids):
             return 0.0
         with evaluating(student):
-            parts = self.ids.split(BATCH)
+            parts = self.ids.split(images_a_pass(student, self.images, BATCH))
             answers = [student.recall(self.images, ids) or student(self.images.whole(ids)) for ids in parts]
         return float((torch.cat([answer.logits.argmax(1).cpu() for answer in answers]) == self.labels).float().mean())

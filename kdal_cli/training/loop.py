@@ -4,16 +4,16 @@ Inside a chunk of steps nothing waits for the device; figures are added up there
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import islice, repeat
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from kdal_cli.devices.engine import Engine, memory_told
+from kdal_cli.devices.engine import Engine, is_out_of_memory
 from kdal_cli.devices.precision import Precision
 from kdal_cli.errors import MachineError, UserError
 from kdal_cli.images.augment import Resident
@@ -25,11 +25,13 @@ from kdal_cli.training.balance import gradient_norms, ratios
 from kdal_cli.training.course import Course
 from kdal_cli.training.feed import Feed, Plan
 from kdal_cli.training.fitness import Fitness
+from kdal_cli.training.mixing import Mixer
 from kdal_cli.training.objective import Objective
+from kdal_cli.training.pieces import aside, of_step, release, smaller, told
 from kdal_cli.training.recall import recalls, remembered
 from kdal_cli.training.recipe import Recipe
 from kdal_cli.training.sight import look
-from kdal_cli.training.state import Keeper, State, optimizer_of
+from kdal_cli.training.state import Keeper, State, is_finite, optimizer_of
 from kdal_cli.training.statistics import settle
 from kdal_cli.training.tuning import Tuning
 from kdal_cli.types import Batch, Examples, Watcher
@@ -126,8 +128,9 @@ class Training:
         self.student, self.objective, self.team = job.student, job.objective, job.engine.team
         self.teacher = job.teacher if job.objective.needs_teacher else None
         self.batch = job.batch + job.pool_batch
-        more = job.objective.more
-        self.feed = Feed(job.images, job.examples, job.batch, job.pool_batch, job.streams, self.team, more)
+        fed = (job.images, job.examples, job.batch, job.pool_batch, job.streams, self.team)
+        mixer, more = Mixer.of(job.recipe, job.streams), job.objective.more
+        self.feed = Feed(*fed, balanced=job.recipe.balanced, mixer=mixer, more=more)
         self.learners = nn.ModuleList([job.student, job.objective, *([job.peer] if job.peer is not None else [])])
         self.tuning = Tuning(job.student, job.recipe)
         own = {*job.student.parameters()}
@@ -137,6 +140,7 @@ class Training:
         self.fitness = Fitness(job.images, job.examples, job.streams)
         self.state = State(self.learners, self.optimizer, self.course, self.average)
         self.begun = self.done = self.state.load(begun)
+        self.feed.pieces = self.state.pieces
         self.losses: dict[str, float] = {}
         self.recalls: bool | None = None
 
@@ -150,8 +154,7 @@ class Training:
             self.watcher.advance(self.done, 0)
             started, answered = time.perf_counter(), teacher.seconds if teacher is not None else 0.0
             while (stop := self.course.next(self.done)) is not None:
-                with job.streams.applied("dropout", self.done, *self.team.address), memory_told(self.batch):
-                    balance = self._chunk(self.done, stop)
+                balance = self._fitting(stop)
                 self._check(stop, balance, validate, keeper)
                 self.done = stop
         self.watcher.end()
@@ -177,7 +180,7 @@ class Training:
         if self.job.recipe.compile == "none" or self.course.next(self.done) is None:
             return
         kept = {name: tensor.clone() for name, tensor in self.student.state_dict().items()}
-        (data,) = self.feed.batches(self.feed.plan(0, 1))
+        data = next(self.feed.batches(self.feed.plan(0, 1)))
         self.student.train()
         with self.job.streams.applied("warm up"):
             for _ in range(WARM_UPS):
@@ -186,6 +189,24 @@ class Training:
                 (output.logits.float().sum() + output.features.float().sum()).backward()
         self.optimizer.zero_grad()
         self.student.load_state_dict(kept)
+
+    def _fitting(self, stop: int) -> dict[str, Tensor]:
+        """The chunk up to a check; where memory does not do, from its start again with each step in more pieces."""
+        job, alone = self.job, self.team.size == 1
+        before = aside(self.state.now(self.done)) if alone else None
+        while True:
+            try:
+                with job.streams.applied("dropout", self.done, *self.team.address):
+                    return self._chunk(self.done, stop)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            pieces = smaller(self.feed.pieces, job.batch, job.pool_batch, alone=alone)
+            self.optimizer.zero_grad()
+            release()
+            self.state.load(before)
+            self.state.pieces = self.feed.pieces = pieces
+            self.watcher.say(told(pieces, self.batch, self.learners))
 
     def _chunk(self, start: int, stop: int) -> dict[str, Tensor]:
         """The steps from one check to the next; returns the gradient norms of the last one."""
@@ -202,35 +223,39 @@ class Training:
         if self.recalls is None:
             self.recalls = self._recalls(plan)
         seen = remembered(self.student, self.job.images, plan) if self.recalls else repeat(None)
-        for step, data in zip(range(start, stop), self.feed.batches(plan, blind=self.recalls), strict=True):
+        batches = zip(self.feed.batches(plan, blind=self.recalls), seen, strict=False)
+        for step in range(start, stop):
             if self.tuning.changes(step):
                 self.tuning.at(step)
-            parts = self._parts(step, data, next(seen))
-            if step == stop - 1 and self.team.rank == 0:
-                balance = gradient_norms(parts, self.student)
-            loss = torch.stack(list(parts.values())).sum()
             self.optimizer.zero_grad()
-            loss.backward()
-            self.team.average(_of_step(self.learners, loss, parts))
+            parts: dict[str, Tensor] = {}
+            for data, features in islice(batches, self.feed.pieces):
+                found = self._parts(step, data, features)
+                if step == stop - 1 and self.team.rank == 0:
+                    balance = gradient_norms(found, self.student)
+                (torch.stack(list(found.values())).sum() / self.feed.pieces).backward()
+                for name, part in found.items():
+                    parts[name] = parts.get(name, 0.0) + part.detach() / self.feed.pieces
+            self.team.average(of_step(self.learners, parts))
             self.optimizer.step()
             if self.average is not None:
                 self.average.step(step)
-            broken = torch.where((broken < 0) & ~loss.detach().isfinite(), step, broken)
+            broken = torch.where((broken < 0) & ~torch.stack(list(parts.values())).sum().isfinite(), step, broken)
             for name, part in parts.items():
-                sums[name] = sums.get(name, 0.0) + part.detach()
+                sums[name] = sums.get(name, 0.0) + part
             self.watcher.advance(1, self.batch)
         settle(self.learners, self.feed, stop, self.team)
         self.team.follow(self.learners.state_dict().values())
         self.job.engine.finish()
-        if not _finite(self.student):
+        if not is_finite(self.student):
             broken = torch.where(broken < 0, stop - 1, broken)
         self._refuse_broken(int(broken))
         self.losses = {name: float(total) / (stop - start) for name, total in sums.items()}
         return balance
 
     def _recalls(self, plan: Plan) -> bool:
-        """Whether the student learns from what its body has answered before; one process alone does."""
-        alone = self.job.peer is None and self.team.size == 1
+        """Whether the student learns from what its body has answered before; one process does, without mixing."""
+        alone = self.job.peer is None and self.team.size == 1 and not self.job.recipe.mixes
         return alone and recalls(self.student, self.job.images, self.objective, self.teacher, plan)
 
     def _parts(self, step: int, data: Batch, features: Tensor | None) -> dict[str, Tensor]:
@@ -243,9 +268,10 @@ class Training:
         with job.engine.autocast(job.recipe.precision if features is None else "fp32"):
             output = look(self.student, data) if features is None else self.student.of_features(features)
             theirs = peer.network(data.pixels) if peer is not None else None
-        parts = self.objective(output, theirs.detach() if theirs else answers, data, progress, first=first)
+        stage = {"first": first, "smoothing": job.recipe.label_smoothing}
+        parts = self.objective(output, theirs.detach() if theirs else answers, data, progress, **stage)
         if peer is not None:
-            back = peer.objective(theirs, output.detach(), data, progress, first=first)
+            back = peer.objective(theirs, output.detach(), data, progress, **stage)
             parts |= {f"peer.{name}": part for name, part in back.items()}
         if not parts:
             raise UserError("the loss looks at no image", where="loss.on", cure="no pool is left: loss.on=both")
@@ -283,14 +309,3 @@ class Training:
             rate = self.course.rate(step)
             told = f"the loss of {self.job.what} is not finite at step {step}, learning rate {rate:g}"
             raise MachineError(told, cure="lower recipe.lr")
-
-
-def _of_step(learners: nn.Module, loss: Tensor, parts: Mapping[str, Tensor]) -> Iterator[Tensor]:
-    """What a step found out about its share of the batch: gradients, and how large each part of the loss is."""
-    yield from (p.grad for p in learners.parameters() if p.grad is not None)
-    yield from (value.detach() for value in (loss, *parts.values()))
-
-
-def _finite(network: nn.Module) -> bool:
-    """Whether every weight is a number: the loss of a step says nothing about the weights that it leaves."""
-    return bool(torch.stack([p.detach().isfinite().all() for p in network.parameters()]).all())

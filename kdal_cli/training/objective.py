@@ -1,6 +1,9 @@
 """What a student minimises: cross-entropy on the labels, and terms that compare it with the teacher.
 
-    L = w_hard · mean over the labelled part of CE(z_s, y) + Σ_i w_i · mean of term_i over the part it is `on`
+    L = w_hard · mean over the labelled part of v_y · CE(z_s, y) + Σ_i w_i · mean of term_i over the part it is `on`
+
+v_y is the weight of a class, 1 unless `class_weights` says otherwise. An image that is mixed with another has both
+labels: λ · CE(z_s, y) + (1 − λ) · CE(z_s, y').
 
 The labelled part of a batch comes first (`Batch.labels` has its length), the pool part after it. A training may have a
 first stage, of terms alone and without labels, before the main one (FitNets, factor transfer).
@@ -22,6 +25,8 @@ from kdal_cli.types import Batch, Other, Output
 from kdal_cli.values import NonNegative
 
 Term = Callable[..., Tensor]
+
+ClassWeights = Literal["none", "balanced", "sqrt"]
 
 
 @dataclass(frozen=True)
@@ -102,8 +107,10 @@ class Objective(nn.Module):
     """The weighted sum. Terms that are modules train with the student, apart from it.
 
     first: the length of the first stage, as a share of the main one; 0 when there is none. places: what is compared
-    with what, in words, a line for each term that looks inside the two networks.
+    with what, in words, a line for each term that looks inside the two networks. class_weights: (C,) of cross-entropy.
     """
+
+    class_weights: Tensor | None
 
     def __init__(
         self,
@@ -111,11 +118,13 @@ class Objective(nn.Module):
         parts: Mapping[str, Part] | None = None,
         first: float = 0.0,
         places: Sequence[str] = (),
+        class_weights: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.hard, self.first, self.places = hard, first, places
         self.parts = {name: part for name, part in (parts or {}).items() if part.weight != 0}
         self.learned = nn.ModuleDict({n: p.term for n, p in self.parts.items() if isinstance(p.term, nn.Module)})
+        self.register_buffer("class_weights", class_weights, persistent=False)
         if not self.hard and not any(part.when != "first" for part in self.parts.values()):
             raise UserError("every weight of the loss is zero", where="loss", cure="there is nothing to learn from")
 
@@ -149,17 +158,30 @@ class Objective(nn.Module):
         return values
 
     def forward(
-        self, student: Output, teacher: Output | None, batch: Batch, progress: float, *, first: bool = False
+        self,
+        student: Output,
+        teacher: Output | None,
+        batch: Batch,
+        progress: float,
+        *,
+        first: bool = False,
+        smoothing: float = 0.0,
     ) -> dict[str, Tensor]:
         """The weighted parts, scalars in float32 or better, by name; their sum is the loss.
 
-        progress: the share that is done of the stage that the training is in, the first one or the main one.
+        progress: the share that is done of the stage that the training is in, the first one or the main one. smoothing:
+        of the labels.
         """
         student, teacher = student.float(), teacher.float() if teacher is not None else None
         labelled = len(batch.labels)
         losses: dict[str, Tensor] = {}
         if self.hard and labelled and not first:
-            losses["ce"] = self.hard * F.cross_entropy(student.logits[:labelled], batch.labels)
+            logits, weights = student.logits[:labelled], self.class_weights
+            ce = cross_entropy(logits, batch.labels, smoothing, weights)
+            if batch.mixed is not None:
+                other = cross_entropy(logits, batch.mixed.labels, smoothing, weights)
+                ce = batch.mixed.share * ce + (1 - batch.mixed.share) * other
+            losses["ce"] = self.hard * ce
         for name, part in self.parts.items():
             rows = {"labelled": slice(0, labelled), "pool": slice(labelled, None), "both": slice(None)}[part.on]
             now = part.when in ("both", "first" if first else "main")
@@ -167,6 +189,34 @@ class Objective(nn.Module):
                 theirs = teacher[rows] if teacher is not None else None
                 losses[name] = part(student[rows], theirs, batch[rows], progress, first=first)
         return losses
+
+
+def cross_entropy(
+    logits: Tensor, labels: Tensor, smoothing: float = 0.0, class_weights: Tensor | None = None
+) -> Tensor:
+    """The mean of v_y · CE(z, (1 − ε) · y + ε / C), ε being the smoothing: (L, C), (L,), (C,) -> ().
+
+    Divided by the number of images, and not by the sum of their weights as torch does, so that the mean over parts of
+    a batch is that of the batch. Smoothing: Szegedy et al. 2016, arXiv:1512.00567.
+    """
+    if class_weights is None:
+        return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+    each = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")  # (L,)
+    return (class_weights[labels] * each).mean()
+
+
+def class_weights(labels: Tensor, classes: int, kind: ClassWeights) -> Tensor | None:
+    """Weights (C,) that fall with the number n_c of images of a class among `labels` (L,); their mean over these is 1.
+
+    balanced: ∝ 1 / n_c, so that all classes count alike; sqrt: ∝ 1 / √n_c, half-way. A class that no label names has 1.
+    None with `none`, and without labels.
+    """
+    if kind == "none" or not len(labels):
+        return None
+    counts = torch.bincount(labels, minlength=classes).double()  # (C,)
+    falling = counts.clamp(min=1) ** (-1.0 if kind == "balanced" else -0.5)
+    falling *= len(labels) / max(float((counts * falling).sum()), 1.0)
+    return torch.where(counts > 0, falling, 1.0).float()
 
 
 def standardized(logits: Tensor) -> Tensor:

@@ -16,7 +16,10 @@ WARMUP_START = 1e-3
 """The share of the learning rate that a warm-up starts from: a first step of size zero would be wasted."""
 
 
-TUNING = ("learns", "unfreeze", "frozen_norms", "layer_decay", "norm_decay", "ema")
+TUNING = (
+    *("learns", "unfreeze", "frozen_norms", "layer_decay", "norm_decay", "ema"),
+    *("mixup", "cutmix", "label_smoothing", "balanced"),
+)
 """Settings that a training may do without."""
 
 
@@ -60,6 +63,10 @@ class Recipe:
     `still` in what does not learn, or go on `moving`. layer_decay: the learning rate of a block, as a share of the next
     one's. norm_decay: whether norms and biases are decayed like weights. ema: how much of the averaged weights is left
     after a step; they are what is measured and saved, and 0 averages none.
+
+    mixup, cutmix: α of λ ~ Beta(α, α) by which images of a batch are mixed, see `training.mixing`; 0 mixes none, of
+    both each does half of the steps. label_smoothing: the share of a label that is spread over all classes. balanced:
+    whether labelled images of all classes come equally often.
     """
 
     steps: Count | None = None
@@ -87,6 +94,10 @@ class Recipe:
     layer_decay: Annotated[float, Within(0, 1, above=True)] = 1.0
     norm_decay: bool = True
     ema: Share = 0.0
+    mixup: NonNegative = 0.0
+    cutmix: NonNegative = 0.0
+    label_smoothing: Share = 0.0
+    balanced: bool = False
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.epochs is not None:
@@ -100,9 +111,17 @@ class Recipe:
             raise UserError(f"recipe.learns={self.learns}", cure=cure)
         if self.ema == 1:
             raise UserError("recipe.ema=1", cure="below 1: the average would never move")
+        if self.label_smoothing == 1:
+            raise UserError("recipe.label_smoothing=1", cure="below 1: nothing would be left of the labels")
         if self.unfreeze and self.learns == "all":
             told = f"recipe.unfreeze={list(self.unfreeze)} with recipe.learns=all"
             raise UserError(told, cure="recipe.learns=head: all learns already")
+
+    @property
+    def mixes(self) -> str | None:
+        """The settings that mix images, as they are typed, or None."""
+        named = [f"recipe.{key}={getattr(self, key):g}" for key in ("mixup", "cutmix") if getattr(self, key)]
+        return " and ".join(named) or None
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -23,12 +23,16 @@ class Keeper(Protocol):
 
 
 class State:
-    """What a training consists of at a check: everything that a stop must not lose."""
+    """What a training consists of at a check: everything that a stop must not lose.
+
+    pieces: in how many parts a step is taken, as many as memory asked for.
+    """
 
     def __init__(
         self, learners: nn.Module, optimizer: torch.optim.Optimizer, course: Course, average: Average | None = None
     ) -> None:
         self.learners, self.optimizer, self.course, self.average = learners, optimizer, course, average
+        self.pieces = 1
         self.best: dict[str, Tensor] | None = None
         self.best_accuracy: float | None = None
 
@@ -40,17 +44,22 @@ class State:
 
     def offer(self, keeper: Keeper | None, step: int) -> None:
         if keeper is not None:
-            keeper.offer(
-                {
-                    "step": step,
-                    "turn": self.course.turn,
-                    "learners": self.learners.state_dict(),
-                    "optimizer": self.optimizer.state_dict(),
-                    "best": self.best,
-                    "best_accuracy": self.best_accuracy,
-                }
-                | ({"average": self.average.held} if self.average is not None else {})
-            )
+            keeper.offer(self.now(step))
+
+    def now(self, step: int) -> dict[str, Any]:
+        """What `load` goes back to; its tensors are those that go on changing."""
+        average = {"average": self.average.held} if self.average is not None else {}
+        pieces = {"pieces": self.pieces} if self.pieces > 1 else {}
+        return {
+            "step": step,
+            "turn": self.course.turn,
+            "learners": self.learners.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "best": self.best,
+            "best_accuracy": self.best_accuracy,
+            **average,
+            **pieces,
+        }
 
     def load(self, state: Mapping[str, Any] | None) -> int:
         """Go back to where a stopped training was, and return the steps it had done.
@@ -62,7 +71,7 @@ class State:
         try:
             self.learners.load_state_dict(state["learners"])
             self.optimizer.load_state_dict(state["optimizer"])
-            self.course.turn = state["turn"]
+            self.course.turn, self.pieces = state["turn"], int(state.get("pieces", self.pieces))
             self.best, self.best_accuracy = state["best"], state["best_accuracy"]
             if self.average is not None:
                 self.average.load(state["average"])
@@ -78,3 +87,8 @@ def optimizer_of(groups: Sequence[dict[str, Any]], recipe: Recipe) -> torch.opti
         return AdamW(groups, recipe.lr, weight_decay=recipe.weight_decay, fused=True)
     momentum, nesterov = recipe.momentum, recipe.nesterov and recipe.momentum > 0
     return SGD(groups, recipe.lr, momentum=momentum, nesterov=nesterov, weight_decay=recipe.weight_decay, fused=True)
+
+
+def is_finite(network: nn.Module) -> bool:
+    """Whether every weight is a number: the loss of a step says nothing about the weights that it leaves."""
+    return bool(torch.stack([p.detach().isfinite().all() for p in network.parameters()]).all())

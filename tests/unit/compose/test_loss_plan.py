@@ -197,3 +197,18 @@ def test_a_layer_that_is_not_there_is_refused_with_those_that_are() -> None:
     plan = plan_loss({"vid": {"name": "vid", "layers": ["layer9"]}}, [], SHAPE)
     with pytest.raises(UserError, match=r"no module 'layer9' .*layer1, layer2, layer3"):
         plan(network(16), network(24), EXAMPLES)
+
+
+def test_classes_are_weighed_by_the_labels_of_the_training() -> None:
+    section = {"class_weights": "balanced", "kd": KD}
+    plan, examples = plan_loss(section, [], SHAPE), Examples(torch.arange(5), torch.tensor([0, 0, 0, 2]))
+    weights = plan(network(16), network(24), examples).class_weights
+    assert weights is not None
+    assert weights.tolist() == pytest.approx([4 / 6, 1, 2, 1, 1])
+    assert plan.sentence.endswith("; classes weighed: balanced")
+    assert plan(network(16), network(24), Examples(torch.arange(5), torch.empty(0).long())).class_weights is None
+
+
+def test_another_way_to_weigh_classes_is_refused() -> None:
+    with pytest.raises(UserError, match=r"loss\.class_weights=log: accepted: none, balanced, sqrt"):
+        plan_loss({"class_weights": "log", "kd": KD}, [], SHAPE)

@@ -104,6 +104,13 @@ def test_otherwise_the_teacher_is_asked_at_every_step(change, reason: str, bench
     assert told(lab, live, lab.train) == f"it is asked at every step: {reason}"
 
 
+def test_a_teacher_of_mixtures_is_asked_at_every_step_as_none_comes_twice(bench, guide) -> None:
+    lab, mixes = bench(), "recipe.mixup=0.2"
+    assert isinstance(answers(lab, guide, lab.train, "fp32", mixes), LiveTeacher)
+    reason = "recipe.mixup=0.2 shows it mixtures that come once"
+    assert told(lab, guide, lab.train, mixes) == f"it is asked at every step: {reason}"
+
+
 def test_a_table_that_would_grow_too_large_is_not_begun(bench, guide, monkeypatch) -> None:
     lab = bench()
     size = 96 * 18 * 4 * 2

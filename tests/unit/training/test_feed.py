@@ -118,11 +118,51 @@ def test_other_views_are_of_the_same_images_and_do_not_depend_on_how_steps_are_d
         assert torch.equal(batch.strong, again.strong)
         assert torch.equal(batch.again, again.again)
         assert len(batch.strong) == len(batch.again) == 11 - first
-    numbers = feed.plan(0, 20).others
+    numbers = feed.plan(0, 20).numbers
     assert torch.equal(whole[3].strong, resident.strong(whole[3].ids[first:], numbers[3, first:]))
     assert len(numbers.unique()) == numbers.numel()  # each visit in a view of its own
 
 
+def test_in_pieces_images_keep_their_other_views(images, resident) -> None:
+    examples = Examples(torch.arange(60), images.train.labels.all()[:20])
+    whole, cut = (Feed(resident, examples, 6, 4, Streams(3), more={"strong": "pool"}) for _ in range(2))
+    cut.pieces = 2
+    (one,), parts = whole.batches(whole.plan(0, 1)), list(cut.batches(cut.plan(0, 1)))
+    assert torch.equal(torch.cat([part.strong for part in parts]), one.strong)
+    assert [len(part.strong) for part in parts] == [2, 2]
+
+
 def test_where_nobody_asks_there_are_no_other_views(feed: Feed) -> None:
     (batch,) = feed.batches(feed.plan(0, 1))
-    assert batch.strong is batch.again is feed.plan(0, 1).others is None
+    assert batch.strong is batch.again is feed.plan(0, 1).numbers is None
+
+
+# Balanced batches.
+
+
+@given(counts=st.lists(st.integers(1, 30), min_size=2, max_size=5), batch=st.integers(1, 20))
+@settings(deadline=None, max_examples=50)
+def test_balanced_every_so_many_visits_as_there_are_classes_are_one_of_each(counts: list[int], batch: int) -> None:
+    labels = torch.cat([torch.full((count,), label) for label, count in enumerate(counts)])
+    groups = [(labels == label).nonzero().flatten() for label in range(len(counts))]
+    rows, _ = Order(len(labels), 3, Streams(0), groups).draw(0, 12, batch)
+    turns = labels[rows.flatten()][: 12 * batch // len(counts) * len(counts)].view(-1, len(counts))
+    assert (turns.sort(1).values == torch.arange(len(counts))).all()
+
+
+def test_balanced_all_images_come_in_time_and_few_of_a_class_come_again() -> None:
+    """Of a class with two images both come in every epoch; of one with 28 another half each time."""
+    groups = [torch.arange(28), torch.tensor([28, 29])]
+    rows, _ = Order(30, 1, Streams(0), groups).draw(0, 8, 30)
+    visits = torch.bincount(rows.flatten(), minlength=30)
+    assert visits[28:].sum() == visits[:28].sum() == 120
+    assert (visits[28:] >= 56).all()
+    assert (visits[:28] > 0).all()
+
+
+def test_a_balanced_feed_knows_the_images_of_a_training(images, resident) -> None:
+    labels = torch.tensor([0] * 9 + [1] * 2)
+    feed = Feed(resident, Examples(torch.arange(11), labels), 4, 0, Streams(1), balanced=True)
+    seen = torch.cat([batch.ids for batch in feed.batches(feed.plan(0, 2))])
+    assert feed.ids(2).tolist() == sorted(set(seen.tolist()))
+    assert feed.ids(0).tolist() == []

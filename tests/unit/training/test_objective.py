@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kdal_cli.errors import UserError
 from kdal_cli.losses.kd import kd, kd_loss
-from kdal_cli.training.objective import Objective, Part, Weighting
+from kdal_cli.training.objective import Objective, Part, Weighting, class_weights
 from kdal_cli.training.schedules import Schedule
 from kdal_cli.types import Batch, Output
 
@@ -216,3 +216,33 @@ def test_float64_stays_float64() -> None:
     double = [Output(o.logits.double(), o.features.double()) for o in (student, teacher)]
     losses = Objective(1.0, {"kd": Part(kd, 1.0)})(*double, batch(), 0.0)
     assert {value.dtype for value in losses.values()} == {torch.float64}
+
+
+# Classes that count differently, and labels that are not believed wholly.
+
+
+def test_weights_fall_with_the_images_of_a_class_and_are_one_on_the_mean() -> None:
+    """8, 2 and no images: balanced 5/8 and 5/2; by the root 10 / (√8 + √2) over √8 and √2."""
+    labels = torch.tensor([0] * 8 + [1] * 2)
+    assert class_weights(labels, 3, "balanced").tolist() == pytest.approx([0.625, 2.5, 1.0])
+    root = [10 / (8**0.5 + 2**0.5) / count**0.5 for count in (8, 2)]
+    assert class_weights(labels, 3, "sqrt").tolist() == pytest.approx([*root, 1.0])
+    for kind in ("balanced", "sqrt"):
+        assert float(class_weights(labels, 3, kind)[labels].mean()) == pytest.approx(1.0)  # type: ignore[index]
+    assert class_weights(labels, 3, "none") is None
+
+
+def test_cross_entropy_with_class_weights_is_the_weighted_sum_over_the_number_of_images() -> None:
+    student, weights = outputs()[0], torch.tensor([0.5, 2.0, 1.0, 3.0, 1.0])[: outputs()[0].logits.shape[1]]
+    data = batch()
+    each = F.cross_entropy(student.logits[:LABELLED], data.labels, reduction="none")
+    got = Objective(class_weights=weights)(student, None, data, 0.0)["ce"]
+    assert float(got) == pytest.approx(float((weights[data.labels] * each).sum() / LABELLED))
+
+
+def test_a_smoothed_label_is_shared_among_all_classes() -> None:
+    student, data = outputs()[0], batch()
+    classes = student.logits.shape[1]
+    target = 0.9 * F.one_hot(data.labels, classes) + 0.1 / classes
+    got = Objective()(student, None, data, 0.0, smoothing=0.1)["ce"]
+    assert float(got) == pytest.approx(float(F.cross_entropy(student.logits[:LABELLED], target)))

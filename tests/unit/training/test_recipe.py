@@ -48,3 +48,19 @@ def test_the_warm_up_is_a_straight_line_to_the_full_rate_and_the_schedule_follow
 def test_the_rate_is_never_above_the_one_in_the_recipe_nor_below_zero(warmup: float, schedule, progress: float) -> None:
     recipe = Recipe(steps=1, lr=0.3, warmup=warmup, schedule=schedule, milestones=(0.3, 0.6))
     assert 0 <= recipe.rate(progress) <= 0.3 * (1 + 1e-12)
+
+
+def test_what_mixes_images_is_told_as_it_is_typed() -> None:
+    assert Recipe().mixes is None
+    assert Recipe(mixup=0.2, cutmix=1.0).mixes == "recipe.mixup=0.2 and recipe.cutmix=1"
+
+
+def test_a_label_that_is_smoothed_away_is_refused() -> None:
+    with pytest.raises(UserError, match=r"recipe\.label_smoothing=1: below 1"):
+        Recipe(label_smoothing=1.0)
+
+
+def test_settings_that_a_training_may_do_without_change_no_teacher_that_was_trained_before() -> None:
+    assert Recipe(mixup=0.0).identity == Recipe().identity
+    assert Recipe(mixup=0.1).identity != Recipe().identity
+    assert "mixup" not in Recipe().identity
