@@ -143,7 +143,8 @@ class Calibration:
 
     temperature: T in softmax(z / T). ece: (before, after). curve: rows of (threshold, share of images answered, how
     often those answers are right), from low to high; a threshold is the least probability that is answered. threshold:
-    of these the one that a run chose; what is below it is unsure.
+    of these the one that a run chose; what is below it is unsure. sets: rows of (coverage, the least probability, at
+    T = 1, of a class of a set that holds the true one so often), from low to high coverage.
     """
 
     temperature: float
@@ -151,6 +152,7 @@ class Calibration:
     ece: tuple[float, float]
     threshold: float
     curve: tuple[tuple[float, float, float], ...]
+    sets: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -252,6 +254,12 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.pixels)
 
+    def copied(self, ids: Tensor) -> "ImageSet":
+        """A set whose image number i is a copy of image `ids[i]` of this one."""
+        frame = replace(self.frame, sizes=self.frame.sizes[ids]) if self.frame is not None else None
+        paths = tuple(self.paths[id] for id in ids.tolist()) if self.paths else ()
+        return ImageSet(self.pixels[ids], self.labels.copied(ids), paths, frame)
+
 
 @dataclass(frozen=True)
 class ImageData:
@@ -260,7 +268,9 @@ class ImageData:
     classes: the name of each class, in label order. mean, std: per channel, on the scale from 0 to 1. validation: (V,)
     ids of `train` that came as a validation set of their own, and are never in a pool; empty where there is none.
     preparation: how a file became one of these images, and is to become one for whoever is asked about it later.
-    Whatever is measured on has its labels: all of `test`, and `validation`. Raises ValueError where one is unknown.
+    asked: (T,) ids of `train` that are in no pool and of which `test` holds copies, where there was no test set; until
+    somebody is asked, their labels may be unknown. Else whatever is measured on has its labels: all of `test`, and
+    `validation`. Raises ValueError where one is unknown.
     """
 
     name: str
@@ -271,9 +281,11 @@ class ImageData:
     std: tuple[float, ...]
     validation: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     preparation: Preparation = field(default_factory=Preparation)
+    asked: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
     def __post_init__(self) -> None:
-        if not self.test.labels.all_known or len(self.train.labels.among(self.validation)) < len(self.validation):
+        untold = not self.test.labels.all_known and not len(self.asked)
+        if untold or len(self.train.labels.among(self.validation)) < len(self.validation):
             raise ValueError("a test or validation image without a label")
 
     @property
@@ -287,6 +299,14 @@ class ImageData:
     def preprocessing(self) -> Preprocessing:
         """What a network does to these images that has no preprocessing of its own."""
         return Preprocessing(self.mean, self.std)
+
+    def tested_on(self, ids: Tensor) -> "ImageData":
+        """The same with copies of images `ids` (T,) of `train` as the test set: nobody has been asked about them."""
+        return replace(self, test=self.train.copied(ids), asked=ids)
+
+    def answered(self, ids: Tensor, labels: Tensor) -> "ImageData":
+        """The same with those of its test images that somebody has named the class of: `ids` (T,), `labels` (T,)."""
+        return replace(self, test=replace(self.train.copied(ids), labels=Labels.complete(labels)))
 
 
 class Watcher(Protocol):

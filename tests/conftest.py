@@ -9,10 +9,11 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; the processes t
 os.environ["HF_HUB_OFFLINE"] = "1"  # before timm is imported by any test: no test waits for a network
 
 import pytest
-from cli.harness import Ended, Kdal, run_installed
+from cli.harness import Ended, Kdal, run_installed, wait_for_no_disk
 from hypothesis import settings
 
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # what nohup ignores, the processes that tests start would ignore as well
+wait_for_no_disk()
 settings.register_profile("kdal", derandomize=True, deadline=None)
 settings.load_profile("kdal")
 

@@ -27,7 +27,7 @@ import kdal_cli.cli.names  # noqa: F401 (the resolver in conf/base.yaml)
 from kdal_cli.cli.about import ours
 from kdal_cli.cli.composer import composer
 from kdal_cli.cli.jobs import refuse_too_many
-from kdal_cli.cli.measured import with_its_data
+from kdal_cli.cli.measured import run_named, with_its_data
 from kdal_cli.cli.options import offered
 from kdal_cli.cli.outcome import Escape, tell
 from kdal_cli.cli.paths import quoted_paths, typed
@@ -64,8 +64,8 @@ def start(stage: str, words: Sequence[str]) -> None:
         return
     multirun, overrides = several_seeds(overrides)
     flags.multirun = flags.multirun or bool(multirun)
-    if stage == "evaluate":
-        overrides = with_its_data(overrides)
+    if stage in ("evaluate", "compress"):
+        overrides = with_its_data(run_named(overrides))
     flags.overrides = numeric_budget(quoted_paths(overrides))
     run_hydra(stage, flags)
 
@@ -144,13 +144,20 @@ def _show(app: Hydra, stage: str, flags: Namespace) -> None:
 
 
 def _run_or_sweep(app: Hydra, stage: str, flags: Namespace) -> None:
-    """A file may ask for a sweep as well as a flag; its jobs are counted before there is one."""
-    config = app.compose_config(stage, flags.overrides, RunMode.MULTIRUN, validate_sweep_overrides=False)
+    """A file may ask for a sweep as well as a flag; its jobs are counted before there is one.
+
+    None of our own files asks, so that what is composed of them alone is composed once.
+    """
+    words = flags.overrides
+    if not flags.multirun and flags.config_dir is None and not any("hydra" in word for word in words):
+        app.run(stage, job, words)
+        return
+    config = app.compose_config(stage, words, RunMode.MULTIRUN, validate_sweep_overrides=False)
     sweep = flags.multirun or config.hydra.mode == RunMode.MULTIRUN
     if sweep:
         refuse_too_many(config, app.config_loader)
     mode = RunMode.MULTIRUN if sweep else RunMode.RUN
-    words = flags.overrides if config.hydra.mode == mode else [*flags.overrides, f"hydra.mode={mode.name}"]
+    words = words if config.hydra.mode == mode else [*words, f"hydra.mode={mode.name}"]
     (app.multirun if sweep else app.run)(stage, job, words)
 
 
@@ -202,6 +209,7 @@ def _run(request: Request, config: DictConfig, folder: Path) -> float | None:
         return result.get("val_accuracy")
     from kdal_cli.compose.stage import run_stage
 
+    gc.enable()  # see `kdal_cli.cli.main.main`
     return run_stage(request, config, folder)
 
 

@@ -3,6 +3,7 @@
 What needs no configuration is answered from the standard library alone; torch is imported only when work starts.
 """
 
+import gc
 import importlib
 import os
 import re
@@ -19,6 +20,7 @@ STAGES = {
     "distill": "train a student against a teacher, on all labels",
     "al-loop": "buy labels in rounds: query, label, retrain, measure",
     "evaluate": "measure a checkpoint or a finished run on a split of the data",
+    "compress": "make a finished student smaller or cheaper, taught by what it was before",
 }
 
 READERS = {
@@ -54,6 +56,7 @@ examples
   kdal report outputs/multirun/al-loop/<sweep>                    what a sweep says
   kdal runs sampler=margin --sort test_accuracy
   kdal predict outputs/al-loop/<run> photos/
+  kdal compress outputs/al-loop/<run> method=prune method.ratio=0.5
   kdal export outputs/al-loop/<run> format=[onnx,int8]
 
   kdal <stage> --help    its groups, options and defaults
@@ -94,6 +97,7 @@ def main() -> None:
         del sys.path[0]  # `python -m` and `-c` would import what lies in this folder; PYTHONPATH is asked for
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is imported
+    gc.disable()  # what is imported and composed stays: looking through it again and again is a tenth of a short run
     os.umask(os.umask(0o077) | 0o002)  # whatever is made here, by whichever library, not everybody writes it
     words = sys.argv[1:]
     debug = "--debug" in words
@@ -119,6 +123,7 @@ def answer(words: list[str]) -> None:
         complete(words[1:])
     elif first in READERS:
         read = importlib.import_module(f"kdal_cli.cli.{READERS_IN.get(first, 'listing')}")
+        gc.enable()
         with heard():
             getattr(read, first)(words[1:])
     elif first in STAGES and words[1:] in (["--help"], ["-h"]):

@@ -9,15 +9,20 @@ from typing import Any
 
 from kdal_cli.compose import parts, start
 from kdal_cli.compose.bind import convert, make
+from kdal_cli.compose.finished import run_of
+from kdal_cli.compose.framing import framed, is_open
 from kdal_cli.compose.loss import LossPlan, plan_loss
 from kdal_cli.compose.teacher import plan_teacher, settled
 from kdal_cli.devices.engine import Engine
 from kdal_cli.errors import UserError
 from kdal_cli.images.augment import Augment, Resident
-from kdal_cli.images.crops import cropped, in_pixels
+from kdal_cli.images.crops import in_pixels
+from kdal_cli.lab.asking import answered, examined
 from kdal_cli.lab.blueprint import Blueprint
 from kdal_cli.lab.lab import Lab
 from kdal_cli.lab.teacher import Learns, Member, TeacherPlan
+from kdal_cli.labels.ledger import Ledger
+from kdal_cli.labels.oracle import Oracle
 from kdal_cli.network import classifier
 from kdal_cli.records import checkpoint
 from kdal_cli.records.checkpoint import Checkpoint
@@ -67,6 +72,8 @@ class Bench:
         device, threads = self.setting("device", str), self.setting("threads", Count | None)
         engine = Engine.start(device, threads, devices)
         data, ids = parts.data(self.section("data"), self.trust, self.display)
+        if self.request.stage in ("train-teacher", "distill"):
+            _refuse_untested(data)
         data = self._cropped(data)
         if self.teacher_learns == "pool":
             ids = replace(ids, teacher=data.train.labels.among(ids.pool))
@@ -77,14 +84,34 @@ class Bench:
         self.run.describe(self.values, lab.fingerprint, self.request, engine.describe())
         return lab
 
+    def examined(self, oracle: Oracle) -> "Bench":
+        """The same with test images whose labels an oracle sold, where the data came without: see `lab.asking`."""
+        return self._with(examined(self.lab, Ledger.open(self.run.folder / "ledger.jsonl"), oracle))
+
+    def tested_as(self, checkpoint: Path) -> "Bench":
+        """The same with the test labels that the run of a checkpoint bought, where the data came without.
+
+        Raises UserError where nobody knows them.
+        """
+        run, data = run_of(checkpoint), self.lab.data
+        if run is not None and len(data.asked):
+            data = answered(data, Ledger.look(run / "ledger.jsonl"))
+        _refuse_untested(data)
+        return self._with(self.lab.measured_on(data))
+
+    def _with(self, lab: Lab) -> "Bench":
+        bench = replace(self)
+        vars(bench)["lab"] = lab
+        return bench
+
     def _cropped(self, data: ImageData) -> ImageData:
         """Photographs as the student's weights expect them, or its checkpoint has them, unless `data.crop` is set."""
-        section = self.values.get("student")
-        if data.train.frame is None or self.section("data").get("crop") is not None:
+        section, wanted = self.values.get("student"), self.section("data")
+        if not is_open(data, wanted):
             return data
-        if self.request.stage == "evaluate":
+        if self.request.stage in ("evaluate", "compress"):
             card = checkpoint.read(self.setting("checkpoint", Path)).card
-            return cropped(data, card.crop) if card is not None and card.crop else data
+            return framed(data, wanted, card.crop if card is not None else None)
         if not isinstance(section, dict) or start.split(section, "student")[1].weights in (None, "none"):
             return data
         named, download = data.classes, self.setting("download", bool)
@@ -93,7 +120,7 @@ class Bench:
             return data
         crop = student.preprocessing.crop
         self.display.say(f"data.crop={crop:g}, as the student's weights expect")
-        return cropped(data, in_pixels(data.shape.height, crop))
+        return framed(data, wanted, in_pixels(data.shape.height, crop))
 
     def close(self) -> None:
         """Let the processes go that helped, if there were any."""
@@ -161,6 +188,8 @@ class Bench:
             return self.blueprint(section, "teacher.model", shape, saved)
 
         section = {**self.section("teacher"), "learns": self.teacher_learns}
+        if self.request.stage == "compress" and section.get("checkpoint") == []:
+            section["checkpoint"] = self.values.get("checkpoint")
         return plan_teacher(section, self.lab.data.shape, draw)
 
     def one_teacher(self) -> Member:
@@ -192,3 +221,10 @@ class Bench:
             cure = "a chain needs a teacher that is ready: teacher=resnet8, or teacher=previous"
             raise UserError("teacher=peer with generations or assistants", cure=cure)
         return [*links, Link("student", self.student)]
+
+
+def _refuse_untested(data: ImageData) -> None:
+    """Raise UserError where nobody knows the labels of the test images, and nobody is asked."""
+    if not data.test.labels.all_known:
+        what, cure = "the labels of these test images have not been bought", "kdal al-loop buys them"
+        raise UserError(f"data.split.test={len(data.asked)}", where=what, cure=cure)

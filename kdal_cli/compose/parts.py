@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import kdal_cli.baselines
+import kdal_cli.compression
 import kdal_cli.data
 import kdal_cli.labels.oracles
 import kdal_cli.models
@@ -23,7 +24,7 @@ from kdal_cli.compose.registry import names, resolve
 from kdal_cli.compose.sketch import refuse_misfit
 from kdal_cli.errors import UserError
 from kdal_cli.images.simulate import long_tail, with_duplicates
-from kdal_cli.images.split import Ids, Split, split_ids
+from kdal_cli.images.split import Ids, Split, split_ids, test_ids
 from kdal_cli.inference.evidence import Sampler
 from kdal_cli.lab.baselines import Baseline, column
 from kdal_cli.lab.blueprint import Blueprint, named
@@ -32,7 +33,9 @@ from kdal_cli.labels.desk import Desk
 from kdal_cli.labels.oracle import Oracle
 from kdal_cli.labels.oracles.simulated import simulated
 from kdal_cli.records.checkpoint import Checkpoint
+from kdal_cli.records.shapes import PRUNED, reshaped
 from kdal_cli.records.tracking import Tracker
+from kdal_cli.stages.compress import Method
 from kdal_cli.streams import Streams, undisturbed
 from kdal_cli.types import ImageData, Labels, Shape, Watcher
 from kdal_cli.values import NonNegative, Within
@@ -59,12 +62,11 @@ def data(section: Section, trust: Sequence[str], watcher: Watcher) -> tuple[Imag
     images: ImageData = source(watcher, **settings)
     if len(images.classes) < 2:
         raise UserError(f"data={images.name} has one class: {', '.join(images.classes)}", cure="two are needed")
-    if not len(images.test):
-        cure = "put labelled images into test/<class>/"
-        raise UserError(f"data={images.name} has no test image, so that nothing could be measured", cure=cure)
     streams = Streams(split.seed)
     ids = torch.arange(len(images.train))
     ids = ids[~torch.isin(ids, images.validation)]
+    images = _tested(images, ids, split)
+    ids = ids[~torch.isin(ids, images.asked)]
     labels = images.train.labels
     if trouble.imbalance > 1:
         if len(labels.among(ids)) < len(ids):
@@ -76,6 +78,20 @@ def data(section: Section, trust: Sequence[str], watcher: Watcher) -> tuple[Imag
         taught = divided.teacher if split.teacher else images.train.labels.among(pool)
         divided = replace(divided, pool=pool, teacher=taught)
     return images, divided
+
+
+def _tested(images: ImageData, ids: torch.Tensor, split: Split) -> ImageData:
+    """Images with a test set, of images `ids` (N,) for training where they came without one.
+
+    Raises UserError where they would have none, or two.
+    """
+    if split.test is None and not len(images.test):
+        cure = "put some into test/<class>/, or buy the labels of some first: data.split.test=200"
+        raise UserError(f"data={images.name} has no test image, so that nothing could be measured", cure=cure)
+    if split.test is not None and len(images.test):
+        what = f"data={images.name} has {len(images.test):,} test images"
+        raise UserError(f"data.split.test={split.test}", where=what, cure="leave it out")
+    return images if split.test is None else images.tested_on(test_ids(ids, split))
 
 
 def blueprint(
@@ -95,8 +111,9 @@ def blueprint(
     published may be fetched.
     """
     plain, wanted = start.split(section, where)
+    plain, shaped = start.pruned(plain, wanted, saved)
     shape = wanted.inner(shape)
-    make = architecture(plain, trust, where)
+    make = architecture(plain, trust, where, shaped=shaped)
     if saved is not None and not is_own(plain):
         refuse_misfit(make, named(plain), saved, shape)
     make_published = None
@@ -123,13 +140,22 @@ def blueprint(
 
 
 def architecture(
-    section: Section, trust: Sequence[str], where: str, *, published: bool = False
+    section: Section, trust: Sequence[str], where: str, *, published: bool = False, shaped: Checkpoint | None = None
 ) -> Callable[[Shape], nn.Module]:
     """What makes a network for images of a shape; its name and arguments are checked.
+
+    shaped: weights whose shapes a pruned one has.
 
     An argument that is an nn.Module is an architecture itself, a section within the section. published: with the
     weights that are published for it, whatever its arguments say; else without.
     """
+    if PRUNED in section:
+        pruned, section = section[PRUNED], {key: value for key, value in section.items() if key != PRUNED}
+        if pruned is not True or shaped is None:
+            cure = "its shapes are those of its weights: checkpoint=RUN, or weights=RUN and no pruned"
+            raise UserError(f"{where}.{PRUNED}={pruned}", where="a pruned network is no architecture", cure=cure)
+        whole = architecture(section, trust, where)
+        return lambda shape: _cut(whole(shape), shaped)
     make = resolve(kdal_cli.models, section.get("name"), trust, where)
     nested = [key for key, hint in get_type_hints(make).items() if hint is nn.Module and key != "return"]
     inner = {key: architecture(section.get(key) or {}, trust, f"{where}.{key}") for key in nested}
@@ -144,6 +170,23 @@ def architecture(
         return make(shape, **settings, **{key: part(shape) for key, part in inner.items()})
 
     return build
+
+
+def _cut(body: nn.Module, shaped: Checkpoint) -> nn.Module:
+    """A body as small as weights that were pruned, with as many classes as it has."""
+    own, head = body.state_dict(), f"{start.head_of(body)}."
+    sides = {
+        name: (len(own[name]) if name.startswith(head) else len(w), *w.shape[1:])
+        for name, w in shaped.weights.items()
+        if name in own and w.dim()
+    }
+    return reshaped(body, sides)
+
+
+def method(section: Section, trust: Sequence[str]) -> Method:
+    """What compresses a student."""
+    kind = resolve(kdal_cli.compression, section.get("name"), trust, "method")
+    return make(kind, {key: value for key, value in section.items() if key != "name"}, "method")
 
 
 def is_own(section: Section) -> bool:

@@ -14,7 +14,19 @@ from kdal_cli.errors import UserError, nearest
 from kdal_cli.records.run import claim
 from kdal_cli.values import flat
 
-GROUPS = ("data", "student", "teacher", "recipe", "loss", "sampler", "seed_set", "budget", "oracle", "tracker")
+GROUPS = (
+    "data",
+    "student",
+    "teacher",
+    "recipe",
+    "loss",
+    "sampler",
+    "seed_set",
+    "budget",
+    "oracle",
+    "tracker",
+    "method",
+)
 SETTINGS = (
     "seed",
     "device",

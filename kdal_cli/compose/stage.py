@@ -13,6 +13,7 @@ from kdal_cli.compose import parts, teaching
 from kdal_cli.compose.asking import asked_on, desk
 from kdal_cli.compose.bench import Bench
 from kdal_cli.compose.bind import convert, make
+from kdal_cli.compose.compressing import compressed
 from kdal_cli.compose.early import refuse_early, refuse_unlabelled
 from kdal_cli.compose.settings import plain
 from kdal_cli.compose.start import for_checkpoint, stay_offline
@@ -141,6 +142,7 @@ def _al_loop(bench: Bench) -> dict[str, Any]:
     why = "this loss" if loss.needs_teacher else asking[0] if asking else None
     lines = [
         f"{plan}; validation {len(lab.validation):,} counted",
+        *_exam(len(lab.data.asked)),
         f"student {named(student.spec)}; sampler {named(bench.values['sampler'])}{_looking(sampler, scoring)}",
         *teaching.starts(bench, {"student": student}, why),
         *([] if isinstance(sampler, Replay) else _seed_set(bench.section("seed_set"))),
@@ -150,6 +152,8 @@ def _al_loop(bench: Bench) -> dict[str, Any]:
         teaching.duration_of(bench, why, len(sizes), sum(sizes)),
     ]
     present.headline(lab, "al-loop", lines)
+    bench = bench.examined(oracle)
+    lab, baselines = bench.lab, _baselines(bench)
     tutors, teacher, guide = teaching.tutors(bench, why, trial.asked)
     present.begin(lab, [*teaching.introduced(bench, teacher, guide), *_mind(lab, teacher)])
     price = bench.teacher_plan.manner.price if bench.teacher_plan else 0.0
@@ -221,8 +225,9 @@ def _looking(sampler: Sampler, scoring: Scoring) -> str:
 
 
 def _evaluate(bench: Bench) -> dict[str, Any]:
-    lab = bench.lab
     saved = checkpoint.read(bench.setting("checkpoint", Path))
+    bench = bench.tested_as(saved.path) if len(bench.lab.data.asked) else bench
+    lab = bench.lab
     section = for_checkpoint(bench.values.get("student"), saved, "student")
     lab.refuse_other_images(saved)
     blueprint = bench.blueprint(section, "student", saved.card.inner if saved.card else None, saved)
@@ -239,6 +244,14 @@ def _evaluate(bench: Bench) -> dict[str, Any]:
     return present.evaluation(lab, measured)
 
 
+def _exam(asked: int) -> list[str]:
+    """A line about test images whose labels are bought, and what a figure measured on so few is worth."""
+    if not asked:
+        return []
+    width = 100 * 1.96 * (0.25 / asked) ** 0.5
+    return [f"test: {asked:,} more labels, asked for first; accuracies are known to ±{width:.1f} points at worst"]
+
+
 def _seed_set(section: Mapping[str, Any]) -> list[str]:
     """A line about the labels of round 0, unless they are drawn at random."""
     if section["name"] == "random":
@@ -253,6 +266,7 @@ STAGES: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "distill": _distill,
     "al-loop": _al_loop,
     "evaluate": _evaluate,
+    "compress": compressed,
 }
 
 

@@ -31,12 +31,6 @@ def with_duplicates(data: ImageData, pool: Tensor, share: float, rng: Generator)
     All pixels are copied once in main memory.
     """
     copies = pool[torch.randint(len(pool), (round(share * len(pool)),), generator=rng)]  # (n,)
-    train, n = data.train, len(data.train)
-    paths = (*train.paths, *(train.paths[id] for id in copies.tolist())) if train.paths else ()
-    pixels = torch.cat([train.pixels, train.pixels[copies]])
-    labels = train.labels.copied(torch.cat([torch.arange(n), copies]))
-    frame = train.frame
-    if frame is not None:
-        frame = replace(frame, sizes=torch.cat([frame.sizes, frame.sizes[copies]]))
-    longer = replace(train, pixels=pixels, labels=labels, paths=paths, frame=frame)
+    n = len(data.train)
+    longer = data.train.copied(torch.cat([torch.arange(n), copies]))
     return replace(data, train=longer), torch.cat([pool, torch.arange(n, n + len(copies))])

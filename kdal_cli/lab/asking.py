@@ -3,14 +3,17 @@
 from collections.abc import Callable
 from functools import partial
 
+import torch
 from torch import Tensor
 
+from kdal_cli.errors import UserError
 from kdal_cli.inference.predict import predict
 from kdal_cli.lab.lab import Lab
 from kdal_cli.lab.tutors import Tutor
 from kdal_cli.labels.ledger import Ledger
-from kdal_cli.labels.oracle import Occasion
+from kdal_cli.labels.oracle import Occasion, Oracle
 from kdal_cli.network import Network
+from kdal_cli.types import ImageData
 
 
 def occasion(
@@ -25,6 +28,30 @@ def occasion(
     guess = partial(_likeliest, look) if network is not None else None
     teacher = partial(_likeliest, tutor.scorer.logits) if tutor is not None else None
     return Occasion(round, purpose, guess, teacher, ledger.bought("validation"), ledger.audits())
+
+
+def examined(lab: Lab, ledger: Ledger, oracle: Oracle) -> Lab:
+    """The lab with a test set whose labels were bought, where the data came without one: before anything else, so that
+    whoever answers has seen no guess. Raises Waiting while answers are missing; UserError where none names a class.
+    """
+    asked = lab.data.asked
+    if not len(asked):
+        return lab
+    if ledger.of_round(0, "test") is None:
+        ask = partial(oracle, occasion=Occasion(0, "test"))
+        ledger.buy(0, asked, torch.zeros(len(asked)), ask, "test")
+    return lab.measured_on(answered(lab.data, ledger))
+
+
+def answered(data: ImageData, ledger: Ledger) -> ImageData:
+    """The data with those test images that people named the class of, by the ledger of a run.
+
+    Raises UserError where there are none.
+    """
+    ids, labels = ledger.bought("test")
+    if len(data.asked) and not len(ids):
+        raise UserError("no test image has a label yet", where=ledger.path, cure="kdal al-loop asks for them")
+    return data.answered(ids, labels) if len(data.asked) else data
 
 
 def _likeliest(look: Callable[[Tensor], Tensor], ids: Tensor) -> tuple[Tensor, Tensor]:

@@ -106,15 +106,19 @@ class Lab:
         train, same = self.data.train, augment == self.train.augment
         return self.train if same else Resident.of(train, augment, self.engine.device)
 
+    def measured_on(self, data: ImageData) -> "Lab":
+        """The same with the test set of `data`, which is this data otherwise."""
+        return replace(self, data=data, test=Resident.of(data.test, Augment(), self.engine.device))
+
     def network(self, blueprint: Blueprint, *address: str | int) -> Network:
         """A new network on the device, its initial weights drawn at an address of the run's randomness."""
         with self.streams.applied("weights", *address):
             body = blueprint.make()
             if blueprint.start is not None:
                 blueprint.start.into(body)
-        return self._placed(body, blueprint.preprocessing)
+        return self.placed(body, blueprint.preprocessing)
 
-    def _placed(self, body: nn.Module, own: Preprocessing | None) -> Network:
+    def placed(self, body: nn.Module, own: Preprocessing | None) -> Network:
         """A body on the device, behind a preprocessing of its own or that of the data."""
         rule = own or self.data.preprocessing
         network = Network(body, rule.mean, rule.std, rule.size)
@@ -139,7 +143,7 @@ class Lab:
         own = card.preprocessing if card else blueprint.preprocessing
         if card is not None and card.size is None and _sides(card) != _sides(self.data):
             own = replace(card.preprocessing, size=(card.shape.height, card.shape.width))
-        return self._placed(body, own)
+        return self.placed(body, own)
 
     def objective(
         self,

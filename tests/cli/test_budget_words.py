@@ -37,8 +37,8 @@ def test_a_number_is_the_query_of_the_preset(kdal: Kdal, words: list[str], budge
     ("words", "expected"),
     [
         (["budget=5,10"], [[20, 25], [20, 30]]),
-        (["budget=5,10", "budget=medium", "budget.initial=3"], [[3, 8], [3, 13]]),
-        (["budget=range(5,16,5)"], [[20, 25], [20, 30], [20, 35]]),
+        pytest.param(["budget=5,10", "budget=medium", "budget.initial=3"], [[3, 8], [3, 13]], marks=pytest.mark.slow),
+        pytest.param(["budget=range(5,16,5)"], [[20, 25], [20, 30], [20, 35]], marks=pytest.mark.slow),
         pytest.param(["budget=choice(5,10)"], [[20, 25], [20, 30]], marks=pytest.mark.slow),
         (["budget=small,medium"], [[20, 40], [100, 200]]),
         pytest.param(["budget=small,medium", "budget.query=7"], [[20, 27], [100, 107]], marks=pytest.mark.slow),

@@ -22,9 +22,9 @@ def test_al_loop_with_margin_and_a_hundred_labels_a_round_is_a_good_student(inst
     assert float(ended.run.table()[-1]["test_accuracy"]) > 0.95
 
 
-def test_al_loop_with_margin_and_a_hundred_labels_a_round_with_short_trainings(installed):
+def test_al_loop_with_margin_and_a_hundred_labels_a_round_with_short_trainings(kdal: Kdal):
     short = ("recipe.steps=4", "recipe.checks=1", "teacher.recipe.epochs=0.2", "teacher.recipe.checks=1")
-    check_a_hundred_labels_a_round(installed("al-loop", "sampler=margin", "budget=100", *short))
+    check_a_hundred_labels_a_round(kdal("al-loop", "sampler=margin", "budget=100", *short))
 
 
 @pytest.fixture(scope="module")

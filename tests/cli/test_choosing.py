@@ -293,7 +293,13 @@ STOPS = [  # what was asked for, and where it was killed
 ]
 
 
-@pytest.mark.parametrize(("words", "sabotage", "when"), STOPS, ids=[when.replace(" ", "-") for *_, when in STOPS])
+@pytest.mark.parametrize(
+    ("words", "sabotage", "when"),
+    [
+        pytest.param(*stop, id=stop[-1].replace(" ", "-"), marks=[pytest.mark.slow] * (number % 3 > 0))
+        for number, stop in enumerate(STOPS)
+    ],
+)
 def test_a_run_that_was_killed_comes_to_the_same_end(run: Run, place: Path, words, sabotage, when: str) -> None:
     whole = run(*words).run
     folder = f"killed-{STOPS.index((words, sabotage, when))}"

@@ -14,6 +14,7 @@ from urllib.request import Request, urlopen
 import pytest
 from cli.harness import Ended, Kdal, RunFolder, Running
 from faults.sabotage import DieBefore
+from PIL import Image
 
 from kdal_cli.data.blobs import blobs
 from kdal_cli.types import Unwatched
@@ -149,6 +150,42 @@ def test_a_sweep_tells_which_of_its_jobs_wait_and_for_what(kdal: Kdal) -> None:
     assert "job 1 is waiting for 64 labels: fill in sweep/" in ended.out
     states = [row["state"] for row in RunFolder(kdal.here / "sweep").table("summary.csv")]
     assert states == ["done", "waiting"]
+
+
+def test_of_a_flat_folder_the_test_labels_come_from_people_too_and_first(
+    kdal: Kdal, here: Path, run: RunFolder
+) -> None:
+    (here / "flat").mkdir()
+    shades = {f"{number:02}.png": "dark" if number % 2 else "light" for number in range(60)}
+    for number, (name, kind) in enumerate(shades.items()):
+        Image.new("RGB", (12, 9), (number + 150 * (kind == "light"),) * 3).save(here / "flat" / name)
+    photos = ("data=photos", "data.root=flat", "data.classes=[dark,light]", "data.size=8", "data.split.test=10")
+    small = ("experiment=smoke", *photos, "budget.initial=6", "budget.rounds=0", "loss=none", "teacher=none")
+    assert "have not been bought): kdal al-loop buys them" in kdal("distill", *small[:6], "loss=none").refusal
+    started = ("al-loop", *small, "data.split.validation=4", "oracle=files", "hydra.run.dir=run")
+    for name, count, words in (
+        ("test", 10, started),
+        ("validation", 4, ("al-loop", "resume=run")),
+        ("round_000", 6, ("al-loop", "resume=run")),
+    ):
+        ended = kdal(*words)
+        assert (ended.code, f"waiting for {count} labels" in ended.err) == (5, True), ended.err
+        table = run.path / "asking" / f"{name}.csv"
+        rows = list(csv.DictReader(io.StringIO(table.read_bytes().decode("utf-8-sig"))))
+        lines = [f"{row['id']},{shades[Path(row['path']).name]}" for row in rows]
+        if name == "test":
+            lines[0] = f"{rows[0]['id']},?"
+        table.write_text("\n".join(["id,label", *lines]))
+    assert kdal("al-loop", "resume=run").code == 0
+    assert [row["purpose"] for row in run.table("ledger.csv")] == ["test"] * 10 + ["validation"] * 4 + ["train"] * 6
+    assert int(run.table()[0]["labels"]) == 6
+    assert float(run.table()[0]["cost"]) == 20
+    measured = kdal("evaluate", "checkpoint=run", "csv=answers.csv")
+    assert (measured.code, measured.err) == (0, "")
+    with (here / "answers.csv").open(newline="") as file:
+        answers = list(csv.DictReader(file))
+    assert len(answers) == 9  # those that somebody could name
+    assert all(row["label"] == shades[Path(row["path"]).name] for row in answers)
 
 
 # On a page, by HTTP as a browser does.

@@ -26,7 +26,7 @@ from kdal_cli.types import Examples, Shape, Unwatched
 
 CONF = Path(__file__).parents[2] / "conf"
 FILES = sorted(path.stem for path in (CONF / "loss").glob("*.yaml"))
-PAIRS = [("resnet56", "resnet20"), ("vgg8", "mobilenet_v2_half")]
+PAIRS = [("resnet20", "resnet8"), ("vgg8", "mobilenet_v2_half")]
 SHAPE = Shape(3, 32, 32, 10)
 CPU = Engine(torch.device("cpu"))
 IMAGES = torch.randint(0, 256, (24, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

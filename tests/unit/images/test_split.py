@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from kdal_cli.errors import UserError
 from kdal_cli.images.split import Split, split_ids
+from kdal_cli.images.split import test_ids as ids_to_test
 from kdal_cli.types import Labels
 
 
@@ -112,3 +113,24 @@ def test_without_any_label_all_images_are_the_pool_and_more_labels_than_there_ar
     labels = Labels(9, torch.tensor([3, 4]), torch.tensor([0, 1]))
     with pytest.raises(UserError, match=r"^2 of 9 training images have a label, not 3 for validation and 0 for"):
         split_ids(torch.arange(9), labels, Split(validation=3))
+
+
+def test_where_no_image_has_a_label_those_for_validation_are_bought() -> None:
+    none = torch.empty(0, dtype=torch.int64)
+    ids = split_ids(torch.arange(50), Labels(50, none, none), Split(validation=7))
+    assert (len(ids.validation), len(ids.pool), len(ids.teacher)) == (7, 43, 0)
+
+
+def test_test_images_are_drawn_from_all_by_the_seed_of_the_split() -> None:
+    ids = torch.arange(100, 160)
+    one, same, other = (ids_to_test(ids, Split(0, seed=seed, test=20)) for seed in (0, 0, 1))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    assert len(one.unique()) == 20
+    assert set(one.tolist()) <= set(ids.tolist())
+    assert len(ids_to_test(ids, Split(0))) == 0
+
+
+def test_test_images_leave_others() -> None:
+    with pytest.raises(UserError, match=r"data.split.test=60 \(there are 60 images\): at most 59"):
+        ids_to_test(torch.arange(60), Split(0, test=60))
