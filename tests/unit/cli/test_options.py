@@ -48,7 +48,7 @@ def test_a_term_of_ones_own_stands_alone_and_among_others_with_what_every_term_h
     assert set(alone["term"]) == {*usual, "power"} - {"temperature"}
     assert (alone["term"]["name"], alone["term"]["weight"], alone["term"]["power"]) == ("mine:term", 2, 3)
     among = composed(conf_folder(), "distill", "loss=[kd,mine:term,mine:Other]")["loss"]
-    assert {key for key in among if isinstance(among[key], dict)} == {"weighting", "kd", "term", "Other"}
+    assert {key for key in among if isinstance(among[key], dict)} == {"weighting", "recipe", "kd", "term", "Other"}
 
 
 @pytest.mark.parametrize(
