@@ -34,6 +34,7 @@ from kdal_cli.models.simkd import simkd
 from kdal_cli.network import Network
 from kdal_cli.training.answers import LiveTeacher
 from kdal_cli.training.objective import Objective
+from kdal_cli.training.sight import doubled, look
 from kdal_cli.types import Batch, Examples, Output, Shape
 
 CONF = Path(__file__).parents[1] / "conf" / "loss"
@@ -72,7 +73,7 @@ class Bench:
         self.teacher = LiveTeacher(teacher, Engine.start("cpu"), "fp32")
         ids = torch.cat([torch.arange(LABELLED), IMAGES // 2 + torch.arange(BATCH - LABELLED)])
         pixels = torch.randint(0, 256, (BATCH, SHAPE.channels, SHAPE.height, SHAPE.width), dtype=torch.uint8)
-        self.batch = Batch(ids, torch.zeros_like(ids), pixels, labels[:LABELLED])
+        self.batch = doubled(Batch(ids, torch.zeros_like(ids), pixels, labels[:LABELLED]), self.objective.more)
 
     def _network(self, body: nn.Module) -> Network:
         return Network(body, (0.5,) * SHAPE.channels, (0.25,) * SHAPE.channels)
@@ -80,7 +81,7 @@ class Bench:
     def step(self, *, first: bool = False) -> None:
         """One training step but for the optimizer."""
         theirs = self.teacher(self.batch) if self.objective.needs_teacher else None
-        parts = self.objective(self.student(self.batch.pixels), theirs, self.batch, 0.5, first=first)
+        parts = self.objective(look(self.student, self.batch), theirs, self.batch, 0.5, first=first)
         torch.stack(list(parts.values())).sum().backward()
         for network in (self.student, self.objective):
             network.zero_grad()

@@ -26,6 +26,7 @@ from kdal_cli.models.simkd import simkd
 from kdal_cli.network import Network
 from kdal_cli.training.answers import LiveTeacher
 from kdal_cli.training.objective import Part
+from kdal_cli.training.sight import doubled, look
 from kdal_cli.types import Batch, Examples, Output, Shape
 
 ROOT = Path(__file__).parents[1]
@@ -35,6 +36,7 @@ STUDENTS: dict[str, Callable[[nn.Module], nn.Module]] = {  # of a loss that is f
     "simkd": lambda backbone: simkd(SHAPE, backbone=backbone, features=32),
 }
 ASKED = "the student's answers to other pixels"
+STRONG, AGAIN = "a strong view", "another view"
 NOT_MEASURED = "–"
 
 INTRODUCTION = """\
@@ -124,15 +126,16 @@ def needs(loss: str, plan: LossPlan) -> str:
     body = resnet(SHAPE, depth=8, widths=(8, 8, 16, 24))
     student = network(STUDENTS[loss](body) if loss in STUDENTS else body)
     teacher = network(resnet(SHAPE, depth=8, widths=(8, 16, 24, 32)))
-    examples = Examples(torch.arange(8), torch.arange(8) % SHAPE.classes)
+    examples = Examples(torch.arange(8), torch.arange(4) % SHAPE.classes)
     objective = plan(student, teacher, examples)
     live = LiveTeacher(teacher, Engine.start("cpu"), "fp32")
     pixels = torch.randint(0, 256, (8, SHAPE.channels, SHAPE.height, SHAPE.width), dtype=torch.uint8)
-    batch = Batch(examples.ids, torch.zeros(8), pixels, examples.labels[:4])
+    batch = Batch(examples.ids, torch.zeros(8), pixels, examples.labels)
     found = {"labels"} if not objective.parts else set()
     for part in objective.parts.values():
-        found |= read_by(part, student(pixels), live(batch), batch)
-    networks = [word for word in ("logits", "features", "maps", ASKED) if word in found]
+        seen = doubled(batch, dict.fromkeys(objective.more, "both"))
+        found |= read_by(part, look(student, seen), live(batch), seen)
+    networks = [word for word in ("logits", "features", "maps", STRONG, AGAIN, ASKED) if word in found]
     batches = [word for word in ("labels", "ids") if word in found]
     teachers = [] if objective.needs_teacher else ["no teacher"]
     return "; ".join(", ".join(words) for words in (networks, batches, teachers) if words)
@@ -160,7 +163,9 @@ def read_by(part: Part, student: Output, teacher: Output, batch: Batch) -> set[s
     term = getattr(part.term, "first_stage", part.term) if part.when == "first" else part.term
     scheduled = {key: schedule(0.5) for key, schedule in part.scheduled.items()}
     seen = Watched(batch.ids, batch.views, batch.pixels, batch.labels)
-    term(ours, teacher, seen, **scheduled).mean().backward()
+    shown = {"strong": (ours.strong, STRONG), "again": (batch.again, AGAIN)}
+    found |= {shown[other][1] for other in part.others} | ({"logits"} if "strong" in part.others else set())
+    term(ours, teacher, seen, **{other: shown[other][0] for other in part.others}, **scheduled).mean().backward()
     shown = {"logits": [ours.logits], "features": [ours.features], "maps": list(ours.maps.values())}
     return found | {word for word, tensors in shown.items() if any(tensor.grad is not None for tensor in tensors)}
 

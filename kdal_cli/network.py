@@ -160,6 +160,18 @@ def mean_of(members: Sequence[Network], weights: Sequence[float], average: str, 
     return Network(body, (0.0,) * channels, (1 / 255,) * channels)
 
 
+def owner(output: Output) -> Network:
+    """The network that gave an answer. Raises ValueError where it was none."""
+    if not isinstance(output.model, Network):
+        raise ValueError("a term that asks the network again needs an answer that says whose it is")
+    return output.model
+
+
+def twice(output: Output, again: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, D) features of a batch, and of other pixels (B, c, H, W) by the same network: each its own batch to norms."""
+    return output.features, owner(output)(again).features.to(output.features)
+
+
 def stages(network: Network, image: Tensor) -> tuple[str, ...]:
     """Where a network is usually looked into, from the first stage to the last: module paths, possibly none.
 

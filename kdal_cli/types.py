@@ -17,16 +17,20 @@ class Output:
 
     logits: (B, C), before any softmax. features: (B, D), what enters the classifier. maps: {module path: (B, c, h, w)},
     only those that were asked for. model: who answered, pixels (B, c, H, W) from 0 to 255 -> Output, for the terms that
-    ask about other pixels than those of the batch.
+    ask about other pixels than those of the batch. strong: what it answers to `Batch.strong`, where that was asked for.
     """
 
     logits: Tensor
     features: Tensor
     maps: Mapping[str, Tensor] = field(default_factory=dict)
     model: Callable[[Tensor], "Output"] | None = None
+    strong: "Output | None" = None
 
     def __getitem__(self, rows: slice) -> "Output":
-        return self.each(lambda x: x[rows])
+        part = replace(self, strong=None).each(lambda x: x[rows])
+        if self.strong is None:
+            return part
+        return replace(part, strong=self.strong.each(lambda x: _of_the_last(x, rows, len(self.logits))))
 
     def float(self) -> "Output":
         """The same in float32 (float64 stays): loss terms are never computed in less."""
@@ -39,7 +43,8 @@ class Output:
     def each(self, change: Callable[[Tensor], Tensor]) -> "Output":
         """The same with every tensor changed."""
         maps = {name: change(m) for name, m in self.maps.items()}
-        return replace(self, logits=change(self.logits), features=change(self.features), maps=maps)
+        strong = self.strong.each(change) if self.strong is not None else None
+        return replace(self, logits=change(self.logits), features=change(self.features), maps=maps, strong=strong)
 
 
 Places = Literal["all", "stages", "middle", "last"] | Sequence[str]
@@ -62,7 +67,9 @@ class Batch:
 
     ids: (B,) rows of the data set. views: (B,) which augmented view of each. pixels: (B, c, H, W) uint8, that view.
     labels: (L,) of the first L rows, the labelled part; the other B - L come from the pool and have none. mixed: with
-    what, where `pixels` are mixtures of that view and another image's.
+    what, where `pixels` are mixtures of that view and another image's. again, strong: (S, c, H, W) uint8, the last S
+    images once more, in another view and in one that is changed strongly; all B of them or the pool's, where a term
+    asks for them.
     """
 
     ids: Tensor
@@ -70,10 +77,27 @@ class Batch:
     pixels: Tensor
     labels: Tensor
     mixed: Mixed | None = None
+    again: Tensor | None = None
+    strong: Tensor | None = None
 
     def __getitem__(self, rows: slice) -> "Batch":
         mixed = replace(self.mixed, labels=self.mixed.labels[rows]) if self.mixed is not None else None
-        return Batch(self.ids[rows], self.views[rows], self.pixels[rows], self.labels[rows], mixed)
+        again, strong = (
+            None if pixels is None else _of_the_last(pixels, rows, len(self.ids))
+            for pixels in (self.again, self.strong)
+        )
+        return Batch(self.ids[rows], self.views[rows], self.pixels[rows], self.labels[rows], mixed, again, strong)
+
+
+def _of_the_last(tensor: Tensor, rows: slice, whole: int) -> Tensor:
+    """Those `rows` of `whole` that a tensor has which holds the last of them alone."""
+    missing = whole - len(tensor)
+    start, stop, _ = rows.indices(whole)
+    return tensor[max(0, start - missing) : max(0, stop - missing)]
+
+
+Other = Literal["again", "strong"]
+"""The other views of an image that a batch may have."""
 
 
 @dataclass(frozen=True)

@@ -162,7 +162,7 @@ def _run(ship: "Shipped", asked: Asked, display: "Display") -> "Finished | None"
     if folder is None:
         display.say("this checkpoint lies in no run folder: the data are not known, so nothing is measured on them")
         return None
-    return finished(folder, asked.data, asked.trust, display)
+    return finished(folder, asked.data, asked.trust, display, ship.card.crop)
 
 
 def _judges(ship: "Shipped", run: "Finished | None") -> "Judges":

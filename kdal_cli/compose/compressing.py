@@ -23,7 +23,7 @@ from kdal_cli.types import Examples
 
 def compressed(bench: Bench) -> dict[str, Any]:
     """The stage `compress`: its figures, when its student is on disk."""
-    method = parts.method(bench.section("method"), bench.trust)
+    method = parts.method(bench.section("compress"), bench.trust)
     saved = checkpoint.read(bench.setting("checkpoint", Path))
     examples = _labelled(bench.lab, saved)  # the images of the run are known by what they are without test labels
     bench = bench.tested_as(saved.path) if len(bench.lab.data.asked) else bench
@@ -38,7 +38,7 @@ def compressed(bench: Bench) -> dict[str, Any]:
     trial = rehearse(lab, subject.blueprint, loss, bench.teacher_plan, recipe)
     why = "this loss" if loss.needs_teacher else None
     lines = [
-        f"{named(bench.section('method'))} of {named(subject.blueprint.spec)} from {saved.path}, {labels:,} labels",
+        f"{named(bench.section('compress'))} of {named(subject.blueprint.spec)} from {saved.path}, {labels:,} labels",
         f"loss {loss.sentence}",
         *trial.places,
         f"teacher: {teaching.planned(bench, why)}",

@@ -18,7 +18,7 @@ from kdal_cli.values import NonNegative
 
 Section = Mapping[str, Any]
 
-OURS = ("weighting", "on", "first", "class_weights")
+OURS = ("weighting", "on", "first", "class_weights", "recipe")
 """Keys of the section that are no term."""
 
 UNSHARED = {"form": "additive", "alpha": 1.0}

@@ -185,8 +185,8 @@ def _cut(body: nn.Module, shaped: Checkpoint) -> nn.Module:
 
 def method(section: Section, trust: Sequence[str]) -> Method:
     """What compresses a student."""
-    kind = resolve(kdal_cli.compression, section.get("name"), trust, "method")
-    return make(kind, {key: value for key, value in section.items() if key != "name"}, "method")
+    kind = resolve(kdal_cli.compression, section.get("name"), trust, "compress")
+    return make(kind, {key: value for key, value in section.items() if key != "name"}, "compress")
 
 
 def is_own(section: Section) -> bool:

@@ -20,12 +20,13 @@ GROUPS = (
     "teacher",
     "recipe",
     "loss",
+    "method",
     "sampler",
     "seed_set",
     "budget",
     "oracle",
     "tracker",
-    "method",
+    "compress",
 )
 SETTINGS = (
     "seed",

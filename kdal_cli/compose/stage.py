@@ -15,6 +15,7 @@ from kdal_cli.compose.bench import Bench
 from kdal_cli.compose.bind import convert, make
 from kdal_cli.compose.compressing import compressed
 from kdal_cli.compose.early import refuse_early, refuse_unlabelled
+from kdal_cli.compose.pretraining import pretraining
 from kdal_cli.compose.settings import plain
 from kdal_cli.compose.start import for_checkpoint, stay_offline
 from kdal_cli.errors import InUse, MachineError, UserError, Waiting
@@ -267,6 +268,7 @@ STAGES: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "al-loop": _al_loop,
     "evaluate": _evaluate,
     "compress": compressed,
+    "pretrain": pretraining,
 }
 
 

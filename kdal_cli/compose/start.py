@@ -118,7 +118,7 @@ def for_checkpoint(section: Section | None, saved: Checkpoint, where: str) -> di
 def begin(body: nn.Module, path: Path, section: Section, classes: tuple[str, ...] | None, where: str) -> Begun:
     """What of a file goes into a body. classes: of the data. Raises UserError where it is another network's."""
     saved, own = read(path, section, where)
-    keep = saved.card is None or classes is None or saved.card.classes == classes
+    keep = saved.card is None or (classes in (None, saved.card.classes) and saved.card.role != "pretrained")
     moved = transfer(saved.weights, body.state_dict(), head_of(body), str(section["name"]), saved.path, keep_head=keep)
     return Begun(Start(moved.weights, digest(moved.weights), _told(moved, saved, body)), own or _published_for(body))
 

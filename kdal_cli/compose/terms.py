@@ -2,12 +2,14 @@
 
 A term is a function `(student, teacher, batch, *, …)`, or a class, made once a training as `(student, teacher,
 examples, *, …)` and then called like a function. Its signature says the rest: keyword-only arguments are its settings,
-one called `layers` asks for maps, and a `teacher` that may be None works without one.
+one called `layers` asks for maps, a `teacher` that may be None works without one, and after the batch `strong` asks for
+the student's answers to strongly changed views of the images, `again` for the pixels of other ones.
 """
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from types import ModuleType
 from typing import Any, Literal, get_args, get_type_hints
 
 import kdal_cli.losses
@@ -16,9 +18,12 @@ from kdal_cli.compose.registry import is_class, resolve
 from kdal_cli.errors import UserError
 from kdal_cli.training.objective import Part
 from kdal_cli.training.schedules import Schedule
+from kdal_cli.types import Other
 from kdal_cli.values import NonNegative, Share
 
 Section = Mapping[str, Any]
+
+KEYWORD_ONLY = inspect.Parameter.KEYWORD_ONLY
 
 
 @dataclass(frozen=True)
@@ -43,14 +48,16 @@ class TermPlan:
     makes: bool
 
 
-def plan_term(where: str, section: Section, soft: float, trust: Sequence[str]) -> TermPlan:
+def plan_term(
+    where: str, section: Section, soft: float, trust: Sequence[str], package: ModuleType = kdal_cli.losses
+) -> TermPlan:
     keys = [field.name for field in fields(Settings)]
     if not isinstance(section, Mapping) or "name" not in section:
         cure = f"a term is a mapping of name, {', '.join(keys)} and arguments of its own"
         raise UserError(f"{where}={section}", cure=cure)
     own = {key: value for key, value in section.items() if key not in ("name", *keys)}
     settings = make(Settings, {key: section[key] for key in keys if key in section}, where)
-    term = resolve(kdal_cli.losses, section.get("name"), trust, where)
+    term = resolve(package, section.get("name"), trust, where)
     made = is_class(term)
     call = getattr(term, "forward", term) if made else term
     called = _settings_of(call) if made else {}
@@ -62,9 +69,10 @@ def plan_term(where: str, section: Section, soft: float, trust: Sequence[str]) -
     schedules = {key: schedule(plan, hints.get(key, float), f"{where}.{key}") for key, plan in plans.items()}
     ends = {key: value.end for key, value in schedules.items()}
     named = {"name": section["name"], **_without(own | ends, called)}
-    fixed = bind(term, named, where, given=3, besides=("name", *called))
+    others = _others(call)
+    fixed = bind(term, named, where, given=3 if made else 3 + len(others), besides=("name", *called))
     if made:  # what its call takes beside the batch
-        values = bind(call, {k: v for k, v in (own | ends).items() if k in called}, where, given=4)
+        values = bind(call, {k: v for k, v in (own | ends).items() if k in called}, where, given=4 + len(others))
         schedules |= {k: Schedule("constant", end=v) for k, v in values.items() if k not in schedules}
     for key in ("layers", "teacher_layers", "temperature"):
         if key in _settings_of(term):
@@ -80,13 +88,19 @@ def plan_term(where: str, section: Section, soft: float, trust: Sequence[str]) -
         settings.min_confidence,
     )
     asks = type(None) not in get_args(hints.get("teacher")) or part.weighs
-    part = replace(part, asks_teacher=asks)
+    part = replace(part, asks_teacher=asks, others=others)
     return TermPlan(part, {key: value for key, value in fixed.items() if key not in schedules}, made)
 
 
 def _settings_of(call: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """The keyword-only arguments of a callable."""
     return {n: p for n, p in inspect.signature(call).parameters.items() if p.kind is p.KEYWORD_ONLY}
+
+
+def _others(call: Callable[..., Any]) -> tuple[Other, ...]:
+    """The other views of the images that a term asks for: `strong`, `again` among what it is given after the batch."""
+    known = inspect.signature(call).parameters
+    return tuple(other for other in get_args(Other) if other in known and known[other].kind is not KEYWORD_ONLY)
 
 
 def _without(section: Section, keys: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class Prune:
         self, *, ratio: Annotated[float, Within(0, 0.9, above=True)], iterations: Count = 1, round_to: Count = 8
     ) -> None:
         if importlib.util.find_spec("torch_pruning") is None:
-            raise UserError("method=prune needs the package torch-pruning", cure="pip install 'kdal[compress]'")
+            raise UserError("compress=prune needs the package torch-pruning", cure="pip install 'kdal[compress]'")
         self.ratio, self.iterations, self.round_to = ratio, iterations, round_to
 
     def begin(self, body: nn.Module, images: Tensor) -> nn.Module:
@@ -62,7 +62,7 @@ class Prune:
         except (RuntimeError, ValueError, IndexError, ZeroDivisionError, KeyError, AttributeError, TypeError) as error:
             reason = str(error).partition("\n")[0][:100]
             what = f"channels cannot be taken out of {type(body).__name__}: {type(error).__name__}, {reason}"
-            raise UserError(what, where="method=prune", cure="method=qat, or another architecture") from error
+            raise UserError(what, where="compress=prune", cure="compress=qat, or another architecture") from error
         return pruned
 
     def end(self, body: nn.Module) -> nn.Module:

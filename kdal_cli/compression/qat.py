@@ -52,7 +52,7 @@ class Qat:
         layers = [module for module in rounding.modules() if type(module) in KINDS]
         if not layers:
             what = f"{type(body).__name__} has no convolution or linear layer that is computed in 8 bits"
-            raise UserError(what, where="method=qat", cure="method=prune, or another architecture")
+            raise UserError(what, where="compress=qat", cure="compress=prune, or another architecture")
         _measure(rounding, layers, images)
         for layer in layers:
             layer.__class__ = KINDS[type(layer)]  # the same layer, with its tensors and hooks, that computes otherwise

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdal_cli.errors import UserError
-from kdal_cli.images import colours, crops, draws
+from kdal_cli.images import colours, crops, draws, strong
 from kdal_cli.types import Frame, ImageSet
 from kdal_cli.values import Count, Natural, Share
 
@@ -170,6 +170,20 @@ class Resident:
         if augment.drawn:
             views = (draws.uniform(augment.seed, ids, views, 1)[:, 0] * augment.crops).long()
         return self._crop_flip(ids, views)
+
+    def again(self, ids: Tensor, numbers: Tensor) -> Tensor:
+        """A view of images `ids` (B,) that is drawn by `numbers` (B,) from 0 on: (B, c, H, W) uint8 on the device."""
+        return self.at(ids, self._drawn(ids, numbers, 1)[0])
+
+    def strong(self, ids: Tensor, numbers: Tensor) -> Tensor:
+        """As `again`, then changed strongly by what is drawn as well: RandAugment and a hole, see `images.strong`."""
+        views, drawn = self._drawn(ids, numbers, 1 + strong.DRAWS)
+        return strong.changed(self.at(ids, views), drawn)
+
+    def _drawn(self, ids: Tensor, numbers: Tensor, n: int) -> tuple[Tensor, Tensor]:
+        """(views (B,), draws (B, n - 1)) that follow from (seed, image, number), away from the views themselves."""
+        drawn = draws.uniform(self.augment.seed, ids.cpu(), -1 - numbers.cpu(), n)
+        return (drawn[:, 0] * self.augment.count).long(), drawn[:, 1:]
 
     def whole(self, ids: Tensor) -> Tensor:
         """Images `ids` (B,) as they are, the identity view: (B, c, H, W) uint8 on the device, contiguous."""

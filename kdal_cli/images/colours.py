@@ -4,7 +4,7 @@ Axis letters: B batch, c channels, H W pixels.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -25,16 +25,18 @@ def jittered(images: Tensor, draws: Tensor, most: float) -> Tensor:
     return images if images.shape[1] == 1 else _between(_grey(images), images, saturation)
 
 
-def trivially_augmented(images: Tensor, draws: Tensor) -> Tensor:
+def trivially_augmented(images: Tensor, draws: Tensor, limits: Sequence[float] | None = None) -> Tensor:
     """One of 14 operations an image, at a strength of its own: (B, c, H, W) from 0 to 255, (B, 3) draws on the CPU.
 
-    draws: which operation, how strong, in which direction. TrivialAugment, wide: Müller and Hutter 2021,
-    arXiv:2103.10158.
+    draws: which operation, how strong, in which direction. limits: the strongest that each operation may be; 1, where
+    there are none. TrivialAugment, wide: Müller and Hutter 2021, arXiv:2103.10158.
     """
     which, strength, sign = draws.unbind(1)
     which = (which * len(OPERATIONS)).long()
     sign = torch.where(sign < 0.5, -1.0, 1.0).double()
     changed = images.clone()
+    if limits is not None:
+        strength = strength * torch.tensor(limits, dtype=strength.dtype)[which]
     for number in which.unique().tolist():
         rows = (which == number).nonzero().flatten()
         some = rows.to(images.device)

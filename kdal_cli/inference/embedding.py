@@ -10,6 +10,14 @@ from torch import Tensor
 
 from kdal_cli.errors import UserError
 
+VECTORS = "features.npy"
+"""The file of a run folder in which `kdal pretrain` leaves its features of all images."""
+
+
+def vectors(path: Path) -> Path:
+    """The file of vectors that a path stands for: itself, or the one in a run folder."""
+    return path / VECTORS if path.is_dir() else path
+
 
 def embedding(path: Path, images: int) -> Callable[[Tensor], Tensor]:
     """A function from ids (n,) to their rows (n, D), float32, of a file that stays on disk.

@@ -15,14 +15,15 @@ import torch
 from torch import Generator, Tensor
 
 from kdal_cli.errors import MachineError, UserError
-from kdal_cli.inference.embedding import embedding
+from kdal_cli.inference.embedding import embedding, vectors
 from kdal_cli.types import Query
 
 SPACES = ("features", "teacher", "probabilities", "pixels")
 
 Space = str
 """Where distances are measured: `features` of the scorer, features of the `teacher`, `probabilities` of the scorer,
-`pixels` from 0 to 1, or a file with one row an image of the data set, `.npy` or `.safetensors`."""
+`pixels` from 0 to 1, a run of `kdal pretrain`, or a file with one row an image of the data set, `.npy` or
+`.safetensors`."""
 
 Part = Literal["pool", "labelled", "validation"]
 Who = Literal["scorer", "teacher"]
@@ -184,10 +185,11 @@ class Evidence:
             return self.logits.float().softmax(1), self.labelled_logits.float().softmax(1)
         if space == "pixels" and self.images is not None:
             return _flat(self.images(self.ids)), _flat(self.images(self.labelled_ids))
-        if Path(space).suffix not in (".npy", ".safetensors"):
-            cure = f"{', '.join(SPACES)}, or a file.npy or file.safetensors with one row an image"
+        path = vectors(Path(space))
+        if path.suffix not in (".npy", ".safetensors"):
+            cure = f"{', '.join(SPACES)}, a run of kdal pretrain, or a .npy or .safetensors with one row an image"
             raise UserError(f"sampler.space={space}", cure=cure)
-        rows = embedding(Path(space), self.known)
+        rows = embedding(path, self.known)
         return rows(self.ids), rows(self.labelled_ids)
 
     def _logits(self, who: Who, part: Part) -> Tensor:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kdal_cli.errors import UserError
-from kdal_cli.inference.embedding import embedding
+from kdal_cli.inference.embedding import embedding, vectors
 from kdal_cli.inference.predict import predict
 from kdal_cli.lab.lab import Lab
 from kdal_cli.network import Network
@@ -134,9 +134,10 @@ def _learnt(member: Baseline, known: Tensor, test: Tensor, targets: Tensor) -> N
 
 def _file(lab: Lab, space: str) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
     """Rows of the training and of the test images, from `vectors.npy` and `vectors_test.npy` beside it."""
-    path = Path(space)
+    path = vectors(Path(space))
     if path.suffix not in (".npy", ".safetensors"):
-        cure = f"{', '.join(SPACES)}, or a file.npy or file.safetensors with one row an image, file_test beside it"
+        file = "a file.npy or file.safetensors with one row an image, file_test beside it"
+        cure = f"{', '.join(SPACES)}, a run of kdal pretrain, or {file}"
         raise UserError(f"baselines: space={space}", cure=cure)
     beside = path.with_stem(f"{path.stem}_test")
     return embedding(path, len(lab.data.train)), embedding(beside, len(lab.data.test))

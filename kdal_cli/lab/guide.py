@@ -17,6 +17,7 @@ from kdal_cli.records.files import folder_below, sha256
 from kdal_cli.streams import undisturbed
 from kdal_cli.training.answers import FILL, Asked, CachedTeacher, LiveTeacher, Table
 from kdal_cli.training.objective import Objective
+from kdal_cli.training.sight import look
 from kdal_cli.types import Batch, Output
 
 FORMAT = 1
@@ -112,7 +113,7 @@ def asked(objective: Objective, student: Network, teacher: Network, batch: Batch
     """
     objective.eval()
     with torch.no_grad():
-        ours, theirs = student(batch.pixels), teacher(batch.pixels)
+        ours, theirs = look(student, batch), teacher(batch.pixels)
     whole = _parts(objective, ours, theirs, batch)
     hidden = torch.full_like(theirs.features, torch.nan)
     if _same(whole, _parts(objective, ours, Output(theirs.logits, hidden), batch)):

@@ -24,6 +24,9 @@ def refuse_unmixable(
     if plan is not None and plan.manner.view == "clean":
         cure = "teacher.view=same, so that it answers about the mixtures that the student sees"
         raise UserError(f"teacher.view=clean and {mixes}", cure=cure)
+    if viewed := [name for name, part in objective.parts.items() if part.others]:
+        what = f"loss.{viewed[0]} compares two views of an image, and {mixes} mixes two images"
+        raise UserError(what, cure="no mixing: its views are changed already")
     usual = _values(objective, ours, theirs, batch)
     for other in _others(batch, ours.logits.shape[1]):
         for name, value in _values(objective, ours, theirs, other).items():

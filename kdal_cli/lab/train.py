@@ -21,6 +21,7 @@ from kdal_cli.training.fit import fit
 from kdal_cli.training.loop import Fitted, Peer
 from kdal_cli.training.objective import Objective
 from kdal_cli.training.recipe import Recipe, Retrain
+from kdal_cli.training.sight import doubled, look
 from kdal_cli.training.tuning import is_still
 from kdal_cli.types import Batch, Examples, Output
 
@@ -85,7 +86,7 @@ def train(
     fitted = replace(fitted, seconds=fitted.seconds + ahead, teacher_seconds=fitted.teacher_seconds + ahead)
     if isinstance(answering, CachedTeacher) and answering.asked:
         lab.log.figures({"teacher_kept": answering.hits / answering.asked, "teacher_rounding": answering.error})
-    lab.flop_meter.train(student, fitted.visits, head_alone=is_still(student, recipe))
+    lab.flop_meter.train(student, fitted.visits + fitted.strong, head_alone=is_still(student, recipe))
     if peer is not None:
         lab.flop_meter.train(peer.network, fitted.visits)
     if teacher is not None and len(fitted.taught):
@@ -110,13 +111,14 @@ def rehearse(
     here = ids.to(lab.engine.device)
     batch = Batch(here, torch.zeros_like(here), lab.train.whole(ids), examples.labels.to(here.device))
     objective = lab.objective(make_objective, student, teacher, examples, "rehearsal")
+    batch = doubled(batch, objective.more)
     with lab.streams.applied("rehearsal", "loss"):
         try:
             theirs = teacher(batch.pixels).detach() if teacher is not None else None
             if plan is not None and plan.manner.classes == "other" and theirs is not None:
-                _refuse_comparison(objective, student(batch.pixels), theirs, batch)
+                _refuse_comparison(objective, look(student, batch), theirs, batch)
             for first in {False, objective.first > 0}:
-                objective(student(batch.pixels), theirs, batch, 0.0, first=first)
+                objective(look(student, batch), theirs, batch, 0.0, first=first)
             if recipe.mixes:
                 refuse_unmixable(objective, student(batch.pixels).detach(), theirs, batch, plan, recipe.mixes)
             reads: Asked = asked(objective, student, teacher, batch) if teacher is not None else "everything"

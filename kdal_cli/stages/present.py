@@ -103,6 +103,17 @@ def models(lab: Lab, entries: Sequence[Entry]) -> dict[str, Any]:
     return result | _validation(lab, student)
 
 
+def pretrained(lab: Lab, figures: dict[str, float]) -> dict[str, Any]:
+    """What features are worth, before and after."""
+    lab.display.figures(figures)
+    if "knn_accuracy" in figures:
+        before, after = (f"{figures[key]:.2%}" for key in ("knn_accuracy_before", "knn_accuracy"))
+        told = f"neighbours in its space agree on {after} of the validation images, {before} before"
+        lab.watcher.say(f"in short: {told}; a linear probe is right on {figures['probe_accuracy']:.2%}")
+        return {**figures, "val_accuracy": figures["knn_accuracy"]}
+    return dict(figures)
+
+
 def teacher(lab: Lab, network: Network, card: Card) -> dict[str, Any]:
     """A new teacher: its figures, class by class."""
     measured = evaluate(lab, network, None, "test")

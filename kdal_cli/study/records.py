@@ -27,6 +27,7 @@ FIGURE = {
     "train-teacher": "accuracy",
     "evaluate": "accuracy",
     "compress": "student.accuracy",
+    "pretrain": "knn_accuracy",
 }
 """The figure of a stage that runs are compared by, unless another is asked for."""
 

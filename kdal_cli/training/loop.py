@@ -30,6 +30,7 @@ from kdal_cli.training.objective import Objective
 from kdal_cli.training.pieces import aside, of_step, release, smaller, told
 from kdal_cli.training.recall import recalls, remembered
 from kdal_cli.training.recipe import Recipe
+from kdal_cli.training.sight import look
 from kdal_cli.training.state import Keeper, State, is_finite, optimizer_of
 from kdal_cli.training.statistics import settle
 from kdal_cli.training.tuning import Tuning
@@ -43,9 +44,10 @@ WARM_UPS = 3
 class Fitted:
     """What a training was: its length and speed, each weighted loss part over the last chunk, and the best check.
 
-    visits: images looked at, each as often as it was, and `images` those of them since it was resumed. taught: (n,) ids
-    of those that a frozen teacher answered about. teacher_seconds: of `seconds`, those that its answers took.
-    precision: what the student was computed in.
+    visits: images looked at, each as often as it was, and `images` those of them since it was resumed. strong: how
+    often the student saw one in a strongly changed view besides. taught: (n,) ids of those that a frozen teacher
+    answered about. teacher_seconds: of `seconds`, those that its answers took. precision: what the student was
+    computed in.
     """
 
     steps: int
@@ -58,6 +60,7 @@ class Fitted:
     losses: Mapping[str, float]
     best: Mapping[str, Tensor] | None
     best_accuracy: float | None
+    strong: int = 0
 
     @property
     def spent(self) -> dict[str, float]:
@@ -107,6 +110,12 @@ class Job:
         return self.recipe.pool_batch if self.objective.needs_pool and len(self.examples.pool_ids) else 0
 
     @property
+    def strong_batch(self) -> int:
+        """Images of a step that the student sees in a strongly changed view as well."""
+        sizes = {None: 0, "pool": self.pool_batch, "both": self.batch + self.pool_batch}
+        return sizes[self.objective.more.get("strong")]
+
+    @property
     def course(self) -> Course:
         return Course(self.recipe, len(self.examples.labels), self.objective.first)
 
@@ -120,7 +129,8 @@ class Training:
         self.teacher = job.teacher if job.objective.needs_teacher else None
         self.batch = job.batch + job.pool_batch
         fed = (job.images, job.examples, job.batch, job.pool_batch, job.streams, self.team)
-        self.feed = Feed(*fed, balanced=job.recipe.balanced, mixer=Mixer.of(job.recipe, job.streams))
+        mixer, more = Mixer.of(job.recipe, job.streams), job.objective.more
+        self.feed = Feed(*fed, balanced=job.recipe.balanced, mixer=mixer, more=more)
         self.learners = nn.ModuleList([job.student, job.objective, *([job.peer] if job.peer is not None else [])])
         self.tuning = Tuning(job.student, job.recipe)
         own = {*job.student.parameters()}
@@ -162,6 +172,7 @@ class Training:
             losses=self.losses,
             best=self.state.best,
             best_accuracy=self.state.best_accuracy,
+            strong=self.done * job.strong_batch,
         )
 
     def _warm_up(self) -> None:
@@ -174,7 +185,7 @@ class Training:
         with self.job.streams.applied("warm up"):
             for _ in range(WARM_UPS):
                 with self.job.engine.autocast(self.job.recipe.precision):
-                    output = self.student(data.pixels)
+                    output = look(self.student, data)
                 (output.logits.float().sum() + output.features.float().sum()).backward()
         self.optimizer.zero_grad()
         self.student.load_state_dict(kept)
@@ -255,7 +266,7 @@ class Training:
             group["lr"] = self.course.rate(step) * group.get("scale", 1.0)
         answers = self.teacher(data) if self.teacher is not None else None
         with job.engine.autocast(job.recipe.precision if features is None else "fp32"):
-            output = self.student(data.pixels) if features is None else self.student.of_features(features)
+            output = look(self.student, data) if features is None else self.student.of_features(features)
             theirs = peer.network(data.pixels) if peer is not None else None
         stage = {"first": first, "smoothing": job.recipe.label_smoothing}
         parts = self.objective(output, theirs.detach() if theirs else answers, data, progress, **stage)

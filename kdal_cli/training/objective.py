@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from kdal_cli.errors import UserError
 from kdal_cli.training.schedules import Schedule, at
-from kdal_cli.types import Batch, Output
+from kdal_cli.types import Batch, Other, Output
 from kdal_cli.values import NonNegative
 
 Term = Callable[..., Tensor]
@@ -60,6 +60,8 @@ class Part:
 
     when: in the first stage of the training, in the main one, or in both. standardize: give the term logits of mean 0
     and deviation 1. sample_weight, min_confidence: see `sample_weights`. asks_teacher: whether the term needs one.
+    others: the other views of the images that it asks for, as arguments of its call: `strong`, the student's answer to
+    the strongly changed one, `again`, the pixels of another.
     """
 
     term: Term
@@ -71,6 +73,7 @@ class Part:
     sample_weight: Literal["all", "right", "confidence"] = "all"
     min_confidence: float = 0.0
     asks_teacher: bool = True
+    others: tuple[Other, ...] = ()
 
     @property
     def weighs(self) -> bool:
@@ -84,7 +87,9 @@ class Part:
         ours, theirs = student, teacher
         if self.standardize:
             ours, theirs = _standardized(student), _standardized(teacher) if teacher is not None else None
+        shown = {"again": batch.again, "strong": ours.strong}
         arguments = {key: schedule(progress) for key, schedule in self.scheduled.items()}
+        arguments |= {key: shown[key] for key in self.others}
         term = getattr(self.term, "first_stage", self.term) if first else self.term
         value = term(ours, theirs, batch, **arguments)
         if value.shape not in ((), (len(batch.ids),)):
@@ -131,6 +136,15 @@ class Objective(nn.Module):
     def needs_pool(self) -> bool:
         """Whether any term looks at images without a label."""
         return any(part.on != "labelled" for part in self.parts.values())
+
+    @property
+    def more(self) -> dict[Other, Literal["pool", "both"]]:
+        """Which other views its terms ask for, of the images of the pool or of all."""
+        more: dict[Other, Literal["pool", "both"]] = {}
+        for part in self.parts.values():
+            for other in part.others:
+                more[other] = "pool" if part.on == "pool" and more.get(other) != "both" else "both"
+        return more
 
     def settings(self, progress: float) -> dict[str, float]:
         """What is scheduled, at `progress`, and what terms say of what they have learned: for a log line, by name."""
@@ -219,7 +233,8 @@ def standardized(logits: Tensor) -> Tensor:
 
 
 def _standardized(output: Output) -> Output:
-    return replace(output, logits=standardized(output.logits))
+    strong = _standardized(output.strong) if output.strong is not None else None
+    return replace(output, logits=standardized(output.logits), strong=strong)
 
 
 def sample_weights(

@@ -49,14 +49,14 @@ def test_what_reads_a_run_reads_a_pruned_one(shared: Kdal, pruned: Ended) -> Non
     onward = shared("distill", *words, "hydra.run.dir=onward")
     assert (onward.code, onward.err) == (0, "")
     assert load_file(onward.run.path / "checkpoints" / "student.safetensors")["fc.weight"].shape == (4, 64)
-    again = shared("compress", "onward", "method=qat", "loss=none", *QUICK, "hydra.run.dir=again")
+    again = shared("compress", "onward", "compress=qat", "loss=none", *QUICK, "hydra.run.dir=again")
     assert (again.code, again.err) == (0, "")
     assert json.loads((again.run.path / "checkpoints" / "student.json").read_text())["model"]["pruned"] is True
 
 
 @pytest.fixture(scope="module")
 def trained_in_8_bits(shared: Kdal, before: str) -> Ended:
-    return shared("compress", before, "method=qat", *QUICK, "hydra.run.dir=qat")
+    return shared("compress", before, "compress=qat", *QUICK, "hydra.run.dir=qat")
 
 
 def test_a_student_trained_in_8_bits_is_saved_as_it_was_built(trained_in_8_bits: Ended) -> None:
@@ -71,7 +71,7 @@ def test_a_student_trained_in_8_bits_is_saved_as_it_was_built(trained_in_8_bits:
 
 @pytest.mark.parametrize(("method", "whole"), [("prune", "pruned"), ("qat", "trained_in_8_bits")])
 def test_killed_it_goes_on_to_the_same_bits(shared: Kdal, before: str, request, tmp_path: Path, method, whole) -> None:
-    whole, words = request.getfixturevalue(whole).run, [before, f"method={method}", *QUICK]
+    whole, words = request.getfixturevalue(whole).run, [before, f"compress={method}", *QUICK]
     killed = shared("compress", *words, f"hydra.run.dir={tmp_path / 'run'}", first=DieBefore(14))
     assert killed.code == -signal.SIGKILL
     assert shared("compress", f"resume={tmp_path / 'run'}").code == 0
@@ -83,8 +83,8 @@ def test_killed_it_goes_on_to_the_same_bits(shared: Kdal, before: str, request, 
     ("words", "named"),
     [
         (["nowhere"], "no such checkpoint (nowhere)"),
-        (["RUN", "method.ratio=1"], "method.ratio=1: accepted: a finite number from 0 to 0.9"),
-        (["RUN", "method=quantise"], "known: prune, qat"),
+        (["RUN", "compress.ratio=1"], "compress.ratio=1: accepted: a finite number from 0 to 0.9"),
+        (["RUN", "compress=quantise"], "known: prune, qat"),
         (["RUN", "loss=simkd"], "this loss builds simkd around the student"),
         (["RUN", "teacher=none"], "this loss needs a teacher"),
         (["alone.safetensors", "data=blobs", "data.size=8"], "lies in no run folder"),

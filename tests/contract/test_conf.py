@@ -48,6 +48,7 @@ MISSING = {  # what only the user knows
     ("data", "npz"): {"data.path"},
     ("data", "photos"): {"data.root"},
     ("data", "csv"): {"data.path"},
+    ("data", "parquet"): {"data.path"},
     ("experiment", "photos"): {"data.root"},
     ("student", "custom"): {"student.name"},
     ("student", "simkd"): {"student.features"},
@@ -149,6 +150,18 @@ def test_a_sampler_fits_its_signature(option: str) -> None:
 @pytest.mark.parametrize("option", options("loss"))
 def test_a_loss_fits_its_signatures(option: str) -> None:
     plan_loss(section("loss", option), [], Shape(3, 32, 32, 10))
+
+
+def test_a_loss_brings_what_of_the_recipe_it_wants_and_a_teacher_keeps_its_own() -> None:
+    values = OmegaConf.to_container(composed("al-loop", "loss=[fixmatch,kd]", "recipe.ema=0.5"), resolve=False)
+    config = OmegaConf.create({key: values[key] for key in ("data", "loss", "recipe", "teacher")})  # type: ignore[index]
+    recipe, teacher = (
+        make(Recipe, OmegaConf.to_container(part, resolve=True), "") for part in (config.recipe, config.teacher.recipe)
+    )  # type: ignore[arg-type]
+    assert (recipe.batch, recipe.pool_batch, recipe.until.floor, recipe.ema) == (32, 96, 1500, 0.5)
+    assert (teacher.batch, teacher.pool_batch, teacher.until.floor, teacher.ema) == (64, 64, 150, 0.0)
+    plain = composed("al-loop").recipe
+    assert (plain.batch, plain.pool_batch, plain.until.floor, plain.ema) == (64, 64, 150, 0.0)
 
 
 @pytest.mark.parametrize("option", options("oracle"))

@@ -20,6 +20,21 @@ def test_rows_of_an_output_are_rows_of_everything_in_it() -> None:
     assert torch.equal(part.maps["layer1"], output().maps["layer1"][1:3])
 
 
+@pytest.mark.parametrize("had", [4, 2])
+def test_other_views_are_of_the_last_images_and_are_cut_with_them(had: int) -> None:
+    """Of all four, or of the two of the pool alone."""
+    whole, views = output(), torch.arange(4)[4 - had :]
+    both = Output(whole.logits, whole.features, strong=Output(views[:, None].float(), views[:, None].float()))
+    batch = Batch(torch.arange(4), torch.zeros(4), torch.zeros(4, 1, 1, 1), torch.zeros(2), again=views, strong=views)
+    for rows in (slice(0, 2), slice(2, None), slice(None)):
+        expected = [view for view in range(4)[rows] if view in views.tolist()]
+        part = both[rows].strong
+        assert part is not None
+        assert part.logits.flatten().tolist() == expected
+        assert batch[rows].strong.tolist() == batch[rows].again.tolist() == expected  # type: ignore[union-attr]
+    assert both.detach().strong.logits.dtype == torch.float32  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
 def test_an_output_is_lifted_to_float32_and_float64_stays(dtype: torch.dtype) -> None:
     wanted = torch.float64 if dtype == torch.float64 else torch.float32

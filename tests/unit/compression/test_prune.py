@@ -61,7 +61,7 @@ def test_iterations_take_the_same_share_of_what_is_left() -> None:
 
 
 def test_what_cannot_be_pruned_is_told_with_what_can() -> None:
-    with pytest.raises(UserError, match=r"channels cannot be taken out of .*method=qat"):
+    with pytest.raises(UserError, match=r"channels cannot be taken out of .*compress=qat"):
         Prune(ratio=0.5).begin(shufflenet_v2(SHAPE, size="x0_5"), IMAGES)
 
 

@@ -61,3 +61,9 @@ def test_a_teacher_of_clean_images_would_answer_about_others(answers) -> None:
     plan = TeacherPlan(Manner(view="clean"))
     with pytest.raises(UserError, match=r"teacher\.view=clean and recipe\.mixup=0\.2: teacher\.view=same"):
         refuse_unmixable(Objective(0.1, {"kd": Part(kd, 1.0)}), *answers, BATCH, plan, MIXES)
+
+
+def test_a_term_that_compares_two_views_is_refused(answers) -> None:
+    objective = Objective(0.1, {"fixmatch": Part(kd, 1.0, others=("strong",))})
+    with pytest.raises(UserError, match=r"loss\.fixmatch compares two views of an image, and recipe\.mixup=0\.2 mixes"):
+        refuse_unmixable(objective, *answers, BATCH, None, MIXES)

@@ -103,6 +103,40 @@ def test_the_images_of_a_training_are_those_of_all_its_batches(
     assert feed.ids(steps).tolist() == sorted(set(torch.cat([torch.empty(0), *seen]).int().tolist()))
 
 
+@pytest.mark.parametrize("on", ["pool", "both"])
+def test_other_views_are_of_the_same_images_and_do_not_depend_on_how_steps_are_drawn(on, images, resident) -> None:
+    examples = Examples(torch.arange(60), images.train.labels.all()[:20])
+    feed = Feed(resident, examples, 6, 5, Streams(3), more={"strong": on, "again": on})
+    plain = Feed(resident, examples, 6, 5, Streams(3))
+    whole, first = list(feed.batches(feed.plan(0, 20))), 6 if on == "pool" else 0
+    for step, (batch, alone, without) in enumerate(
+        zip(whole, feed.batches(feed.plan(0, 20)), plain.batches(plain.plan(0, 20)), strict=True)
+    ):
+        (again,) = feed.batches(feed.plan(step, step + 1))
+        assert torch.equal(batch.pixels, without.pixels)  # what was drawn before stays as it is
+        assert torch.equal(batch.strong, alone.strong)
+        assert torch.equal(batch.strong, again.strong)
+        assert torch.equal(batch.again, again.again)
+        assert len(batch.strong) == len(batch.again) == 11 - first
+    numbers = feed.plan(0, 20).numbers
+    assert torch.equal(whole[3].strong, resident.strong(whole[3].ids[first:], numbers[3, first:]))
+    assert len(numbers.unique()) == numbers.numel()  # each visit in a view of its own
+
+
+def test_in_pieces_images_keep_their_other_views(images, resident) -> None:
+    examples = Examples(torch.arange(60), images.train.labels.all()[:20])
+    whole, cut = (Feed(resident, examples, 6, 4, Streams(3), more={"strong": "pool"}) for _ in range(2))
+    cut.pieces = 2
+    (one,), parts = whole.batches(whole.plan(0, 1)), list(cut.batches(cut.plan(0, 1)))
+    assert torch.equal(torch.cat([part.strong for part in parts]), one.strong)
+    assert [len(part.strong) for part in parts] == [2, 2]
+
+
+def test_where_nobody_asks_there_are_no_other_views(feed: Feed) -> None:
+    (batch,) = feed.batches(feed.plan(0, 1))
+    assert batch.strong is batch.again is feed.plan(0, 1).numbers is None
+
+
 # Balanced batches.
 
 
