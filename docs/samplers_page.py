@@ -40,9 +40,9 @@ K draws, k images of the query; z features, p softmax of the scorer's logits, ŷ
 
 *looks at*: what it reads of the pool. Draws need a student with dropout (`student.dropout=0.2`) or a committee
 (`scorer=seeds`, `scorer=rounds`, `scorer=both`). Every sampler that has the setting `space` measures distances there:
-`features` of the scorer, features of the `teacher`, `probabilities`, `pixels`, a run of `kdal pretrain`, or a file of vectors
-of your own, `.npy` or `.safetensors` with one row for each image of the data set. What the teacher is asked is charged (`teacher.price`)
-and counted in the curve (`teacher_answers`), each image once in a run."""
+`features` of the scorer, features of the `teacher`, `probabilities`, `pixels`, a run of `kdal pretrain`, or a file of
+vectors of your own, `.npy` or `.safetensors` with one row for each image of the data set. What the teacher is asked is
+charged (`teacher.price`) and counted in the curve (`teacher_answers`), each image once in a run."""
 
 
 @dataclass(frozen=True)
