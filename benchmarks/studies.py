@@ -31,14 +31,14 @@ STUDIES = {
         "loss=kd",
         "loss.kd.on=labelled",
         "labels=50,200,1000",
-        "data.split.teacher=500,2000,20000",
+        "data.split.teacher=500,20000",
     ),
     "teachers_pool": (
         "distill",
         "experiment=fashion_teachers",
         "loss=kd",
         "labels=50,200,1000",
-        "data.split.teacher=500,2000,20000",
+        "data.split.teacher=500,20000",
     ),
 }
 

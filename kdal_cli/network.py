@@ -86,7 +86,7 @@ class Network(nn.Module):
 
     def forward(self, pixels: Tensor) -> Output:
         """pixels: (B, c, H, W) uint8."""
-        images = (self._sized(pixels.float()) - self.mean) / self.std
+        images = self.normalised(pixels)
         body = self._compiled[0] if self._compiled and self.training else self.body
         logits = body(images.contiguous(memory_format=torch.channels_last))  # (B, C)
         features, maps = self._seen.pop("features"), {path: self._seen.pop(path) for path in self._tapped}
@@ -100,6 +100,10 @@ class Network(nn.Module):
     def of_features(self, features: Tensor) -> Output:
         """What the head answers to features (B, D)."""
         return Output(self._head[0](features), features)
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """pixels (B, c, H, W) uint8 -> what the body sees of them."""
+        return (self._sized(pixels.float()) - self.mean) / self.std
 
     def _sized(self, pixels: Tensor) -> Tensor:
         if self.size is None or pixels.shape[2:] == self.size:
@@ -219,10 +223,16 @@ def classifier(body: nn.Module) -> nn.Linear:
 
 def freeze(network: Network) -> Network:
     """A teacher, by construction: eval mode, no gradient, and deaf to `train()`, so that nothing can wake it."""
-    network.requires_grad_(False).eval()
-    network.train = partial(_asleep, network)  # type: ignore[method-assign]
+    network.requires_grad_(False)
+    asleep(network)
     return network
 
 
-def _asleep(network: Network, mode: bool = True) -> Network:
-    return network
+def asleep(module: nn.Module) -> None:
+    """Put a module into evaluation mode, from which `train()` does not wake it."""
+    module.eval()
+    module.train = partial(_stay, module)  # type: ignore[method-assign]
+
+
+def _stay(module: nn.Module, mode: bool = True) -> nn.Module:
+    return module

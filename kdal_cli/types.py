@@ -167,7 +167,8 @@ class Calibration:
 
     temperature: T in softmax(z / T). ece: (before, after). curve: rows of (threshold, share of images answered, how
     often those answers are right), from low to high; a threshold is the least probability that is answered. threshold:
-    of these the one that a run chose; what is below it is unsure.
+    of these the one that a run chose; what is below it is unsure. sets: rows of (coverage, the least probability, at
+    T = 1, of a class of a set that holds the true one so often), from low to high coverage.
     """
 
     temperature: float
@@ -175,6 +176,7 @@ class Calibration:
     ece: tuple[float, float]
     threshold: float
     curve: tuple[tuple[float, float, float], ...]
+    sets: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)

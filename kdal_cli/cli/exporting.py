@@ -108,6 +108,8 @@ def _write_beside(out: Path, ship: "Shipped", rows: "Sequence[Row]", run: "Finis
     from kdal_cli.report.export_table import model_card
 
     folder, config = (run.folder, run.config) if run else (None, {})
+    if run is not None and run.about.get("stage") == "compress":
+        config = {key: value for key, value in config.items() if key != "oracle"}  # others sold the labels
     page = model_card(ship.card, rows, folder, config, licence).encode()
     write_bytes(out / "README.md", page)
     written = {row["format"] for row in rows if not row["refused"]}
@@ -160,7 +162,7 @@ def _run(ship: "Shipped", asked: Asked, display: "Display") -> "Finished | None"
     if folder is None:
         display.say("this checkpoint lies in no run folder: the data are not known, so nothing is measured on them")
         return None
-    return finished(folder, asked.data, asked.trust, display)
+    return finished(folder, asked.data, asked.trust, display, ship.card.crop)
 
 
 def _judges(ship: "Shipped", run: "Finished | None") -> "Judges":

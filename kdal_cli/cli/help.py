@@ -33,7 +33,8 @@ def stage_help(conf: Path, stage: str) -> str:
     groups = sorted(folder.name for folder in conf.iterdir() if folder.is_dir())
     title = primary.splitlines()[0].removeprefix("# ")
     settings = [*_body(base), *_body(primary)]
-    sections = [_section(conf, group, option) for group, option in chosen.items() if option != "null"]
+    told = {(group, option) for group, option in chosen.items()}
+    sections = [_section(conf, group, option, told) for group, option in chosen.items() if option != "null"]
     return TEMPLATE.format(
         title=title,
         stage=stage,
@@ -57,15 +58,19 @@ def _group(conf: Path, group: str, default: str | None) -> str:
     return textwrap.fill(listed, 116, initial_indent=f"  {group:<12}", subsequent_indent=" " * 14)
 
 
-def _section(conf: Path, group: str, option: str) -> str:
-    """A default option: what its file says it is, and its keys."""
+def _section(conf: Path, group: str, option: str, told: set[tuple[str, str]]) -> str:
+    """A default option: what its file says it is, and its keys, those of what it builds on where that is not `told`."""
     name, _, package = group.partition("@")
     path = conf / name / f"{option}.yaml"
     text = path.read_text(encoding="utf-8")
     comment = next((line.removeprefix("# ") for line in text.splitlines() if line.startswith("# ")), "")
-    parents = [f"all of {'='.join(parent)}" for parent in _parents(text, name)]
+    parents = [f"all of {'='.join(parent)}" for parent in _parents(text, name) if parent in told]
     base = conf / name / "_base.yaml"
     own = [*_body(base.read_text(encoding="utf-8")), *_body(text)] if base.exists() else _body(text)
+    for parent in _parents(text, name):
+        if parent not in told:
+            told.add(parent)
+            own = [*_besides(_body((conf / f"{'/'.join(parent)}.yaml").read_text(encoding="utf-8")), own), *own]
     lines = [f"{package or name}.{line}" if line[:1].isalpha() or line[:1] == '"' else line for line in own]
     return "\n".join([f"  {group}={option}    # {comment}", *(f"    {line}" for line in [*parents, *lines])])
 
@@ -74,6 +79,15 @@ def _parents(text: str, group: str) -> list[tuple[str, str]]:
     """(group, option) of what a file builds on."""
     found = re.findall(r"^ +- (?:/(\w+)@\w+: )?(\w+)$", text, re.MULTILINE)
     return [(other or group, option) for other, option in found if option not in ("_self_", "_base")]
+
+
+def _besides(lines: list[str], own: list[str]) -> list[str]:
+    """Lines of another file, without the keys that `own` lines set."""
+    keys, kept, skipping = {line.partition(":")[0] for line in own}, [], False
+    for line in lines:
+        skipping = line.partition(":")[0] in keys if not line.startswith(" ") else skipping
+        kept += [] if skipping else [line]
+    return kept
 
 
 def _body(text: str) -> list[str]:

@@ -27,7 +27,7 @@ import kdal_cli.cli.names  # noqa: F401 (the resolver in conf/base.yaml)
 from kdal_cli.cli.about import ours
 from kdal_cli.cli.composer import composer
 from kdal_cli.cli.jobs import refuse_too_many
-from kdal_cli.cli.measured import with_its_data
+from kdal_cli.cli.measured import run_named, with_its_data
 from kdal_cli.cli.options import offered
 from kdal_cli.cli.outcome import Escape, tell
 from kdal_cli.cli.paths import quoted_paths, typed
@@ -64,8 +64,8 @@ def start(stage: str, words: Sequence[str]) -> None:
         return
     multirun, overrides = several_seeds(overrides)
     flags.multirun = flags.multirun or bool(multirun)
-    if stage == "evaluate":
-        overrides = with_its_data(overrides)
+    if stage in ("evaluate", "compress"):
+        overrides = with_its_data(run_named(overrides))
     flags.overrides = numeric_budget(quoted_paths(overrides))
     run_hydra(stage, flags)
 

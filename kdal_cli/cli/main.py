@@ -20,6 +20,7 @@ STAGES = {
     "distill": "train a student against a teacher, on all labels",
     "al-loop": "buy labels in rounds: query, label, retrain, measure",
     "evaluate": "measure a checkpoint or a finished run on a split of the data",
+    "compress": "make a finished student smaller or cheaper, taught by what it was before",
     "pretrain": "learn what images look like, from the images alone",
 }
 
@@ -56,6 +57,7 @@ examples
   kdal report outputs/multirun/al-loop/<sweep>                    what a sweep says
   kdal runs sampler=margin --sort test_accuracy
   kdal predict outputs/al-loop/<run> photos/
+  kdal compress outputs/al-loop/<run> compress=prune compress.ratio=0.5
   kdal export outputs/al-loop/<run> format=[onnx,int8]
 
   kdal <stage> --help    its groups, options and defaults

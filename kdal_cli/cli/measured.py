@@ -1,4 +1,4 @@
-"""The data of a run that is to be measured: `kdal evaluate checkpoint=RUN` need not be told them again.
+"""The data of a run that is to be measured: `kdal evaluate RUN` need not be told them again.
 
 What a folder says is data: from its configuration come values of `data`, and nothing else.
 """
@@ -14,6 +14,13 @@ from kdal_cli.cli.paths import quoted, takes_path, typed
 from kdal_cli.compose.bounded import read_yaml
 from kdal_cli.compose.settings import PLACES, unresolved
 from kdal_cli.values import flat
+
+
+def run_named(words: Sequence[str]) -> list[str]:
+    """The words, a first one that sets nothing being the run: `kdal compress RUN` is `checkpoint=RUN`."""
+    first, *rest = words or [""]
+    plain = first and "=" not in first and not first.startswith(("~", "+"))
+    return [f"checkpoint={first}", *rest] if plain else list(words)
 
 
 def with_its_data(words: Sequence[str]) -> list[str]:

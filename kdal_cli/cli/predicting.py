@@ -22,17 +22,19 @@ NAMED = 10
 
 @dataclass
 class Tally:
-    """What a prediction came to. broken: the first files that could not be read, in words."""
+    """What a prediction came to. broken: the first files that could not be read, in words. named: classes in sets."""
 
     answered: int = 0
     unsure: int = 0
     failed: int = 0
+    named: int = 0
     broken: list[str] = field(default_factory=list)
     classes: Counter[str] = field(default_factory=Counter)
 
     def note(self, answer: "Answer") -> None:
         self.answered += 1
         self.unsure += answer.unsure
+        self.named += len(answer.among or ())
         self.classes[answer.best[0][0]] += 1
 
     def fail(self, broken: "Broken") -> None:
@@ -64,6 +66,9 @@ def predict(words: Sequence[str]) -> None:
     parser.add_argument(
         "--at", type=float, metavar="ACCURACY", help="unsure unless the answers are right so often: 0.97"
     )
+    parser.add_argument(
+        "--sets", type=float, metavar="COVERAGE", help="also a set that holds the true class so often: 0.95"
+    )
     parser.add_argument("--jsonl", action="store_true", help="answers.jsonl rather than answers.csv")
     parser.add_argument("--sort", type=Path, metavar="FOLDER", help="links to the images, in a folder for each class")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
@@ -75,12 +80,13 @@ def predict(words: Sequence[str]) -> None:
     from kdal_cli.images.decode import Reading
     from kdal_cli.images.sources import image_files
     from kdal_cli.inference.answering import Judge, answers
-    from kdal_cli.report.answers import Sorted
+    from kdal_cli.report.answers import Sorted, columns
     from kdal_cli.report.display import Display
 
     with Display() as display, opened(options.model, options.trust, options.device) as answerer:
         card = answerer.card
-        judge = Judge.of(card.classes, card.calibration, answerer.threshold(options.at), options.top)
+        threshold, least = answerer.threshold(options.at), answerer.least(options.sets)
+        judge = Judge.of(card.classes, card.calibration, threshold, options.top, least)
         reading = Reading.of(card.shape, card.preparation)
         files = image_files(options.source)
         for line in answerer.told(options.at):
@@ -89,8 +95,12 @@ def predict(words: Sequence[str]) -> None:
         links = Sorted(options.sort, card.classes) if options.sort else None
         found = answers(files, answerer.classify, reading, card.preparation.ranges, judge)
         with closing(found), _kept_if_used(out):
-            tally, path = _write(found, out, options.jsonl, judge.top, links, display)
+            layout = columns(judge.top, sets=least is not None)
+            tally, path = _write(found, out, options.jsonl, layout, links, display)
         _tell(tally, path, display)
+        if least is not None:
+            each = tally.named / tally.answered
+            display.say(f"sets: at least {options.sets:.4g} of them hold the true class; {each:.2f} classes on average")
         if links:
             display.say(f"links in {options.sort}")
 
@@ -119,18 +129,23 @@ def _kept_if_used(folder: Path) -> Iterator[None]:
 
 
 def _write(
-    found: "Iterator[Answer | Broken]", out: Path, jsonl: bool, top: int, links: "Sorted | None", display: "Display"
+    found: "Iterator[Answer | Broken]",
+    out: Path,
+    jsonl: bool,
+    layout: Sequence[str],
+    links: "Sorted | None",
+    display: "Display",
 ) -> tuple[Tally, Path]:
     """Write every answer as it comes. Where no file could be read, nothing is left behind."""
     from kdal_cli.inference.answering import Broken
     from kdal_cli.records.files import written
-    from kdal_cli.report.answers import Lines, columns, row
+    from kdal_cli.report.answers import Lines, row
 
     tally, path = Tally(), out / ("answers.jsonl" if jsonl else "answers.csv")
     if path.exists():
         raise UserError("there are answers already", where=path, cure="choose another --out")
     with ExitStack() as stack:
-        table = Lines(stack.enter_context(written(path)), jsonl=jsonl, columns=columns(top))
+        table = Lines(stack.enter_context(written(path)), jsonl=jsonl, columns=layout)
         broken: Lines | None = None
         display.begin("predict", 0)
         for each in found:

@@ -65,7 +65,7 @@ def watch(words: Sequence[str]) -> None:
         folder = run_of(ship.path)
         if folder is None:
             raise UserError("this checkpoint lies in no run folder", where=ship.path, cure="name the run")
-        run, card = finished(folder, {}, options.trust, display), ship.card
+        run, card = finished(folder, {}, options.trust, display, ship.card.crop), ship.card
         if run.data is None:
             raise UserError("the images of the run are not here", where=folder, cure="watch where they are")
         display.say(ship.sentence)

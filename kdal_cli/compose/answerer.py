@@ -40,6 +40,24 @@ class Answerer:
             raise UserError(f"--at {accuracy:g}", cure=f"accepted: above 0, up to {best:g} (of the validation images)")
         return threshold_for(calibration.curve, accuracy)
 
+    def least(self, coverage: float | None) -> float | None:
+        """The least probability, at T = 1, of a class in sets that hold the true one so often; None for no sets.
+
+        Raises UserError where there were too few validation images to promise that.
+        """
+        if coverage is None:
+            return None
+        calibration = self.card.calibration
+        if calibration is None or not calibration.sets:
+            what = TOO_FEW if calibration is None else "this checkpoint is of an older kdal"
+            cure = "leave --sets out, or train with more of data.split.validation"
+            raise UserError(f"--sets {coverage:g}", where=what, cure=cure)
+        most = calibration.sets[-1][0]
+        if not 0 < coverage <= most:
+            of = f"{calibration.images:,} validation images promise no more"
+            raise UserError(f"--sets {coverage:g}", cure=f"accepted: above 0, up to {most:.4g} ({of})")
+        return next(low for share, low in calibration.sets if share >= coverage)
+
     def told(self, accuracy: float | None) -> list[str]:
         """What is to be said before the first answer."""
         calibration = self.card.calibration

@@ -10,12 +10,13 @@ from typing import Any
 from kdal_cli.compose import parts, start
 from kdal_cli.compose.bind import convert, make
 from kdal_cli.compose.finished import run_of
+from kdal_cli.compose.framing import framed, is_open
 from kdal_cli.compose.loss import LossPlan, plan_loss
 from kdal_cli.compose.teacher import plan_teacher, settled
 from kdal_cli.devices.engine import Engine
 from kdal_cli.errors import UserError
 from kdal_cli.images.augment import Augment, Resident
-from kdal_cli.images.crops import cropped, in_pixels
+from kdal_cli.images.crops import in_pixels
 from kdal_cli.lab.asking import answered, examined
 from kdal_cli.lab.blueprint import Blueprint
 from kdal_cli.lab.lab import Lab
@@ -105,12 +106,12 @@ class Bench:
 
     def _cropped(self, data: ImageData) -> ImageData:
         """Photographs as the student's weights expect them, or its checkpoint has them, unless `data.crop` is set."""
-        section = self.values.get("student")
-        if data.train.frame is None or self.section("data").get("crop") is not None:
+        section, wanted = self.values.get("student"), self.section("data")
+        if not is_open(data, wanted):
             return data
-        if self.request.stage == "evaluate":
+        if self.request.stage in ("evaluate", "compress"):
             card = checkpoint.read(self.setting("checkpoint", Path)).card
-            return cropped(data, card.crop) if card is not None and card.crop else data
+            return framed(data, wanted, card.crop if card is not None else None)
         if not isinstance(section, dict) or start.split(section, "student")[1].weights in (None, "none"):
             return data
         named, download = data.classes, self.setting("download", bool)
@@ -119,7 +120,7 @@ class Bench:
             return data
         crop = student.preprocessing.crop
         self.display.say(f"data.crop={crop:g}, as the student's weights expect")
-        return cropped(data, in_pixels(data.shape.height, crop))
+        return framed(data, wanted, in_pixels(data.shape.height, crop))
 
     def close(self) -> None:
         """Let the processes go that helped, if there were any."""
@@ -187,6 +188,8 @@ class Bench:
             return self.blueprint(section, "teacher.model", shape, saved)
 
         section = {**self.section("teacher"), "learns": self.teacher_learns}
+        if self.request.stage == "compress" and section.get("checkpoint") == []:
+            section["checkpoint"] = self.values.get("checkpoint")
         return plan_teacher(section, self.lab.data.shape, draw)
 
     def one_teacher(self) -> Member:

@@ -34,7 +34,8 @@ def refuse_early(values: Mapping[str, Any], trust: Sequence[str]) -> None:
 
 def _refuse(section: Mapping[str, Any], trust: Sequence[str], key: str, saved: Checkpoint | None) -> None:
     plain, wanted = start.split(section, key)
-    make = parts.architecture(plain, trust, key)
+    plain, shaped = start.pruned(plain, wanted, saved)
+    make = parts.architecture(plain, trust, key, shaped=shaped)
     if parts.is_own(plain):
         return
     if saved is not None:

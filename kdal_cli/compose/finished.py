@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kdal_cli.compose import parts
+from kdal_cli.compose.framing import framed
 from kdal_cli.errors import KdalError, UserError
 from kdal_cli.images.split import Ids
 from kdal_cli.lab.asking import answered
@@ -33,8 +34,12 @@ def run_of(checkpoint: Path) -> Path | None:
     return next((folder for folder in checkpoint.parents[:3] if (folder / MANIFEST).is_file()), None)
 
 
-def finished(folder: Path, changes: Mapping[str, Any], trust: Sequence[str], watcher: Watcher) -> Finished:
+def finished(
+    folder: Path, changes: Mapping[str, Any], trust: Sequence[str], watcher: Watcher, crop: float | None = None
+) -> Finished:
     """A run, with its images where they can be read. changes: keys of `data` that are other here, such as its root.
+
+    crop: how much of photographs its network sees, where the configuration does not say.
 
     Raises UserError for a damaged manifest, and for images that are not those of the run.
     """
@@ -51,6 +56,7 @@ def finished(folder: Path, changes: Mapping[str, Any], trust: Sequence[str], wat
             raise
         watcher.say(f"the images of this run are not here ({error}): nothing is measured on them")
         return Finished(folder, config, manifest)
+    data = framed(data, section, crop)
     if fingerprint(data) != manifest.get("data_sha256"):
         cure = "put back what they were, or name where they lie: data.root=…"
         raise UserError("these are not the images of the run", where=folder, cure=cure)

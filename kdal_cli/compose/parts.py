@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import kdal_cli.baselines
+import kdal_cli.compression
 import kdal_cli.data
 import kdal_cli.labels.oracles
 import kdal_cli.models
@@ -32,7 +33,9 @@ from kdal_cli.labels.desk import Desk
 from kdal_cli.labels.oracle import Oracle
 from kdal_cli.labels.oracles.simulated import simulated
 from kdal_cli.records.checkpoint import Checkpoint
+from kdal_cli.records.shapes import PRUNED, reshaped
 from kdal_cli.records.tracking import Tracker
+from kdal_cli.stages.compress import Method
 from kdal_cli.streams import Streams, undisturbed
 from kdal_cli.types import ImageData, Labels, Shape, Watcher
 from kdal_cli.values import NonNegative, Within
@@ -108,8 +111,9 @@ def blueprint(
     published may be fetched.
     """
     plain, wanted = start.split(section, where)
+    plain, shaped = start.pruned(plain, wanted, saved)
     shape = wanted.inner(shape)
-    make = architecture(plain, trust, where)
+    make = architecture(plain, trust, where, shaped=shaped)
     if saved is not None and not is_own(plain):
         refuse_misfit(make, named(plain), saved, shape)
     make_published = None
@@ -136,13 +140,22 @@ def blueprint(
 
 
 def architecture(
-    section: Section, trust: Sequence[str], where: str, *, published: bool = False
+    section: Section, trust: Sequence[str], where: str, *, published: bool = False, shaped: Checkpoint | None = None
 ) -> Callable[[Shape], nn.Module]:
     """What makes a network for images of a shape; its name and arguments are checked.
+
+    shaped: weights whose shapes a pruned one has.
 
     An argument that is an nn.Module is an architecture itself, a section within the section. published: with the
     weights that are published for it, whatever its arguments say; else without.
     """
+    if PRUNED in section:
+        pruned, section = section[PRUNED], {key: value for key, value in section.items() if key != PRUNED}
+        if pruned is not True or shaped is None:
+            cure = "its shapes are those of its weights: checkpoint=RUN, or weights=RUN and no pruned"
+            raise UserError(f"{where}.{PRUNED}={pruned}", where="a pruned network is no architecture", cure=cure)
+        whole = architecture(section, trust, where)
+        return lambda shape: _cut(whole(shape), shaped)
     make = resolve(kdal_cli.models, section.get("name"), trust, where)
     nested = [key for key, hint in get_type_hints(make).items() if hint is nn.Module and key != "return"]
     inner = {key: architecture(section.get(key) or {}, trust, f"{where}.{key}") for key in nested}
@@ -157,6 +170,23 @@ def architecture(
         return make(shape, **settings, **{key: part(shape) for key, part in inner.items()})
 
     return build
+
+
+def _cut(body: nn.Module, shaped: Checkpoint) -> nn.Module:
+    """A body as small as weights that were pruned, with as many classes as it has."""
+    own, head = body.state_dict(), f"{start.head_of(body)}."
+    sides = {
+        name: (len(own[name]) if name.startswith(head) else len(w), *w.shape[1:])
+        for name, w in shaped.weights.items()
+        if name in own and w.dim()
+    }
+    return reshaped(body, sides)
+
+
+def method(section: Section, trust: Sequence[str]) -> Method:
+    """What compresses a student."""
+    kind = resolve(kdal_cli.compression, section.get("name"), trust, "compress")
+    return make(kind, {key: value for key, value in section.items() if key != "name"}, "compress")
 
 
 def is_own(section: Section) -> bool:

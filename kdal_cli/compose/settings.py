@@ -26,6 +26,7 @@ GROUPS = (
     "budget",
     "oracle",
     "tracker",
+    "compress",
 )
 SETTINGS = (
     "seed",

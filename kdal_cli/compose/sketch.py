@@ -15,11 +15,15 @@ from torch.overrides import TorchFunctionMode
 
 from kdal_cli.errors import UserError, printable
 from kdal_cli.records.checkpoint import Checkpoint
+from kdal_cli.records.shapes import PRUNED
 from kdal_cli.streams import undisturbed
 from kdal_cli.types import Shape
 
 SPARE_NUMBERS, SPARE_TENSORS = 2**24, 1000
 """An architecture may make so much more than its weights: torchvision's are built for 1,000 classes first."""
+
+LARGER = 100
+"""How many times as large a network may have been before it was pruned: nine channels of ten are gone."""
 
 ANY = Shape(3, 224, 224, 1000)
 """Images that every architecture takes."""
@@ -83,7 +87,9 @@ class _Sketching(TorchFunctionMode):
         self.tensors += 1
         if self.saved is None:
             return
-        most = self.saved.numbers + SPARE_NUMBERS, 2 * len(self.saved.weights) + SPARE_TENSORS
+        pruned = self.saved.card is not None and self.saved.card.model.get(PRUNED)
+        numbers = self.saved.numbers * (LARGER if pruned else 1)
+        most = numbers + SPARE_NUMBERS, 2 * len(self.saved.weights) + SPARE_TENSORS
         if self.numbers > most[0] or self.tensors > most[1]:
             what = f"checkpoint holds {self.saved.numbers:,} numbers, and says that it is a far larger network"
             raise UserError(what, where=self.saved.path, cure="use one that kdal wrote")

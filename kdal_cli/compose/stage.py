@@ -13,6 +13,7 @@ from kdal_cli.compose import parts, teaching
 from kdal_cli.compose.asking import asked_on, desk
 from kdal_cli.compose.bench import Bench
 from kdal_cli.compose.bind import convert, make
+from kdal_cli.compose.compressing import compressed
 from kdal_cli.compose.early import refuse_early, refuse_unlabelled
 from kdal_cli.compose.pretraining import pretraining
 from kdal_cli.compose.settings import plain
@@ -266,6 +267,7 @@ STAGES: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "distill": _distill,
     "al-loop": _al_loop,
     "evaluate": _evaluate,
+    "compress": compressed,
     "pretrain": pretraining,
 }
 

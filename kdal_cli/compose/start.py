@@ -17,6 +17,7 @@ from kdal_cli.lab.blueprint import Start, model_of
 from kdal_cli.network import classifier
 from kdal_cli.records import checkpoint, timm_folder
 from kdal_cli.records.checkpoint import Checkpoint
+from kdal_cli.records.shapes import PRUNED
 from kdal_cli.records.transfer import Transfer, digest, refuse_other_body, transfer
 from kdal_cli.types import Preprocessing, Shape
 from kdal_cli.values import Count, Positive
@@ -85,6 +86,20 @@ def split(section: Section, where: str) -> tuple[dict[str, Any], Wanted]:
             raise UserError(f"{where}.pretrained=true and {where}.weights={wanted.file}", cure="one of the two")
         wanted = replace(wanted, weights="imagenet")
     return plain, wanted
+
+
+def pruned(section: Section, wanted: Wanted, saved: Checkpoint | None) -> tuple[dict[str, Any], Checkpoint | None]:
+    """(the architecture, weights whose shapes it has): of a pruned checkpoint, or where it starts from a pruned one.
+
+    What starts from a pruned network of its own kind is as small as that.
+    """
+    if saved is not None:
+        return dict(section), saved
+    if wanted.file is not None and wanted.file.exists() and not timm_folder.is_folder(wanted.file):
+        found = checkpoint.read(wanted.file)
+        if found.card is not None and found.card.model == {**section, PRUNED: True}:
+            return dict(found.card.model), found
+    return dict(section), None
 
 
 def for_checkpoint(section: Section | None, saved: Checkpoint, where: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from kdal_cli.images.decode import Found, Reading, decode_all, survey
 from kdal_cli.images.depth import Ranges
 from kdal_cli.images.likeness import alike
 from kdal_cli.images.listing import Entry, Listing, enumerated
+from kdal_cli.images.rows import Rows
 from kdal_cli.images.statistics import Twins, mean_std, refuse_alike, twins
 from kdal_cli.images.store import (
     Index,
@@ -43,7 +44,7 @@ OnBroken = Literal["refuse", "skip"]
 @dataclass(frozen=True)
 class Source:
     """Image files, and how they are read. scan: what there is, asked again when all is decoded. store: where to.
-    background: what is behind what is transparent, as it was typed.
+    background: what is behind what is transparent, as it was typed. rows: where images lie that are no files.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Source:
     on_broken: OnBroken
     store: Path
     background: str
+    rows: Rows | None = None
 
     def load(self, watcher: Watcher, size: int | None = None, crop: float | None = None) -> ImageData:
         """The images, decoded now or opened again. size, crop: what is seen of pictures that keep their proportions.
@@ -96,7 +98,7 @@ class Source:
         """Decode everything into a new store at `home`. Nothing is left there unless all of it is sound."""
         count = len(listing.train)
         with _begun("reading headers", count, watcher):
-            ranges = survey(self.root, listing.train, self.reading, watcher)
+            ranges = survey(self.rows or self.root, listing.train, self.reading, watcher)
         total = count + len(listing.validation) + len(listing.test)
         with _begun("decoding images", total, watcher), building(home) as draft:
             train = self._part(draft / "train.npy", (*listing.train, *listing.validation), ranges, watcher)
@@ -116,7 +118,7 @@ class Source:
 
     def _part(self, path: Path, entries: tuple[Entry, ...], ranges: Ranges, watcher: Watcher) -> Part:
         found, reading = Found(), self.reading
-        with closing(decode_all(self.root, entries, reading, ranges, found, watcher)) as images:
+        with closing(decode_all(self.rows or self.root, entries, reading, ranges, found, watcher)) as images:
             return Part(write_pixels(path, images, (reading.channels, reading.size, reading.size)), found)
 
 

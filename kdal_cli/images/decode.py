@@ -20,6 +20,7 @@ from kdal_cli.images.depth import Box, Kind, Ranges, blocks, extent, kind, shall
 from kdal_cli.images.likeness import likeness
 from kdal_cli.images.listing import Entry
 from kdal_cli.images.opening import LARGEST, SIZE, Unreadable, opened, quietly, regular
+from kdal_cli.images.rows import Rows
 from kdal_cli.images.upright import SIDEWAYS, turn
 from kdal_cli.types import Preparation, Shape, Watcher
 
@@ -109,9 +110,11 @@ class Found:
 
 
 def decode_all(
-    root: Path, entries: Sequence[Entry], reading: Reading, ranges: Ranges, found: Found, watcher: Watcher
+    root: Path | Rows, entries: Sequence[Entry], reading: Reading, ranges: Ranges, found: Found, watcher: Watcher
 ) -> Generator[np.ndarray, None, None]:
     """The pixels of each entry, in order. What cannot be decoded is passed over; `found` is filled as they go.
+
+    root: the folder of the files, or what holds images that are no files.
 
     To be closed by whoever stops half-way.
     """
@@ -123,7 +126,7 @@ def decode_all(
             yield picture.pixels
 
 
-def survey(root: Path, entries: Sequence[Entry], reading: Reading, watcher: Watcher) -> Ranges:
+def survey(root: Path | Rows, entries: Sequence[Entry], reading: Reading, watcher: Watcher) -> Ranges:
     """The ranges of the deep images among `entries`, the training set; others are opened, but not decoded."""
     ranges: dict[str, tuple[float, float]] = {}
     for _, answer in _each(partial(_extent, root, reading=reading), entries, watcher):
@@ -134,7 +137,7 @@ def survey(root: Path, entries: Sequence[Entry], reading: Reading, watcher: Watc
     return ranges if reading.bits is None else ranges | {"integer": (0.0, 2.0**reading.bits - 1)}
 
 
-def decode(root: Path, entry: Entry, reading: Reading, ranges: Ranges) -> Picture | str:
+def decode(root: Path | Rows, entry: Entry, reading: Reading, ranges: Ranges) -> Picture | str:
     """An image file, or in words why it cannot be read.
 
     First frame only, flattened on the background, values of more than 8 bits brought from their range to 0 to 255,
@@ -144,7 +147,7 @@ def decode(root: Path, entry: Entry, reading: Reading, ranges: Ranges) -> Pictur
     return _attempt(root, entry, reading, lambda image, file: _picture(image, file, reading, ranges))
 
 
-def _extent(root: Path, entry: Entry, reading: Reading) -> tuple[Kind, tuple[float, float]] | str | None:
+def _extent(root: Path | Rows, entry: Entry, reading: Reading) -> tuple[Kind, tuple[float, float]] | str | None:
     """What kind of deep image this is, and its lowest and highest value; None for 8 bits."""
 
     def look(image: ImageFile, file: BinaryIO) -> tuple[Kind, tuple[float, float]] | None:
@@ -166,12 +169,15 @@ def _each(
                 watcher.advance(1, 1)
 
 
-def _attempt(root: Path, entry: Entry, reading: Reading, look: Callable[[ImageFile, BinaryIO], Answer]) -> Answer | str:
+def _attempt(
+    root: Path | Rows, entry: Entry, reading: Reading, look: Callable[[ImageFile, BinaryIO], Answer]
+) -> Answer | str:
     """What `look` finds in an image file, or in words why it cannot be read."""
     if entry.size < 1:
         return "empty file" if entry.size == 0 else "not a regular file"
     try:
-        with regular(entry.file(root)) as file, opened(file, reading.longest, reading.max_pixels) as image:
+        held = regular(entry.file(root)) if isinstance(root, Path) else root.open(entry)
+        with held as file, opened(file, reading.longest, reading.max_pixels) as image:
             return look(image, file)
     except Unreadable as reason:
         return str(reason)

@@ -169,10 +169,16 @@ def _once(rows: list[Row], file: Path) -> tuple[list[Row], int]:
 
 
 def _entry(row: Row, numbers: dict[str, int], root: Path, links: Links, file: Path) -> Entry:
-    """The file of a row. Raises UserError where it lies outside the root; one that is not there is a broken image."""
-    path = Path(os.path.normpath(root / row.path))
-    if "\0" in row.path or not path.is_relative_to(root):
-        what = f"line {row.number}: {printable(row.path)!r} leads out of {root}"
+    label = None if row.label is None else numbers[row.label]
+    return entry_at(row.path, f"line {row.number}", label, root, links, file)
+
+
+def entry_at(named: str, place: str, label: int | None, root: Path, links: Links, file: Path) -> Entry:
+    """The file that a table names at a place. Raises UserError where it lies outside the root; one that is not there is
+    a broken image."""
+    path = Path(os.path.normpath(root / named))
+    if "\0" in named or not path.is_relative_to(root):
+        what = f"{place}: {printable(named)!r} leads out of {root}"
         raise UserError(what, where=file, cure="paths start at data.root, which is the folder of the table if not set")
     shown, real = path.relative_to(root).as_posix(), path.resolve()
     target = str(links.target(shown, path)) if real != path else ""
@@ -181,5 +187,4 @@ def _entry(row: Row, numbers: dict[str, int], root: Path, links: Links, file: Pa
     except OSError:
         facts = None
     size = facts.st_size if facts is not None and stat.S_ISREG(facts.st_mode) else -1
-    label = None if row.label is None else numbers[row.label]
     return Entry(shown, label, size, facts.st_mtime_ns if facts is not None else 0, target)

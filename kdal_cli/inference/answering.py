@@ -34,13 +34,15 @@ MOST, BYTES = 128, 1 << 24
 class Answer:
     """What is answered about one file. best: (class, probability), the most probable first. entropy: in nats.
 
-    unsure: whether the first probability is below the threshold.
+    unsure: whether the first probability is below the threshold. among: a set that holds the true class as often as
+    was asked for, the most probable first; None where none was asked for.
     """
 
     path: Path
     best: tuple[tuple[str, float], ...]
     entropy: float
     unsure: bool
+    among: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -53,16 +55,27 @@ class Broken:
 
 @dataclass(frozen=True)
 class Judge:
-    """How logits become answers. temperature, threshold: see `kdal_cli.types.Calibration`. top: classes to name."""
+    """How logits become answers. temperature, threshold: see `kdal_cli.types.Calibration`. top: classes to name.
+
+    least: the probability, at T = 1, that a class of a set has at least; None makes no sets.
+    """
 
     classes: tuple[str, ...]
     temperature: float = 1.0
     threshold: float = 0.0
     top: int = 3
+    least: float | None = None
 
     @classmethod
-    def of(cls, classes: tuple[str, ...], calibration: Calibration | None, threshold: float, top: int) -> "Judge":
-        return cls(classes, calibration.temperature if calibration else 1.0, threshold, min(top, len(classes)))
+    def of(
+        cls,
+        classes: tuple[str, ...],
+        calibration: Calibration | None,
+        threshold: float,
+        top: int,
+        least: float | None = None,
+    ) -> "Judge":
+        return cls(classes, calibration.temperature if calibration else 1.0, threshold, min(top, len(classes)), least)
 
     def __call__(self, path: Path, logits: Tensor) -> Answer:
         """logits (C,). Raises MachineError where one is not finite."""
@@ -72,7 +85,16 @@ class Judge:
         probs = log_probs.exp()
         best = probs.topk(self.top)
         named = tuple((self.classes[c], p) for p, c in zip(best.values.tolist(), best.indices.tolist(), strict=True))
-        return Answer(path, named, float(-(probs * log_probs).sum()), named[0][1] < self.threshold)
+        unsure = named[0][1] < self.threshold
+        return Answer(path, named, float(-(probs * log_probs).sum()), unsure, self._among(logits))
+
+    def _among(self, logits: Tensor) -> tuple[str, ...] | None:
+        """The set of an image, of one class at least: that makes it hold the true one more often, never less."""
+        if self.least is None:
+            return None
+        probs, order = logits.double().softmax(0).sort(descending=True, stable=True)
+        count = max(1, int((probs >= self.least).sum()))
+        return tuple(self.classes[c] for c in order[:count].tolist())
 
 
 def answers(

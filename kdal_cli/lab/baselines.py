@@ -136,8 +136,8 @@ def _file(lab: Lab, space: str) -> tuple[Callable[[Tensor], Tensor], Callable[[T
     """Rows of the training and of the test images, from `vectors.npy` and `vectors_test.npy` beside it."""
     path = vectors(Path(space))
     if path.suffix not in (".npy", ".safetensors"):
-        files = "a file.npy or file.safetensors with one row an image, file_test beside it"
-        cure = f"{', '.join(SPACES)}, a run of kdal pretrain, or {files}"
+        file = "a file.npy or file.safetensors with one row an image, file_test beside it"
+        cure = f"{', '.join(SPACES)}, a run of kdal pretrain, or {file}"
         raise UserError(f"baselines: space={space}", cure=cure)
     beside = path.with_stem(f"{path.stem}_test")
     return embedding(path, len(lab.data.train)), embedding(beside, len(lab.data.test))

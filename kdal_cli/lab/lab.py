@@ -116,9 +116,9 @@ class Lab:
             body = blueprint.make()
             if blueprint.start is not None:
                 blueprint.start.into(body)
-        return self._placed(body, blueprint.preprocessing)
+        return self.placed(body, blueprint.preprocessing)
 
-    def _placed(self, body: nn.Module, own: Preprocessing | None) -> Network:
+    def placed(self, body: nn.Module, own: Preprocessing | None) -> Network:
         """A body on the device, behind a preprocessing of its own or that of the data."""
         rule = own or self.data.preprocessing
         network = Network(body, rule.mean, rule.std, rule.size)
@@ -143,7 +143,7 @@ class Lab:
         own = card.preprocessing if card else blueprint.preprocessing
         if card is not None and card.size is None and _sides(card) != _sides(self.data):
             own = replace(card.preprocessing, size=(card.shape.height, card.shape.width))
-        return self._placed(body, own)
+        return self.placed(body, own)
 
     def objective(
         self,

@@ -19,6 +19,9 @@ COLDEST, HOTTEST = 0.05, 20.0
 POINTS = 50
 """Points of a curve at most."""
 
+LEVELS = 100
+"""Coverages at most that sets are kept for."""
+
 LEAST = 50
 """Images that a calibration needs at least: of fewer, one more or less that is right moves everything."""
 
@@ -34,7 +37,8 @@ def calibrate(logits: Tensor, labels: Tensor) -> Calibration:
     curve = reject_curve(logits / t, labels)
     wanted = (1 + curve[0][2]) / 2
     threshold = threshold_for(curve, wanted) if max(right for *_, right in curve) >= wanted else 0.0
-    return Calibration(t, len(labels), (ece(logits, labels), ece(logits / t, labels)), threshold, curve)
+    both = ece(logits, labels), ece(logits / t, labels)
+    return Calibration(t, len(labels), both, threshold, curve, conformal(logits, labels))
 
 
 def temperature(logits: Tensor, labels: Tensor) -> float:
@@ -75,6 +79,25 @@ def reject_curve(logits: Tensor, labels: Tensor) -> tuple[tuple[float, float, fl
     chosen = torch.linspace(0, len(rows) - 1, min(POINTS, len(rows)), dtype=torch.float64).round().long()
     (_, *everything), *rest = rows[chosen.flip(0)].tolist()
     return tuple((low, share, accuracy) for low, share, accuracy in ([0.0, *everything], *rest))
+
+
+def conformal(logits: Tensor, labels: Tensor) -> tuple[tuple[float, float], ...]:
+    """(coverage, least probability) of sets of classes that hold the true one at least so often. logits (N, C).
+
+        {c : softmax(z)_c ≥ q_k}    q_k the k-th largest softmax(z_n)_y of N images    P(y in it) ≥ k / (N + 1)
+
+    for an image drawn as these N were, whatever the network: split conformal prediction with the score 1 - p_y. From
+    the middle up to the highest coverage, at which a set of N images says anything, N / (N + 1). At T = 1, as the
+    temperature is fitted on the same labels.
+
+    Sadinle, Lei, Wasserman, "Least Ambiguous Set-Valued Classifiers with Bounded Error Levels", JASA 2019,
+    arXiv:1609.00451.
+    """
+    logits, labels = checked(logits, labels)
+    n = len(labels)
+    theirs = logits.softmax(1).gather(1, labels[:, None]).flatten().sort(descending=True).values  # (N,)
+    ranks = torch.linspace(-(-n // 2), n, min(LEVELS, n), dtype=torch.float64).round().long().unique()
+    return tuple((k / (n + 1), float(theirs[k - 1])) for k in ranks.tolist())
 
 
 def threshold_for(curve: tuple[tuple[float, float, float], ...], accuracy: float) -> float:

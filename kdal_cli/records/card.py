@@ -117,6 +117,7 @@ def _preparation(value: Any) -> Preparation:
 
 def _calibration(value: Any) -> Calibration:
     what = "its calibration"
+    value = {"sets": [], **value} if isinstance(value, dict) else value  # which a card may lack
     _demand(_has_keys(value, Calibration), what)
     _demand(_is_number(value["temperature"]) and value["temperature"] > 0, what)
     _demand(_is_count(value["images"]) and value["images"] > 0 and _is_share(value["threshold"]), what)
@@ -124,7 +125,11 @@ def _calibration(value: Any) -> Calibration:
     _demand(1 < len(rows) <= VALUES and all(isinstance(row, list) and all(map(_is_share, row)) for row in rows), what)
     _demand(len(value["ece"]) == 2 and all(len(row) == 3 for row in value["curve"]), what)
     curve = tuple((low, answered, right) for low, answered, right in value["curve"])
-    return Calibration(**{**value, "ece": tuple(value["ece"]), "curve": curve})
+    sets = value["sets"]
+    _demand(isinstance(sets, list) and len(sets) <= VALUES and all(isinstance(row, list) for row in sets), what)
+    _demand(all(len(row) == 2 and all(map(_is_share, row)) for row in sets), what)
+    told = {"ece": tuple(value["ece"]), "curve": curve, "sets": tuple((share, low) for share, low in sets)}
+    return Calibration(**{**value, **told})
 
 
 def _has_keys(value: Any, kind: type[Part]) -> bool:

@@ -44,19 +44,21 @@ class Lines:
         self._text.truncate()
 
 
-def columns(top: int) -> list[str]:
+def columns(top: int, *, sets: bool = False) -> list[str]:
     """The names of the columns of `row` where so many classes are named."""
     further = [f"{key}_{n}" for n in range(2, top + 1) for key in ("class", "probability")]
-    return ["path", "class", "probability", "entropy", "unsure", *further]
+    return ["path", "class", "probability", "entropy", "unsure", *further, *(["set", "set_size"] if sets else [])]
 
 
 def row(answer: Answer) -> dict[str, Any]:
-    """A line of the table: the class, how sure that is, and the classes that come next."""
+    """A line of the table: the class, how sure that is, the classes that come next, and the set if there is one."""
     (first, probability), *others = answer.best
     told = {"path": str(answer.path), "class": first, "probability": round(probability, 6)}
     told |= {"entropy": round(answer.entropy, 6), "unsure": answer.unsure}
     for n, (name, p) in enumerate(others, 2):
         told |= {f"class_{n}": name, f"probability_{n}": round(p, 6)}
+    if answer.among is not None:
+        told |= {"set": "|".join(answer.among), "set_size": len(answer.among)}
     return told
 
 

@@ -79,7 +79,8 @@ def model_card(card: Card, rows: Sequence[Row], run: Path | None, config: Mappin
 
 def _words(model: Mapping[str, Any]) -> str:
     """An architecture in a few words."""
-    return " ".join(str(model[key]) for key in ("name", "arch", "depth", "width") if key in model)
+    words = [str(model[key]) for key in ("name", "arch", "depth", "width") if key in model]
+    return " ".join([*words, "pruned"] if model.get("pruned") else words)
 
 
 def _sellers(config: Mapping[str, Any]) -> str:

@@ -107,7 +107,9 @@ def drawing(study: Study, block: Block, ranked: Sequence[Standing]) -> Html:
     ends = "; ".join(f"{standing.entry.name} {figure.mean(standing.entry.last)}" for standing in drawn_out(ranked))
     alt = f"{figure.headed} of {len(ranked)} cell{'s' * (len(ranked) > 1)}, at the end: {ends}"
     stepped = any(len(entry.curve) > 1 for entry in block.entries)
-    bands = f"Bands are 95 % intervals, of {ENOUGH_SEEDS} seeds or more; of fewer, thin lines are single seeds."
+    bands = (
+        f"Bands and bars are 95 % intervals, of {ENOUGH_SEEDS} seeds or more; of fewer, thin lines are single seeds."
+    )
     caption = bands if stepped else "Bars are 95 % intervals, rings single runs."
     if any(standing.is_baseline for standing in ranked):
         caption += " Baselines are dashed and dotted." if stepped else " Baselines are diamonds."

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 WIDTH, HEAD = 10.5, 0.35
 """Inches: a picture, and what is left free above a panel that has a title."""
 
+FEW_BANDS, FEW_POINTS = 3, 12
+"""Of more curves bands would be one; their intervals are bars beside each other, where a curve has few points."""
+
 MANY_TICKS = 40
 """Of more places where labels were bought the axis has round numbers."""
 
@@ -80,7 +83,8 @@ AXES = {"labels": "labels bought", "flops": "floating-point operations", "second
 def curves(study: Study, blocks: Sequence[Block], form: Form = "png", sheet: Sheet = PAGE) -> bytes:
     """The curves of each block in a panel of its own: means over seeds, named at their ends.
 
-    From five seeds on 95 % t intervals are bands; of fewer seeds each is a thin line, as a band would fill the panel.
+    From five seeds on 95 % t intervals are bands, or bars where there are more than three curves; of fewer seeds each
+    is a thin line, as a band would fill the panel.
     Unfinished runs are thin and dashed, baselines dashed and dotted. Of more than nine cells the best six and their
     baselines are told apart, the others are grey. Ticks are where labels were bought. Cells without rounds are points
     with their intervals.
@@ -161,7 +165,9 @@ def _curves(axes: "Axes", study: Study, block: Block, ranked: Sequence[Standing]
     others = [standing.entry for standing in ranked if standing not in shown]
     for entry in others:
         axes.plot(*_mean(entry, scale), color=MUTED, alpha=0.4, linewidth=0.8)
-    ends = [_curve(axes, study, standing, place, scale, sheet) for place, standing in reversed(list(enumerate(shown)))]
+    bars = len(shown) > FEW_BANDS
+    curves = reversed(list(enumerate(shown)))
+    ends = [_curve(axes, study, standing, place, scale, sheet, bars=bars) for place, standing in curves]
     right = max(end.x for end in ends)
     if others:
         ends.append(End(right, _mean(others[0], scale)[1][-1], f"{len(others)} others", MUTED))
@@ -180,8 +186,10 @@ def _curves(axes: "Axes", study: Study, block: Block, ranked: Sequence[Standing]
     name_ends(axes, ends, sheet.size)
 
 
-def _curve(axes: "Axes", study: Study, standing: Standing, place: int, scale: float, sheet: Sheet) -> End:
-    """The mean of a cell with its band or its seeds, and its unfinished runs; the end of the mean."""
+def _curve(
+    axes: "Axes", study: Study, standing: Standing, place: int, scale: float, sheet: Sheet, *, bars: bool
+) -> End:
+    """The mean of a cell with its band, its bars or its seeds, and its unfinished runs; the end of the mean."""
     entry, colour = standing.entry, PALETTE[place % len(PALETTE)]
     x, mean = _mean(entry, scale)
     finished = all(run.done for run in entry.cell.runs.values())
@@ -194,7 +202,11 @@ def _curve(axes: "Axes", study: Study, standing: Standing, place: int, scale: fl
         low, high = (
             [scale * end for end in ends] for ends in zip(*((i.low, i.high) for _, i in entry.curve), strict=True)
         )
-        axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
+        if bars and len(x) <= FEW_POINTS:
+            beside = [at + (place - 2.5) * 0.006 * (x[-1] - x[0]) for at in x]
+            axes.vlines(beside, low, high, color=colour, linewidth=1.2, alpha=0.7)
+        else:
+            axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
     seeds = entry.cell.runs.values() if 1 < entry.last.n < ENOUGH_SEEDS else ()
     for run in (*seeds, *(entry.cell.unfinished if finished else ())):
         y, dash = [scale * value for value in run.values(study.figure)], "-" if run.done else "--"
@@ -230,11 +242,16 @@ def _mean(entry: Entry, scale: float) -> tuple[list[float], list[float]]:
 
 
 def _limits(block: Block, share: bool) -> tuple[float, float]:
-    """All means with a margin, and of the intervals as much as leaves the means half of the height; % from 0 to 100."""
+    """All means with a margin, and of the intervals as much as leaves the means half of the height; % from 0 to 100.
+
+    Where all curves are at the same place, as before the first query, the interval tells nothing about them.
+    """
     scale = 100 if share else 1
-    found = [interval for entry in block.entries for _, interval in entry.curve]
-    means = [scale * interval.mean for interval in found]
-    ends = [scale * end for interval in found for end in (interval.low, interval.high) if math.isfinite(end)]
+    found = [(x, interval) for entry in block.entries for x, interval in entry.curve]
+    means = [scale * interval.mean for _, interval in found]
+    apart = {x for x, interval in found for at, other in found if at == x and other.mean != interval.mean}
+    told = [interval for x, interval in found if x in apart or len(block.entries) == 1]
+    ends = [scale * end for interval in told for end in (interval.low, interval.high) if math.isfinite(end)]
     low, high = min(means), max(means)
     room = (high - low) / 2 or abs(high) / 10 or 1.0
     low, high = max(min([low, *ends]), low - room), min(max([high, *ends]), high + room)

@@ -33,6 +33,8 @@ MEASURES = {
     "parameters": "parameters",
     "flops": "FLOPs an image",
     "images_per_s": "images/s",
+    "ms_1": "ms at batch 1",
+    "ms_16": "ms at batch 16",
 }
 """The rows of `models_table`, in their order, and what they are called there."""
 

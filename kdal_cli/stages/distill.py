@@ -12,6 +12,7 @@ from kdal_cli.lab.blueprint import Blueprint
 from kdal_cli.lab.checkup import examine
 from kdal_cli.lab.guide import Guide
 from kdal_cli.lab.lab import Lab, MakeObjective
+from kdal_cli.lab.paid import given
 from kdal_cli.lab.teacher import Teacher, warn_of_pupil
 from kdal_cli.lab.train import train
 from kdal_cli.metrics.classification import agreement
@@ -58,7 +59,7 @@ def distill(
     the terms that need none. alone: the student to be trained without a teacher: same weights, same order, same views.
     Returns the teacher, the chain and the student alone, side by side; their checkpoints are on disk.
     """
-    examples = _examples(lab, labels)
+    examples = given(lab, labels, lab.streams)
     entries = [Entry("teacher", teacher.network, {**teacher.metrics, **_cost(lab, teacher.network)})] if teacher else []
     for link in chain:
         network, peer = _train(lab, link, examples, guide, make_objective, recipe)
@@ -79,19 +80,6 @@ def distill(
 def labels_alone(*_: object) -> Objective:
     """What a student minimises that nobody teaches."""
     return Objective()
-
-
-def _examples(lab: Lab, labels: int | None) -> Examples:
-    """The pool, the labelled images first: of those whose labels are known all, or as many as are wanted."""
-    known = lab.labelled
-    count = len(known) if labels is None else min(labels, len(known))
-    order = torch.arange(len(lab.pool))
-    if count < len(lab.pool):
-        order = torch.randperm(len(lab.pool), generator=lab.streams.at("labelled"))
-    ids = lab.pool[order]
-    labelled = torch.isin(ids, known)
-    labelled &= labelled.cumsum(0) <= count
-    return Examples(torch.cat([ids[labelled], ids[~labelled]]), lab.data.train.labels.of(ids[labelled]))
 
 
 def _train(

@@ -26,6 +26,7 @@ FIGURE = {
     "distill": "student.accuracy",
     "train-teacher": "accuracy",
     "evaluate": "accuracy",
+    "compress": "student.accuracy",
     "pretrain": "knn_accuracy",
 }
 """The figure of a stage that runs are compared by, unless another is asked for."""

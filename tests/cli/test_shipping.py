@@ -59,11 +59,14 @@ def test_a_folder_is_answered_and_what_is_broken_is_named(kdal, run, photos, tmp
 
 
 def test_json_lines_and_a_threshold_of_ones_own(kdal, run, photos, tmp_path) -> None:
-    ended = kdal("predict", run, str(photos / "*1.png"), "--jsonl", "--out", "out", "--at", "0.000001")
+    words = ("--jsonl", "--out", "out", "--at", "0.000001", "--sets", "0.9")
+    ended = kdal("predict", run, str(photos / "*1.png"), *words)
     assert (ended.code, ended.err) == (0, "")
     rows = [json.loads(line) for line in (tmp_path / "out" / "answers.jsonl").read_text().splitlines()]
     assert len(rows) == 6
     assert not any(row["unsure"] for row in rows)
+    assert all(row["set"].split("|")[0] == row["class"] and row["set_size"] >= 1 for row in rows)
+    assert "sets: at least 0.9 of them hold the true class" in ended.out
 
 
 @pytest.mark.parametrize(
@@ -75,6 +78,7 @@ def test_json_lines_and_a_threshold_of_ones_own(kdal, run, photos, tmp_path) -> 
         (["RUN", "broken"], "none of 30 files can be read"),
         (["RUN", "PHOTOS", "--top", "0"], "--top 0"),
         (["RUN", "PHOTOS", "--at", "1.5"], "--at 1.5"),
+        (["RUN", "PHOTOS", "--sets", "0.99"], "--sets 0.99: accepted: above 0, up to 0.9846 (64 validation images"),
         (["RUN", "PHOTOS", "--sort", "broken"], "--sort takes a new or an empty one"),
         (["RUN", "PHOTOS", "--out", "taken/file"], "cannot write here"),
         (["RUN", "PHOTOS", "--device", "tpu"], "device=tpu"),

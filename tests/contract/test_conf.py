@@ -50,6 +50,7 @@ MISSING = {  # what only the user knows
     ("data", "npz"): {"data.path"},
     ("data", "photos"): {"data.root"},
     ("data", "csv"): {"data.path"},
+    ("data", "parquet"): {"data.path"},
     ("experiment", "photos"): {"data.root"},
     ("student", "custom"): {"student.name"},
     ("student", "simkd"): {"student.features"},

@@ -43,12 +43,12 @@ def test_code_of_ones_own_is_an_option_of_each_group_that_takes_some() -> None:
 
 def test_a_term_of_ones_own_stands_alone_and_among_others_with_what_every_term_has() -> None:
     alone = composed(conf_folder(), "distill", "loss=mine:term", "loss.term.weight=2", "+loss.term.power=3")["loss"]
-    assert set(alone) == {"on", "term"}
+    assert set(alone) == {"on", "term", "class_weights", "recipe"}
     usual = composed(conf_folder(), "distill")["loss"]["kd"]
     assert set(alone["term"]) == {*usual, "power"} - {"temperature"}
     assert (alone["term"]["name"], alone["term"]["weight"], alone["term"]["power"]) == ("mine:term", 2, 3)
     among = composed(conf_folder(), "distill", "loss=[kd,mine:term,mine:Other]")["loss"]
-    assert {key for key in among if isinstance(among[key], dict)} == {"weighting", "kd", "term", "Other"}
+    assert {key for key in among if isinstance(among[key], dict)} == {"weighting", "recipe", "kd", "term", "Other"}
 
 
 @pytest.mark.parametrize(

@@ -109,3 +109,13 @@ def test_the_centre_is_cut_out_where_the_shorter_side_rules(tmp_path) -> None:
     assert isinstance(answer, Answer)
     assert isinstance(whole, Answer)
     assert (answer.best[0][0], whole.best[0][0]) == ("bright", "dark")
+
+
+@pytest.mark.parametrize(("least", "among"), [(0.01, ("dark", "grey")), (0.5, ("dark",)), (0.999, ("dark",))])
+def test_a_set_has_the_classes_of_its_least_probability_at_no_temperature_and_one_at_least(
+    tmp_path, least, among
+) -> None:
+    path = picture(tmp_path / "a.png", 0)
+    (answer,) = looked([path], Judge(("dark", "grey", "bright"), temperature=9.0, least=least))
+    assert isinstance(answer, Answer)
+    assert answer.among == among

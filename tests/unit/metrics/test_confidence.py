@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from kdal_cli.metrics.confidence import calibrate, reject_curve, spoken, temperature, threshold_for
+from kdal_cli.metrics.confidence import calibrate, conformal, reject_curve, spoken, temperature, threshold_for
 
 
 def made(n: int = 4000, scale: float = 1.0, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -77,3 +77,37 @@ def test_where_the_surest_answers_are_the_wrong_ones_nothing_is_withheld() -> No
     found = calibrate(torch.nn.functional.one_hot(answers, 2) * sure[:, None], labels)
     assert found.threshold == 0.0
     assert "answers 100% of the images at 75.0% accuracy" in spoken(found)
+
+
+def test_a_set_of_four_images_is_counted_by_hand() -> None:
+    logits = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.3, 0.7]]).log()
+    found = conformal(logits, torch.tensor([0, 0, 0, 1]))  # of the true class: .9, .8, .7, .4
+    assert [share for share, _ in found] == pytest.approx([2 / 5, 3 / 5, 4 / 5])
+    assert [low for _, low in found] == pytest.approx([0.8, 0.7, 0.4])
+
+
+@pytest.mark.parametrize("scale", [1.0, 6.0])
+def test_sets_hold_the_true_class_as_often_as_they_say_however_wrong_the_probabilities_are(scale: float) -> None:
+    """Over many draws of validation images; and not much more often, as sets of all classes would."""
+    n, draws = 60, 400
+    logits, labels = made(n=(n + 50) * draws, scale=scale)
+    covered = {2 / 3: [], 0.95: []}
+    for z, y in zip(logits.split(n + 50), labels.split(n + 50), strict=True):
+        levels = conformal(z[:n], y[:n])
+        theirs = z[n:].double().softmax(1).gather(1, y[n:, None]).flatten()
+        for wanted, shares in covered.items():
+            share, low = next(level for level in levels if level[0] >= wanted)
+            assert share < wanted + 2 / (n + 1)
+            shares.append(float((theirs >= low).double().mean()))
+    for wanted, shares in covered.items():
+        mean = sum(shares) / draws
+        assert wanted - 0.01 < mean < wanted + 2 / (n + 1) + 0.01
+
+
+def test_sets_promise_no_more_than_their_images_can_and_keep_few_levels() -> None:
+    found = calibrate(*made()).sets
+    assert len(found) <= 100
+    assert found[-1][0] == pytest.approx(4000 / 4001)
+    shares, lows = zip(*found, strict=True)
+    assert list(shares) == sorted(shares)
+    assert list(lows) == sorted(lows, reverse=True)

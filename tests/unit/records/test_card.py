@@ -20,7 +20,7 @@ CARD = Card(
     trained_on={"data": "blobs", "labels": 7, "validation_labels": 0},
     metrics={"accuracy": 0.75, "ece": float("nan")},
     preparation=Preparation(resize="shorter", side=4, background=(0, 128, 255), ranges={"integer": (0.0, 4095.0)}),
-    calibration=Calibration(1.5, 40, (0.1, 0.05), 0.6, ((0.0, 1.0, 0.9), (0.6, 0.8, 0.95))),
+    calibration=Calibration(1.5, 40, (0.1, 0.05), 0.6, ((0.0, 1.0, 0.9), (0.6, 0.8, 0.95)), ((0.5, 0.9),)),
 )
 
 
@@ -51,6 +51,8 @@ def test_a_card_comes_back_from_json_as_it_was() -> None:
 def test_a_card_of_an_older_version_is_stretched_to_a_square_and_not_calibrated() -> None:
     old = parse({key: value for key, value in card().items() if key not in ("preparation", "calibration")})
     assert (old.preparation, old.calibration) == (Preparation(), None)
+    without = card(calibration={key: value for key, value in calibration().items() if key != "sets"})
+    assert parse(without).calibration.sets == ()
 
 
 @pytest.mark.parametrize(
@@ -82,6 +84,9 @@ def test_a_card_of_an_older_version_is_stretched_to_a_square_and_not_calibrated(
         (card(calibration=1.5), "calibration"),
         (card(calibration=calibration(temperature=0)), "calibration"),
         (card(calibration=calibration(images=0)), "calibration"),
+        (card(calibration=calibration(sets=[[0.5]])), "calibration"),
+        (card(calibration=calibration(sets=[[0.5, 2]])), "calibration"),
+        (card(calibration=calibration(sets=[[0.5, 0.5]] * 1001)), "calibration"),
         (card(calibration=calibration(ece=[0.1])), "calibration"),
         (card(calibration=calibration(threshold=2)), "calibration"),
         (card(calibration=calibration(curve=[])), "calibration"),

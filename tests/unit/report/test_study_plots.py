@@ -135,6 +135,19 @@ def test_from_five_seeds_on_intervals_are_bands(tmp_path: Path, panels: Panels) 
     assert len(panels[0].collections) == 1
 
 
+def test_of_more_than_three_curves_intervals_are_bars_and_a_common_start_takes_no_room(
+    tmp_path: Path, panels: Panels
+) -> None:
+    for seed in range(5):
+        for place in range(4):
+            run_folder(tmp_path, [0.1 + 0.2 * seed, 0.6 + place / 50 + seed / 100], seed=seed, sampler=f"s{place}")
+    found = study(tmp_path)
+    curves(found, found.blocks)
+    bars = [len(collection.get_segments()) for collection in panels[0].collections]
+    assert bars == [2] * 4
+    assert panels[0].get_ylim()[0] > 40  # the mean is 50 there, the interval from 11 to 89
+
+
 def test_ticks_are_where_labels_were_bought_and_their_numbers_do_not_touch(tmp_path: Path, panels: Panels) -> None:
     run_folder(tmp_path, [0.2 + place / 50 for place in range(30)])
     found = study(tmp_path)
