@@ -57,6 +57,7 @@ def test_it_has_commands_for_every_stage() -> None:
         "distill",
         "al-loop",
         "evaluate",
+        "pretrain",
         "compress",
         *READERS,
     }

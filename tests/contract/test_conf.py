@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 import kdal_cli.data
 import kdal_cli.labels.oracles
 import kdal_cli.losses
+import kdal_cli.methods
 import kdal_cli.models
 import kdal_cli.samplers
 import kdal_cli.trackers
@@ -37,6 +38,7 @@ CONF = Path(__file__).parents[2] / "conf"
 REGISTRIES = {
     "data": kdal_cli.data,
     "loss": kdal_cli.losses,
+    "method": kdal_cli.methods,
     "oracle": kdal_cli.labels.oracles,
     "sampler": kdal_cli.samplers,
     "student": kdal_cli.models,
