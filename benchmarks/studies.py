@@ -13,7 +13,19 @@ import sys
 from pathlib import Path
 
 SAMPLERS = "sampler=random,margin,entropy,badge,typiclust,coreset"
+DIGITS = ("teacher=resnet8", "data.split.teacher=600")
 STUDIES = {
+    "digits_losses": ("distill", "loss=glob(*)", *DIGITS, "labels=100"),
+    "digits_samplers": (
+        "al-loop",
+        "sampler=glob(*)",
+        *DIGITS,
+        "loss=none",
+        "student.dropout=0.2",
+        "budget.initial=20",
+        "budget.query=20",
+        "budget.rounds=3",
+    ),
     "mnist_samplers": ("al-loop", "experiment=mnist_samplers", SAMPLERS),
     "fashion_samplers": ("al-loop", "experiment=fashion_samplers", SAMPLERS),
     "mnist_two_by_two": ("al-loop", "experiment=mnist_two_by_two"),
@@ -48,7 +60,8 @@ def words(study: str, folder: Path, root: str, seeds: int) -> list[str]:
     stage, *rest = STUDIES[study]
     if (folder / "multirun.yaml").exists():
         return [stage, "-m", f"resume={folder}"]
-    return [stage, "-m", *rest, f"seeds={seeds}", "threads=1", f"data.root={root}", f"hydra.sweep.dir={folder}"]
+    where = [] if study.startswith("digits") else [f"data.root={root}"]
+    return [stage, "-m", *rest, f"seeds={seeds}", "threads=1", *where, f"hydra.sweep.dir={folder}"]
 
 
 def main() -> int:

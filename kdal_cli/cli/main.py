@@ -31,9 +31,10 @@ READERS = {
     "predict": "say what images show, with a finished student or an exported file",
     "export": "write a finished student as ONNX, int8, a timm folder or torch.export, each file measured",
     "watch": "compare new images with those that a student was trained on",
+    "store": "list what earlier runs keep for later ones, and clear it",
 }
 
-READERS_IN = {"label": "label", "predict": "predicting", "export": "exporting", "watch": "watching"}
+READERS_IN = {"label": "label", "predict": "predicting", "export": "exporting", "watch": "watching", "store": "storing"}
 """The modules of readers that are not in `listing`."""
 
 HELP = """\

@@ -37,8 +37,10 @@ class Who:
 
 
 def who_teaches(section: Section) -> tuple[Manner, Who]:
-    """How and who, as the section says it."""
-    keys = [field.name for field in fields(Manner)]
+    """How and who, as the section says it. A model without a name is none, whatever an experiment sets beside it."""
+    keys, model = [field.name for field in fields(Manner)], section.get("model")
+    if isinstance(model, Mapping) and model.get("name") is None:
+        section = {**section, "model": None}
     manner = make(Manner, {key: section[key] for key in keys if key in section}, "teacher")
     return manner, make(Who, {key: value for key, value in section.items() if key not in keys}, "teacher")
 

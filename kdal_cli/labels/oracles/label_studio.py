@@ -50,8 +50,10 @@ def label_studio(
     if len({*map(_written, desk.classes)}) < len(desk.classes):
         raise UserError("oracle=label_studio", where="two class names differ in spaces alone", cure="rename one")
 
+    studio = Studio.of_the_environment()
+
     def answer(ids: Tensor, occasion: Occasion = FIRST) -> Answer | NotYet:
-        room = _Room(desk, Studio.of_the_environment(), project, annotators)
+        room = _Room(desk, studio, project, annotators)
         likely = occasion.guess(ids) if hints and occasion.guess and occasion.purpose == "train" else None
         tasks = room.tasks(ids.tolist(), occasion, likely)
         said: dict[int, list[_Said]] = {}

@@ -171,3 +171,51 @@ def test_a_teacher_of_larger_images_sees_the_same_view_at_its_own_size(bench, im
     some = lab.train.whole(torch.arange(3))
     larger = torch.nn.functional.interpolate(some.float(), (9, 9), mode="bilinear", antialias=True)
     assert torch.allclose(network(some).logits, network.body((larger - 0.25 * 255) / (0.5 * 255)))
+
+
+def pruned_run(path: Path, classes: tuple[str, ...] = ("a", "b", "c", "d")) -> Path:
+    """A checkpoint of the architecture of SECTION with half of its channels."""
+    card = Card("student", {**SECTION, "pruned": True}, SHAPE, classes, (0.1,) * 3, (0.5,) * 3, "photos", {})
+    (path / "checkpoints").mkdir(parents=True)
+    checkpoint.write(path / "checkpoints" / "student.safetensors", body(len(classes), width=2), card)
+    return path
+
+
+@pytest.mark.parametrize("classes", [("a", "b", "c", "d"), ("e", "f", "g")])
+def test_what_starts_from_a_pruned_network_is_as_small_whatever_its_classes(tmp_path: Path, classes) -> None:
+    run, shape = pruned_run(tmp_path / "run"), replace(SHAPE, classes=len(classes))
+    blueprint = parts.blueprint({**SECTION, "weights": str(run)}, shape, [], "student", classes=classes)
+    assert blueprint.spec == {**SECTION, "pruned": True}
+    assert blueprint.start is not None
+    made, small = blueprint.make(), body(len(classes), width=2)
+    assert [t.shape for t in made.state_dict().values()] == [t.shape for t in small.state_dict().values()]
+    blueprint.start.into(made)
+    saved = checkpoint.read(run)
+    assert torch.equal(made.get_parameter("stage1.conv.weight"), saved.weights["stage1.conv.weight"])
+    assert torch.equal(made.get_parameter("fc.weight"), saved.weights["fc.weight"]) == (len(classes) == 4)
+
+
+def test_a_pruned_network_is_rebuilt_from_its_checkpoint_and_from_nothing_else(tmp_path: Path) -> None:
+    saved = checkpoint.read(pruned_run(tmp_path / "run"))
+    assert saved.card is not None
+    made = parts.blueprint(saved.card.model, SHAPE, [], "student", saved).make()
+    saved.load_into(made, "small_cnn")
+    with pytest.raises(UserError, match=r"student\.pruned=True .*weights=RUN"):
+        parts.blueprint(saved.card.model, SHAPE, [], "student")
+
+
+def test_a_small_file_that_says_it_was_a_huge_network_once_is_refused(tmp_path: Path) -> None:
+    card = Card(
+        "student",
+        {"name": "mlp", "hidden": [10**9], "pruned": True},
+        SHAPE,
+        tuple("abcd"),
+        (0.1,) * 3,
+        (0.5,) * 3,
+        "photos",
+        {},
+    )
+    checkpoint.write(tmp_path / "s.safetensors", body(width=2), card)
+    saved = checkpoint.read(tmp_path / "s.safetensors")
+    with pytest.raises(UserError, match="far larger network"):
+        parts.blueprint(card.model, SHAPE, [], "student", saved)

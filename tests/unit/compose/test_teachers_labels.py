@@ -2,8 +2,9 @@
 
 import pytest
 
-from kdal_cli.compose.teacher import settled
+from kdal_cli.compose.teacher import plan_teacher, settled
 from kdal_cli.errors import UserError
+from kdal_cli.types import Shape
 
 
 @pytest.mark.parametrize(
@@ -43,3 +44,10 @@ def test_labels_that_are_not_there_are_refused_in_a_line(learns, stage: str, mor
 def test_auto_leaves_a_checkpoint_and_a_peer_alone() -> None:
     assert settled("auto", "al-loop", own=False, given=True) == "bought"
     assert settled("auto", "distill", own=False, kind="peer") == "pool"
+
+
+@pytest.mark.parametrize("model", [None, {"width": 32}, {"name": None, "width": 32}])
+def test_a_model_without_a_name_is_no_teacher(model: object) -> None:
+    """As with `teacher=none` beside an experiment that sets how wide its teacher is."""
+    section = {"kind": "fixed", "model": model, "recipe": {"steps": 5, "batch": 8, "pool_batch": 8, "lr": 0.1}}
+    assert plan_teacher(section, Shape(1, 8, 8, 10), lambda *_: pytest.fail("there is none to draw")) is None
