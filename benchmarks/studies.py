@@ -43,14 +43,14 @@ STUDIES = {
         "loss=kd",
         "loss.kd.on=labelled",
         "labels=50,200,1000",
-        "data.split.teacher=500,20000",
+        "data.split.teacher=20000,500",
     ),
     "teachers_pool": (
         "distill",
         "experiment=fashion_teachers",
         "loss=kd",
         "labels=50,200,1000",
-        "data.split.teacher=500,20000",
+        "data.split.teacher=20000,500",
     ),
 }
 
