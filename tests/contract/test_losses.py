@@ -122,7 +122,9 @@ def images(ids: Tensor, labelled: int) -> Batch:
     """The images of `ids`, of which the first have labels; the same id is the same image."""
     every = torch.randint(0, 256, (16, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(5))
     other = every.flip(3)
-    return Batch(ids, torch.zeros_like(ids), every[ids], ids[:labelled] % SHAPE.classes, other[ids], other[ids])
+    return Batch(
+        ids, torch.zeros_like(ids), every[ids], ids[:labelled] % SHAPE.classes, again=other[ids], strong=other[ids]
+    )
 
 
 BATCH = images(torch.arange(8), labelled=4)
