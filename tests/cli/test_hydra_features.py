@@ -94,7 +94,7 @@ class TestCompletion:
                 {f"seed_set={name}" for name in ("random", "typical", "farthest", "class_balanced")},
             ),
             ("kdal al-loop data=_", set()),
-            ("kdal distill comp", {"compare="}),
+            ("kdal distill compa", {"compare="}),
         ],
     )
     def test_a_line_that_is_being_typed_has_these_continuations(self, kdal: Kdal, line: str, choices: set[str]):

@@ -12,6 +12,7 @@ import torch
 from cli.harness import Kdal
 from PIL import Image
 from safetensors.torch import load_file
+from thinning import some
 from torch import nn
 
 from kdal_cli.models.mlp import mlp
@@ -70,7 +71,7 @@ DAMAGE: list[Callable[[Path], None]] = [truncated, flipped, emptied, replaced_by
 
 class TestCheckpoints:
     @pytest.mark.parametrize("damage", DAMAGE)
-    @pytest.mark.parametrize("stage", ["evaluate", "al-loop"])
+    @pytest.mark.parametrize("stage", some(["evaluate", "al-loop"]))
     def test_a_damaged_one_is_named(self, refused, weights: Path, stage: str, damage):
         damage(weights)
         key = "checkpoint" if stage == "evaluate" else "teacher.checkpoint"
@@ -98,7 +99,7 @@ class TestCheckpoints:
         assert "1×8×8" in refusal
         assert "1×16×16" in refusal
 
-    @pytest.mark.parametrize("name", ["nowhere", "nowhere.pt", "nowhere.safetensors", "outputs"])
+    @pytest.mark.parametrize("name", some(["nowhere", "nowhere.pt", "nowhere.safetensors", "outputs"]))
     @pytest.mark.parametrize("key", ["evaluate checkpoint", "distill teacher.checkpoint"])
     def test_a_missing_one_is_named(self, refused, here: Path, key: str, name: str):
         (here / "outputs").mkdir()

@@ -9,6 +9,7 @@ import pytest
 from cli.harness import Ended, Kdal, RunFolder
 from faults.conftest import SMALL
 from faults.sabotage import DieBefore, TearLine, snapshot_at_every_check
+from thinning import some
 
 
 def assert_undisturbed(ended: Ended, run: RunFolder, reference) -> None:
@@ -18,7 +19,7 @@ def assert_undisturbed(ended: Ended, run: RunFolder, reference) -> None:
     assert not run.half_written()
 
 
-@pytest.mark.parametrize("seed", [*range(5), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(5, 30))])
+@pytest.mark.parametrize("seed", some(range(30), of=10))
 def test_killed_at_random_moments_a_run_ends_as_if_nothing_had_happened(go_on, run, reference, seed: int):
     rng = random.Random(seed)
     codes = []

@@ -11,6 +11,7 @@ import pytest
 from cli.harness import Kdal, RunFolder
 from faults.conftest import SMALL, Reference
 from faults.sabotage import DieBefore
+from thinning import some
 
 BAD = ["seed=abc", "budget.initial=100000", "teacher=none", "+seeed=3", "loss.kd.temperature=0"]
 """Refused after Hydra has written into the run folder."""
@@ -91,7 +92,7 @@ class TestAFolderWithARunInIt:
 class TestAFolderOfTheUsers:
     """What is refused here is refused before Hydra, or anybody else, writes a byte."""
 
-    @pytest.mark.parametrize("bad", ["seed=0", *BAD])
+    @pytest.mark.parametrize("bad", some(["seed=0", *BAD]))
     @pytest.mark.parametrize("name", ["thesis.txt", "run.log"])
     def test_a_folder_with_files_of_the_users_stays_as_it_is(self, kdal: Kdal, here: Path, bad: str, name: str):
         (here / "precious").mkdir()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from faults.hostile import EVIL, MARK
+from thinning import some
 
 from kdal_cli.cli import hydra_app
 
@@ -171,7 +172,9 @@ class TestASweep:
         edit(here / "sweep/multirun.yaml", **{f"hydra__overrides__{kind}": ["experiment=smoke", "seed=0,1", word]})
         refusal(attempt(*SWEEP), here, begun)
 
-    @pytest.mark.parametrize("word", ["trust=[evil]", "+trust=[evil]", "sweep.max_jobs=2000", "teacher.store=/tmp/x"])
+    @pytest.mark.parametrize(
+        "word", some(["+trust=[evil]", "trust=[evil]", "sweep.max_jobs=2000", "teacher.store=/tmp/x"])
+    )
     def test_what_only_a_person_says_is_typed_again(self, attempt, here: Path, begun: list, word: str) -> None:
         edit(here / "sweep/multirun.yaml", hydra__overrides__task=["experiment=smoke", "seed=0,1", word])
         said = refusal(attempt(*SWEEP), here, begun)

@@ -249,7 +249,7 @@ def test_a_space_that_is_not_there_is_refused_with_those_that_are() -> None:
         pool.in_space("pixel")
     assert str(refused.value) == (
         "sampler.space=pixel: features, teacher, probabilities, pixels, "
-        "or a file.npy or file.safetensors with one row an image"
+        "a run of kdal pretrain, or a .npy or .safetensors with one row an image"
     )
     with pytest.raises(UserError, match="asks the teacher, and there is none"):
         pool.in_space("teacher")
