@@ -110,5 +110,6 @@ def spoken(calibration: Calibration) -> str:
     before, after = calibration.ece
     share, right = next((share, right) for low, share, right in calibration.curve if low >= calibration.threshold)
     told = f"temperature {calibration.temperature:.2f}, ECE {before:.3f} before and {after:.3f} after"
-    answered = f"answers {share:.0%} of the images at {right:.1%} accuracy, the others are unsure"
+    rest = ", the others are unsure" if share < 1 else ""
+    answered = f"answers {share:.0%} of the images at {right:.1%} accuracy{rest}"
     return f"{told}; {answered} (of {calibration.images:,} validation images)"

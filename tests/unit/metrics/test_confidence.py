@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from kdal_cli.metrics.confidence import calibrate, conformal, reject_curve, spoken, temperature, threshold_for
+from kdal_cli.types import Calibration
 
 
 def made(n: int = 4000, scale: float = 1.0, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -111,3 +112,11 @@ def test_sets_promise_no_more_than_their_images_can_and_keep_few_levels() -> Non
     shares, lows = zip(*found, strict=True)
     assert list(shares) == sorted(shares)
     assert list(lows) == sorted(lows, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("share", "told"),
+    [(1.0, "answers 100% of the images at 97.0% accuracy (of 80"), (0.5, "accuracy, the others are unsure (of 80")],
+)
+def test_nobody_is_unsure_where_all_are_answered(share: float, told: str) -> None:
+    assert told in spoken(Calibration(1.2, 80, (0.02, 0.01), 0.4, ((0.4, share, 0.97),)))
