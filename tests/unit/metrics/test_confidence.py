@@ -114,9 +114,9 @@ def test_sets_promise_no_more_than_their_images_can_and_keep_few_levels() -> Non
     assert list(lows) == sorted(lows, reverse=True)
 
 
-@pytest.mark.parametrize(
-    ("share", "told"),
-    [(1.0, "answers 100% of the images at 97.0% accuracy (of 80"), (0.5, "accuracy, the others are unsure (of 80")],
-)
+ALL, SOME = "answers 100% of the images at 97.0% accuracy (of 80", "at 97.0% accuracy, the others are unsure (of 80"
+
+
+@pytest.mark.parametrize(("share", "told"), [(1.0, ALL), (0.5, SOME)])
 def test_nobody_is_unsure_where_all_are_answered(share: float, told: str) -> None:
     assert told in spoken(Calibration(1.2, 80, (0.02, 0.01), 0.4, ((0.4, share, 0.97),)))
