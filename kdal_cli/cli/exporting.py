@@ -128,7 +128,8 @@ def _tell(rows: "Sequence[Row]", out: Path, display: "Display") -> None:
     for row in rows:
         if row["refused"]:
             display.warn(f"{row['format']} refused: {row['refused']}")
-    display.say(f"measured with {rows[0]['threads']} threads, {rows[0]['instructions']}")
+    threads = rows[0]["threads"]
+    display.say(f"measured with {threads} thread{'s' * (threads != 1)}, {rows[0]['instructions']}")
     display.say(f"files in {shown(out)}")
 
 

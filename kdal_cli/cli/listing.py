@@ -20,6 +20,8 @@ JOB = re.compile(r"(^|(?<=/))(\d+)_[^/]*=[^/]*$")
 """The folder of a job of a sweep: its number and its words."""
 
 FORMS = (".pdf", ".svg", ".png")
+NAMED = 8
+"""Columns that are named where they have no room."""
 LISTED = 50
 """Runs that are listed unless more are asked for."""
 
@@ -116,7 +118,9 @@ def runs(words: Sequence[str]) -> None:
             fit, left_out = fitting(rows, display.console.width, keep)
             display.table(curve_table(fit))
             if left_out:
-                display.say(f"columns left out: {', '.join(left_out)} (--columns {left_out[0]},…, or --csv)")
+                more = f" and {len(left_out) - NAMED} more" if len(left_out) > NAMED else ""
+                named = ", ".join(left_out[:NAMED])
+                display.say(f"columns left out: {named}{more} (--columns {left_out[0]},…, or --csv)")
         _say_unsealed(found, display.say)
         hidden = len(chosen) - len(rows)
         more = f", {hidden:,} more with --limit {len(chosen)}" if hidden else ""
