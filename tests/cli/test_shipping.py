@@ -117,7 +117,7 @@ def test_the_program_of_torch_export_is_measured_as_it_is_shipped(kdal, run, tmp
     assert program["mb"] == pytest.approx((tmp_path / "files" / "model.pt2").stat().st_size / 1e6)
     card = (tmp_path / "files" / "README.md").read_text()
     assert card.startswith('---\nlicense: "cc0-1.0"\n')
-    assert "measured with 1 threads" in ended.out
+    assert "measured with 1 thread," in ended.out
 
 
 @pytest.mark.slow
