@@ -61,8 +61,9 @@ def label_studio(
         while True:
             for id in ids.tolist():
                 if len(said.get(id, ())) < annotators:
-                    before, said[id] = said.get(id, []), room.said(tasks[id])
-                    looked = time.monotonic() if before and said[id] != before else looked
+                    now = room.said(tasks[id])
+                    looked = time.monotonic() if now != said.get(id, now) else looked
+                    said[id] = now
             missing = sum(len(said[id]) < annotators for id in said)
             if not missing:
                 return _answer([said[id] for id in ids.tolist()], price, price_per_hour)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kdal_cli.records.kept import Kept, kept, remove
+from kdal_cli.records.kept import kept, remove
 
 IMAGES, HASH = "0123456789abcdef01234567", "0123456789abcdef"
 
@@ -83,12 +83,3 @@ def test_what_a_process_is_writing_stays(outputs: Path, kind: str, lock: Path) -
     assert one.path.exists()
     os.close(handle)
     assert remove(one)
-
-
-def test_the_stores_of_real_runs_are_known(tmp_path: Path) -> None:
-    """The names here are those that the code writes: one that changes has to change here, too."""
-    from kdal_cli.images.store import INDEX
-    from kdal_cli.records.kept import FORMS
-
-    assert FORMS["images"][2] == INDEX
-    assert Kept("images", tmp_path, 0, 0.0).kind in FORMS

@@ -208,6 +208,24 @@ def test_it_waits_and_goes_on_by_itself(desk: Desk, server: Server, said: list[s
     ]
 
 
+def test_whoever_annotates_is_waited_for_and_the_run_ends_a_while_after_the_last(
+    desk: Desk, server: Server, monkeypatch
+) -> None:
+    minutes, left = 0, [7, 3]
+
+    def sleep(_: float) -> None:
+        nonlocal minutes
+        minutes += 4
+        if left:
+            server.annotate(left.pop(), "hat")
+
+    monkeypatch.setattr(module.time, "sleep", sleep)
+    monkeypatch.setattr(module.time, "monotonic", lambda: 60 * minutes)
+    reply = label_studio(desk, wait=5)(IDS, ROUND)
+    assert isinstance(reply, NotYet)
+    assert (reply.labels, minutes) == (1, 16)
+
+
 @pytest.mark.parametrize(("purpose", "shown"), [("train", True), ("validation", False), ("test", False)])
 def test_predictions_are_shown_where_asked_for_and_never_of_what_is_measured(
     desk: Desk, server: Server, purpose: str, shown: bool
