@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from torch.distributed import FileStore  # pyright: ignore[reportPrivateImportUsage]
 
 from kdal_cli.devices import collectives
 from kdal_cli.devices.engine import Engine
@@ -119,7 +120,7 @@ def group(bench: Bench) -> list[Row]:
     engine = Engine.start(bench.device)
     store = bench.folder / "meeting"
     store.unlink(missing_ok=True)
-    collectives.meet(str(store), engine.device.type, size=1, rank=0)
+    collectives.meet(FileStore(str(store), 1), engine.device.type, size=1, rank=0)
     values = torch.arange(4.0, device=engine.device)
     collectives.average([values], 1)
     collectives.leave()
