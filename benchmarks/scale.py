@@ -3,9 +3,9 @@
     python benchmarks/scale.py [--sizes 10000 100000 1000000] [--samplers margin coreset] [--folder FOLDER]
 
 Images are 32 × 32 in colour, classes are noise around a mean colour, in an archive that `data=npz` maps; one is written
-for each size and removed again. A run buys 100 labels, trains for 20 steps, looks at the pool and buys 100 more. Seconds
-are those of the processor, with one thread (of looking and choosing, on the clock); memory is the most that the process
-held, mapped images included where the system keeps them.
+for each size and removed again. A run buys 100 labels, trains for 20 steps, looks at the pool and buys 100 more.
+Seconds are those of the processor, with one thread (of looking and choosing, on the clock); memory is the most that the
+process held, mapped images included where the system keeps them.
 """
 
 import argparse
