@@ -20,7 +20,8 @@ from torch import Tensor
 
 from kdal_cli.errors import UserError
 from kdal_cli.images.augment import Augment, Resident
-from kdal_cli.types import Frame
+from kdal_cli.images.packed import OpenFile, Packed
+from kdal_cli.types import Frame, OnDemand
 
 MAPS = Path("/proc/self/maps")
 
@@ -51,7 +52,10 @@ def pack(thing: Any, lent: Lent) -> bytes:
     class Pickler(pickle.Pickler):
         def reducer_override(self, part: Any) -> Any:
             if isinstance(part, Resident):
-                return _images, (*lent.place(part.pixels), part.augment, part.device, _packed(part.frame))
+                how = part.augment, part.device, _frame(part.frame)
+                if isinstance(part.pixels, Tensor):
+                    return _images, (*lent.place(part.pixels), *how)
+                return _images_of_pack, (*_pack(part.pixels), *how)
             return NotImplemented
 
     parcel, by_reference = io.BytesIO(), SimpleNamespace(__name__=__name__, Pickler=Pickler)
@@ -84,16 +88,46 @@ def _images(
 ) -> Resident:
     """The images of another process, made ready once and not for each parcel."""
     pixels = torch.from_numpy(np.memmap(path, np.uint8, "c", offset, shape))
-    if frame is None:
-        return Resident(pixels, augment, device)
-    size, crop, sizes = frame
-    read = torch.frombuffer(bytearray(sizes), dtype=torch.int64).view(-1, 2)
-    return Resident(pixels, augment, device, frame=Frame(read, size, crop))
+    return Resident(pixels, augment, device, frame=_framed(frame))
 
 
-def _packed(frame: Frame | None) -> tuple[int, float, bytes] | None:
+@lru_cache(maxsize=2)
+def _images_of_pack(
+    path: str,
+    numbers: tuple[bytes, bytes, bytes | None],
+    shape: tuple[int, int, int],
+    augment: Augment,
+    device: torch.device,
+    frame: tuple[int, float, bytes] | None,
+) -> Resident:
+    """The images of a pack that another process has open, which this one reads for itself."""
+    ends, checks, chosen = (None if each is None else np.frombuffer(each, np.int64).copy() for each in numbers)
+    assert ends is not None
+    assert checks is not None
+    file = OpenFile(Path(path), os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    pixels = Packed(file, ends, checks, shape, None if chosen is None else torch.from_numpy(chosen))
+    return Resident(pixels, augment, device, frame=_framed(frame))
+
+
+def _pack(pixels: OnDemand) -> tuple[str, tuple[bytes, bytes, bytes | None], tuple[int, int, int]]:
+    """What another process opens a pack by."""
+    if not isinstance(pixels, Packed):
+        raise TypeError(f"cannot be sent to another process: {type(pixels).__name__}")
+    chosen = None if pixels.chosen is None else pixels.chosen.numpy().tobytes()
+    path = f"/proc/{os.getpid()}/fd/{pixels.file.handle}"
+    return path, (pixels.ends.tobytes(), pixels.checks.tobytes(), chosen), pixels.one
+
+
+def _frame(frame: Frame | None) -> tuple[int, float, bytes] | None:
     """A frame as a key, equal where it says the same."""
     return None if frame is None else (frame.size, frame.crop, frame.sizes.numpy().tobytes())
+
+
+def _framed(key: tuple[int, float, bytes] | None) -> Frame | None:
+    if key is None:
+        return None
+    size, crop, sizes = key
+    return Frame(torch.frombuffer(bytearray(sizes), dtype=torch.int64).view(-1, 2), size, crop)
 
 
 def _behind(pixels: Tensor) -> tuple[int, int] | None:
