@@ -4,8 +4,8 @@
     python benchmarks/photos_scale.py run FOLDER packed     # or decoded: a first start, a second, a run, and its resume
     python benchmarks/photos_scale.py run FOLDER packed 0.1 # with a tenth of the training images, for the slope
 
-Nineteen of twenty images are for training. Stores and runs are written below FOLDER.store and may be removed. Seconds of
-the CPU are those of all threads: on a busy machine they say more than those of the clock.
+Nineteen of twenty images are for training. Stores and runs are written below FOLDER.store and may be removed. Seconds
+of the CPU are those of all threads: on a busy machine they say more than those of the clock.
 """
 
 import argparse

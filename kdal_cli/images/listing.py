@@ -25,7 +25,7 @@ SHOWN = 10
 """How many names a message lists before it counts the rest."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A file below the root: its path with "/", its class, size in bytes (-1: not a regular file) and mtime in ns.
 

@@ -128,7 +128,7 @@ class Packed:
 def decoder() -> Decoder:
     """torchcodec's where it is installed, which lets more threads work at once, or Pillow's: the same pixels."""
     try:
-        from torchcodec.decoders import decode_jpeg
+        from torchcodec.decoders import decode_jpeg  # pyright: ignore[reportPrivateImportUsage]
     except (ImportError, OSError, RuntimeError):  # not there, too old, or made for another torch
         return _by_pillow
 
