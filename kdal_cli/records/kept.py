@@ -21,7 +21,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 TEACHER = r"\.lock|teacher\.(safetensors|json)|metrics\.jsonl|seals\.json|timings\.csv|training\.snapshot|run\.log"
 FORMS: dict[Kind, tuple[str, str, str]] = {
-    "images": (r"[0-9a-f]{24}", r"train\.npy|test\.npy|index\.json", "index.json"),
+    "images": (r"[0-9a-f]{24}", r"(train|test)\.(npy|jpegs|rows\.npy)|index\.json", "index.json"),
     "teachers": (r"[0-9a-f]{16}", TEACHER, "teacher.safetensors"),
     "answers": (r"[0-9a-f]{16}", r"[\w-]+\.rows", ""),
     "features": (r"[0-9a-f]{16}", r"(train|test)(_[\w-]+)?\.rows", ""),
