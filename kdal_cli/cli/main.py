@@ -7,6 +7,7 @@ import gc
 import importlib
 import os
 import re
+import signal
 import sys
 
 from kdal_cli.cli.conf import conf_folder
@@ -111,11 +112,12 @@ def main() -> None:
 
 def together(words: list[str]) -> None:
     """The same where torchrun has started several processes: number 0 answers, the others help it."""
-    from kdal_cli.devices import launched
+    from kdal_cli.devices import launched, pulse
 
     mine = launched.launch()
     if mine is not None and mine.rank:
         launched.serve(mine)
+    pulse.hang_on(signal.SIGTERM)
     try:
         answer(words)
     finally:

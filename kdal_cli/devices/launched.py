@@ -192,6 +192,7 @@ def over() -> None:
 
 def serve(mine: Launch) -> NoReturn:
     """Do what number 0 sends, call after call, until it is over. Signals are for number 0 to hear."""
+    pulse.hang_on(signal.SIGKILL)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     take_seat(mine.rank, mine.number)
