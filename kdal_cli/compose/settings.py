@@ -21,6 +21,7 @@ GROUPS = (
     "recipe",
     "loss",
     "method",
+    "pretrain",
     "sampler",
     "seed_set",
     "budget",

@@ -9,13 +9,12 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig
 
-from kdal_cli.compose import parts, teaching
+from kdal_cli.compose import parts, pretraining, teaching
 from kdal_cli.compose.asking import asked_on, desk
 from kdal_cli.compose.bench import Bench
 from kdal_cli.compose.bind import convert, make
 from kdal_cli.compose.compressing import compressed
 from kdal_cli.compose.early import refuse_early, refuse_unlabelled
-from kdal_cli.compose.pretraining import pretraining
 from kdal_cli.compose.settings import plain
 from kdal_cli.compose.start import for_checkpoint, stay_offline
 from kdal_cli.errors import InUse, MachineError, UserError, Waiting
@@ -123,6 +122,8 @@ def _distill(bench: Bench) -> dict[str, Any]:
 
 
 def _al_loop(bench: Bench) -> dict[str, Any]:
+    given, pretrain = bench, pretraining.planned(bench)
+    bench = pretraining.unseen(bench)
     lab, loss, student, recipe = bench.lab, bench.loss, bench.student, bench.recipe
     budget, seed_set, sampler = _choosers(bench)
     section = asked_on(bench.section("oracle"), bench.request.page)
@@ -144,19 +145,25 @@ def _al_loop(bench: Bench) -> dict[str, Any]:
     lines = [
         f"{plan}; validation {len(lab.validation):,} counted",
         *_exam(len(lab.data.asked)),
-        f"student {named(student.spec)}; sampler {named(bench.values['sampler'])}{_looking(sampler, scoring)}",
+        f"student {named(student.spec)}; sampler {named(given.values['sampler'])}{_looking(sampler, scoring)}",
         *teaching.starts(bench, {"student": student}, why),
-        *([] if isinstance(sampler, Replay) else _seed_set(bench.section("seed_set"))),
+        *([] if isinstance(sampler, Replay) else _seed_set(given.section("seed_set"))),
+        *pretraining.told(bench, pretrain),
         f"loss {loss.sentence}",
         *trial.places,
         f"teacher: {teaching.planned(bench, why)}",
         teaching.duration_of(bench, why, len(sizes), sum(sizes)),
     ]
     present.headline(lab, "al-loop", lines)
+    first = []
+    if pretrain is not None:
+        bench = pretraining.seen(given, pretrain.find(lab))
+        (budget, seed_set, sampler), student = _choosers(bench), bench.student
+        first = teaching.starts(bench, {"student": student}, why)
     bench = bench.examined(oracle)
     lab, baselines = bench.lab, _baselines(bench)
     tutors, teacher, guide = teaching.tutors(bench, why, trial.asked)
-    present.begin(lab, [*teaching.introduced(bench, teacher, guide), *_mind(lab, teacher)])
+    present.begin(lab, [*first, *teaching.introduced(bench, teacher, guide), *_mind(lab, teacher)])
     price = bench.teacher_plan.manner.price if bench.teacher_plan else 0.0
     loop = Loop(
         lab,
@@ -268,7 +275,7 @@ STAGES: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "al-loop": _al_loop,
     "evaluate": _evaluate,
     "compress": compressed,
-    "pretrain": pretraining,
+    "pretrain": pretraining.pretraining,
 }
 
 

@@ -259,17 +259,22 @@ class Both:
         self.second.end()
 
 
-def fingerprint(data: ImageData) -> str:
-    """SHA-256 over what the images and labels are: all of them up to a gibibyte, evenly chosen rows of a larger set."""
-    digest = hashlib.sha256(json.dumps([data.name, data.classes, data.mean, data.std]).encode())
+def fingerprint(data: ImageData, *, labels: bool = True) -> str:
+    """SHA-256 over what the images and labels are: all of them up to a gibibyte, evenly chosen rows of a larger set.
+
+    labels: whether these and the names of the classes are part of it.
+    """
+    named = [data.name, data.classes, data.mean, data.std] if labels else [data.name, data.mean, data.std]
+    digest = hashlib.sha256(json.dumps(named).encode())
     for part in (data.train, data.test):
         size = max(1, math.prod(part.pixels.shape[1:]))
         rows = min(len(part), max(1, 2**30 // size))
         step = max(1, len(part) // rows)
         known = part.labels.known
-        if not part.labels.all_known:
+        if labels and not part.labels.all_known:
             digest.update(known.numpy().tobytes())
-        digest.update(part.labels.of(known).numpy().tobytes())
+        if labels:
+            digest.update(part.labels.of(known).numpy().tobytes())
         if part.frame is not None:
             digest.update(repr((part.frame.size, part.frame.crop)).encode())
             digest.update(part.frame.sizes.numpy().tobytes())
