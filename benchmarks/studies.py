@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 SAMPLERS = "sampler=random,margin,entropy,badge,typiclust,coreset"
+MIXED = ("oracle=mixed", "oracle.person=simulated", "experiment=fashion_mixed", "sampler=random,margin")
 DIGITS = ("teacher=resnet8", "data.split.teacher=600")
 STUDIES = {
     "digits_losses": ("distill", "loss=glob(*)", *DIGITS, "labels=100"),
@@ -30,6 +31,10 @@ STUDIES = {
     "fashion_samplers": ("al-loop", "experiment=fashion_samplers", SAMPLERS),
     "mnist_two_by_two": ("al-loop", "experiment=mnist_two_by_two"),
     "fashion_two_by_two": ("al-loop", "experiment=fashion_two_by_two"),
+    "mixed_people": ("al-loop", *MIXED[2:], "teacher=none"),
+    "mixed_weak": ("al-loop", *MIXED, "data.split.teacher=500", "teacher.recipe.steps=600"),
+    "mixed_middle": ("al-loop", *MIXED, "data.split.teacher=10000", "teacher.recipe.steps=1500"),
+    "mixed_strong": ("al-loop", *MIXED, "data.split.teacher=50000", "teacher.recipe.steps=4000"),
     "teachers_none": (
         "distill",
         "experiment=fashion_teachers",

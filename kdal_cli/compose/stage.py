@@ -139,6 +139,8 @@ def _al_loop(bench: Bench) -> dict[str, Any]:
             asking.append(f"{key}={bench.values[key]['name']}")
     baselines = _baselines(bench)
     asking += ["baselines"] * baselines.asks_teacher
+    labels_too = section.get("name") == "mixed"
+    asking += ["oracle=mixed"] * labels_too
     _refuse_asking(bench.teacher_plan, asking)
     why = "this loss" if loss.needs_teacher else asking[0] if asking else None
     lines = [
@@ -173,7 +175,7 @@ def _al_loop(bench: Bench) -> dict[str, Any]:
         stopping=stopping,
         price=price,
         baselines=baselines,
-        mixed=bench.section("oracle")["name"] == "mixed",
+        mixed=labels_too,
     )
     return present.curve(lab, loop.run(), teacher, plan)
 
