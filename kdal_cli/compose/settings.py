@@ -43,6 +43,7 @@ SETTINGS = (
     "assistants",
     "scorer",
     "members",
+    "consensus",
     "stopping",
     "baselines",
     "replay",
