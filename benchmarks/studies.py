@@ -33,8 +33,8 @@ STUDIES = {
     "fashion_two_by_two": ("al-loop", "experiment=fashion_two_by_two"),
     "mixed_people": ("al-loop", *MIXED[2:], "teacher=none"),
     "mixed_weak": ("al-loop", *MIXED, "data.split.teacher=500", "teacher.recipe.steps=600"),
-    "mixed_middle": ("al-loop", *MIXED, "data.split.teacher=10000", "teacher.recipe.steps=1500"),
-    "mixed_strong": ("al-loop", *MIXED, "data.split.teacher=50000", "teacher.recipe.steps=4000"),
+    "mixed_middle": ("al-loop", *MIXED, "data.split.teacher=10000", "teacher.recipe.steps=1200"),
+    "mixed_strong": ("al-loop", *MIXED, "data.split.teacher=50000", "teacher.recipe.steps=2500"),
     "teachers_none": (
         "distill",
         "experiment=fashion_teachers",

@@ -126,6 +126,18 @@ def test_killed_while_it_asks_it_asks_the_same_and_nothing_is_lost(go_on, run, s
     assert len(set(run.bought())) == len(run.bought())
 
 
+def test_a_teacher_that_only_labels_is_trained_and_labels(kdal: Kdal) -> None:
+    """Nothing else of the run asks it; and without one the oracle is refused before anything is bought."""
+    words = [word for word in SMALL if word != "teacher=none"]
+    mixed = ("oracle=mixed", "oracle.person=simulated", "oracle.error=0.2")
+    ended = kdal(*words, *mixed)
+    last = ended.run.table()[-1]
+    assert int(last["labels_by_teacher"]) > 0
+    assert int(last["labels"]) + int(last["labels_by_teacher"]) == 40
+    ended = kdal(*words, *mixed, "teacher=none", "hydra.run.dir=other")
+    assert (ended.code, ended.refusal.split(" (")[0]) == (2, "oracle=mixed needs a teacher")
+
+
 AGAIN = (*SMALL[:2], "budget.rounds=1", "sampler=activelab", "consensus=crowdlab", *SMALL[4:])
 
 
