@@ -138,7 +138,7 @@ def test_a_teacher_that_only_labels_is_trained_and_labels(kdal: Kdal) -> None:
     assert (ended.code, ended.refusal.split(" (")[0]) == (2, "oracle=mixed needs a teacher")
 
 
-AGAIN = (*SMALL[:2], "budget.rounds=1", "sampler=activelab", "consensus=crowdlab", *SMALL[4:])
+AGAIN = (*SMALL[:2], "budget.rounds=2", "sampler=activelab", "consensus=crowdlab", *SMALL[4:])
 
 
 @pytest.fixture(scope="session")
@@ -149,6 +149,7 @@ def asked_again(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return Kdal(here)(*AGAIN, "oracle.noise=[0.0]").run
 
 
+@pytest.mark.slow
 def test_a_run_that_asks_again_and_is_killed_and_waits_ends_like_a_simulated_one(kdal: Kdal, run, asked_again) -> None:
     """Killed between request, table, receipt and what is settled; no image is asked about again by accident."""
     kinds = [json.loads(line)["kind"] for line in (asked_again.path / "ledger.jsonl").read_text().splitlines()]
