@@ -132,12 +132,14 @@ class Examples:
 class Query:
     """What a sampler chose: `rows` (k,) distinct positions in the pool, in the order picked, with `scores` (k,).
 
-    candidates: rows (S,) of the part of the pool that was looked at, where that was not all of it.
+    candidates: rows (S,) of the part of the pool that was looked at, where that was not all of it. again: (k,) bool,
+    which rows are positions among the labelled images instead, that are to be asked about once more; None: none are.
     """
 
     rows: Tensor
     scores: Tensor
     candidates: Tensor | None = None
+    again: Tensor | None = None
 
 
 @dataclass(frozen=True)
