@@ -1,6 +1,7 @@
 """A run by torchrun: one machine, two machines, and what becomes of it when one of them is gone.
 
-Another machine is a PID namespace of its own: its processes see none of the files that the first has open.
+A machine is a PID namespace with an address of its own: its processes see none of the files that those of another have
+open, and all of them end with it.
 """
 
 import os
@@ -18,7 +19,7 @@ from cli.harness import Kdal
 
 SMALL = ("al-loop", "experiment=smoke", "recipe.precision=fp32", "teacher.recipe.precision=fp32", "threads=1")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node"]
-ELSEWHERE = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+APART = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
 QUIET = {"TORCHELASTIC_ERROR_FILE": "", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
 
 
@@ -27,10 +28,10 @@ def launched(folder: Path, *words: str, processes: int = 2) -> subprocess.Comple
     return subprocess.run(command, cwd=folder, env=os.environ | QUIET, capture_output=True, text=True)
 
 
-def machine(folder: Path, port: str, *words: str) -> subprocess.Popen[str]:
+def machine(folder: Path, number: int, port: str, *words: str) -> subprocess.Popen[str]:
     """An agent of a job of two machines, a process each."""
     meeting = ["--nnodes", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}", "--rdzv-id", "test"]
-    command = [*ELSEWHERE, *TORCHRUN, "1", *meeting, "--local-addr", "127.0.0.1", "-m", "kdal_cli", *words]
+    command = [*APART, *TORCHRUN, "1", *meeting, "--local-addr", f"127.0.0.{number + 1}", "-m", "kdal_cli", *words]
     pipe, out = subprocess.PIPE, subprocess.STDOUT
     return subprocess.Popen(
         command, cwd=folder, env=os.environ | QUIET, stdout=pipe, stderr=out, text=True, start_new_session=True
@@ -44,7 +45,7 @@ def machines(kdal: Kdal) -> Iterator[Callable[..., list[subprocess.Popen[str]]]]
 
     def started(*words: str) -> list[subprocess.Popen[str]]:
         port = free_port()
-        agents.extend(machine(kdal.here, port, *words) for _ in range(2))
+        agents.extend(machine(kdal.here, number, port, *words) for number in range(2))
         return agents
 
     yield started
