@@ -11,7 +11,8 @@ from kdal_cli.labels.desk import Desk
 from kdal_cli.report.contact import contact_png
 from kdal_cli.values import at_home
 
-PRICES = ("price", "price_per_hour")
+KEPT = ("price", "price_per_hour", "annotator", "new_classes")
+"""Settings of an oracle that a page in its place has, too."""
 
 
 def asked_on(section: Mapping[str, Any], page: Mapping[str, Any] | None) -> Mapping[str, Any]:
@@ -24,8 +25,8 @@ def asked_on(section: Mapping[str, Any], page: Mapping[str, Any] | None) -> Mapp
     if section.get("name") == "simulated":
         cure = "choose one when a run is started: oracle=page"
         raise UserError("nobody is asked for the labels of this run", where="oracle=simulated", cure=cure)
-    kept = section if section.get("name") == "page" else {key: section[key] for key in PRICES if key in section}
-    return {**kept, **({"annotator": section["annotator"]} if "annotator" in section else {}), "name": "page", **page}
+    kept = section if section.get("name") == "page" else {key: section[key] for key in KEPT if key in section}
+    return {**kept, "name": "page", **page}
 
 
 def may_differ(section: Mapping[str, Any]) -> bool:

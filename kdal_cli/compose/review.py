@@ -52,7 +52,7 @@ def run_review(request: Request, config: DictConfig, folder: Path) -> None:
                 desk(lab, bench.section("data")),
                 bench.trust,
             )
-            occasion = Occasion(round, "review", current=current)
+            occasion = Occasion(round, "review", current=current, proposed=tuple(ledger.proposed().values()))
             bought = ledger.buy(
                 round, suspected, torch.zeros(len(suspected)), lambda ids: oracle(ids, occasion), "review"
             )

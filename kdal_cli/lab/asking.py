@@ -38,7 +38,7 @@ def occasion(
     teacher = partial(_likeliest, tutor.scorer.logits) if tutor is not None else None
     said = ledger.votes() if len(again) else {}
     before = {id: tuple(who for who, _ in said[id]) for id in again.tolist()}
-    return Occasion(round, purpose, guess, teacher, ledger.bought("validation"), ledger.audits(), again=before)
+    return Occasion(round, purpose, guess, teacher, ledger.bought("validation"), ledger.audits(), again=before, proposed=tuple(ledger.proposed().values()))
 
 
 def examined(lab: Lab, ledger: Ledger, oracle: Oracle) -> Lab:

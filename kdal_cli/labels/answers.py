@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from kdal_cli.errors import UserError
-from kdal_cli.labels.desk import LONGEST_NAME, UNDECIDED
+from kdal_cli.labels.desk import LONGEST_NAME
+from kdal_cli.labels.naming import NONE_OF_THESE, UNDECIDED, is_proper
 from kdal_cli.labels.oracle import Answer
 from kdal_cli.records.files import append, cut, lines, whole_lines
 
@@ -24,7 +25,10 @@ LONGEST = 3_600.0
 
 @dataclass(frozen=True)
 class Said:
-    """What somebody said of an image: a class, or a word of `UNDECIDED`; neither takes back what was said before."""
+    """What somebody said of an image: a class, or a word of `UNDECIDED`; neither takes back what was said before.
+
+    proposed: the class that the image is of instead of all that there are.
+    """
 
     id: int
     label: int | None
@@ -32,6 +36,7 @@ class Said:
     seconds: float
     time: str
     by: str
+    proposed: str = ""
 
     @property
     def taken_back(self) -> bool:
@@ -75,11 +80,13 @@ class Answers:
     def missing(self) -> int:
         return len(self.ids) - len(self.now)
 
-    def add(self, id: int, label: int | None, word: str, seconds: float, by: str) -> None:
+    def add(self, id: int, label: int | None, word: str, seconds: float, by: str, proposed: str = "") -> None:
         """Write down what was said. Raises ValueError for an image or a class that was not asked about."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        said = self._read({"id": id, "label": label, "word": word, "seconds": round(seconds, 2), "time": now, "by": by})
-        append(self.path, (json.dumps(vars(said)) + "\n").encode(), durable=True)
+        told = {"id": id, "label": label, "word": word, "seconds": round(seconds, 2), "time": now, "by": by}
+        told |= {"proposed": proposed} if proposed else {}
+        said = self._read(told)
+        append(self.path, (json.dumps(told) + "\n").encode(), durable=True)
         self._take(said)
 
     def answer(self, price: float, price_per_hour: float | None, owner: str) -> Answer:
@@ -96,6 +103,7 @@ class Answers:
             owners=tuple(said.by for said in told),
             times=tuple(said.time for said in told),
             seconds=tuple(seconds),
+            proposed={place: said.proposed for place, said in enumerate(told) if said.proposed},
         )
 
     def _read(self, record: dict[str, Any]) -> Said:
@@ -105,7 +113,8 @@ class Answers:
         spoken = said.label is None and said.word in ("", *UNDECIDED)
         texts = isinstance(said.time, str) and isinstance(said.by, str) and len(said.by) <= LONGEST_NAME
         timed = isinstance(said.seconds, float | int) and math.isfinite(said.seconds) and 0 <= said.seconds <= LONGEST
-        if not (known and (labelled or spoken) and texts and timed):
+        named = said.proposed == "" or (said.word == NONE_OF_THESE and is_proper(said.proposed))
+        if not (known and (labelled or spoken) and named and texts and timed):
             raise ValueError(record)
         return said
 

@@ -8,11 +8,6 @@ from kdal_cli.errors import UserError, printable
 from kdal_cli.images.shown import Shown
 from kdal_cli.labels.oracle import TEACHER
 
-CANNOT_TELL, NONE_OF_THESE = "cannot tell", "none of these"
-UNDECIDED = (CANNOT_TELL, NONE_OF_THESE)
-"""What can be said of an image instead of a class. It is asked about no more, and has no label."""
-
-
 LONGEST_NAME = 200
 
 

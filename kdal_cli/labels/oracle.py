@@ -25,7 +25,8 @@ class Answer:
     is asked about no more, and has no label. Where they are known, of each of the k images: owners, who answered it;
     times, when; seconds, how long it took. audited: {place in the query: the class that a teacher was sure of} of
     images that people were asked about to see how often it is wrong. opinions: {place: (who, class) of each answer that
-    names one} of images about which several people answered.
+    names one} of images about which several people answered. proposed: {place: name} of undecided images for which
+    somebody typed the name of a class that is not there (`labels.naming`).
     """
 
     labels: Tensor
@@ -37,6 +38,7 @@ class Answer:
     seconds: tuple[float, ...] = ()
     audited: Mapping[int, int] = field(default_factory=dict)
     opinions: Mapping[int, Sequence[tuple[str, int]]] = field(default_factory=dict)
+    proposed: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ class Occasion:
     guess: that of the student of the round before; teacher: that of the teacher which can be asked by then; None
     without one. validation: (ids (V,), labels (V,)) that are known. audits: whether a teacher was right, of each image
     that people were asked about to see that. current: the labels (k,) that are reviewed. again: {id: who has answered
-    already} of images that have a label and are asked about once more.
+    already} of images that have a label and are asked about once more. proposed: names of classes that are not there,
+    as they were typed so far.
     """
 
     round: int = 0
@@ -70,6 +73,7 @@ class Occasion:
     audits: tuple[bool, ...] = ()
     current: Tensor | None = None
     again: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    proposed: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from kdal_cli.labels._record import numbers, texts, whole, wholes
+from kdal_cli.labels.naming import NONE_OF_THESE, is_proper
 from kdal_cli.labels.oracle import TEACHER, Answer
 from kdal_cli.plain import plain_cell
 
@@ -19,7 +20,10 @@ COLUMNS = ("round", "purpose", "id", "label", "class", "owner", "cost", "score",
 
 @dataclass(frozen=True)
 class Fact:
-    """What was said of one image. label: None where no class was named; said: what was named instead."""
+    """What was said of one image. label: None where no class was named; said: what was named instead.
+
+    proposed: the class that somebody would have, which there is not.
+    """
 
     id: int
     label: int | None
@@ -29,6 +33,7 @@ class Fact:
     owner: str
     time: str
     seconds: float
+    proposed: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,10 +117,9 @@ def receipt(answer: Answer, count: int) -> dict[str, Any]:
     said = [answer.undecided[place] for place in sorted(answer.undecided)]
     audited = {"audited": sorted(answer.audited.items())} if answer.audited else {}
     several = sorted((place, list(each)) for place, each in answer.opinions.items())
-    record = {"labels": labels, "costs": answer.costs.tolist(), "owner": answer.owner}
-    return (
-        record | ({"undecided": said} if said else {}) | columns | audited | ({"opinions": several} if several else {})
-    )
+    record = {"labels": labels, "costs": answer.costs.tolist(), "owner": answer.owner, "undecided": said, **columns}
+    record |= audited | {"opinions": several, "proposed": sorted(answer.proposed.items())}
+    return {key: value for key, value in record.items() if value or key not in ("undecided", "opinions", "proposed")}
 
 
 def purchase(request: Mapping[str, Any], record: Mapping[str, Any]) -> Purchase:
@@ -129,6 +133,10 @@ def purchase(request: Mapping[str, Any], record: Mapping[str, Any]) -> Purchase:
     columns = {key: tuple(read(record[key])) for key, read in more.items() if key in record}
     if any(len(column) != len(ids) for column in (listed, costs, *columns.values())) or len(said) != len(others):
         raise ValueError("others were asked for")
+    proposed = {whole(place, len(ids)): str(name) for place, name in record.get("proposed", [])}
+    unnamed = {place for place, word in zip(others, said, strict=True) if word == NONE_OF_THESE}
+    if not proposed.keys() <= unnamed or not all(map(is_proper, proposed.values())):
+        raise ValueError(proposed)
     owners = columns.get("owners") or (owner,) * len(ids)
     times = columns.get("times") or (time,) * len(ids)
     seconds = columns.get("seconds") or (math.nan,) * len(ids)
@@ -142,7 +150,7 @@ def purchase(request: Mapping[str, Any], record: Mapping[str, Any]) -> Purchase:
         owner=owner,
         time=time,
         undecided=tuple(
-            Fact(ids[i], None, word, costs[i], scores[i], owners[i], times[i], seconds[i])
+            Fact(ids[i], None, word, costs[i], scores[i], owners[i], times[i], seconds[i], proposed.get(i, ""))
             for i, word in zip(others, said, strict=True)
         ),
         audited=tuple((ids[whole(place, len(ids))], whole(label)) for place, label in record.get("audited", [])),
@@ -156,21 +164,25 @@ def purchase(request: Mapping[str, Any], record: Mapping[str, Any]) -> Purchase:
 
 
 def table(purchases: Sequence[Purchase], classes: Sequence[str], paths: Sequence[str]) -> str:
-    """`ledger.csv`: one line a label, for people; seconds where they were counted."""
+    """`ledger.csv`: one line a label, for people; seconds where they were counted, new names where there are."""
     timed = any(purchase.seconds for purchase in purchases)
+    named = any(fact.proposed for purchase in purchases for fact in purchase.undecided)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*COLUMNS, *["seconds"] * timed])
+    writer.writerow([*COLUMNS, *["seconds"] * timed, *["proposed"] * named])
     for purchase in purchases:
-        writer.writerows(_rows(purchase, classes, paths, timed=timed))
+        writer.writerows(_rows(purchase, classes, paths, timed=timed, named=named))
     return text.getvalue()
 
 
-def _rows(bought: Purchase, classes: Sequence[str], paths: Sequence[str], *, timed: bool) -> Iterable[list[object]]:
+def _rows(
+    bought: Purchase, classes: Sequence[str], paths: Sequence[str], *, timed: bool, named: bool
+) -> Iterable[list[object]]:
     for fact in bought.facts():
         name = fact.said if fact.label is None else classes[fact.label]
         purpose = "again" if fact.id in bought.again else bought.purpose
         row = [bought.round, purpose, fact.id, "" if fact.label is None else fact.label, plain_cell(name)]
         row += [plain_cell(fact.owner), f"{fact.cost:g}", "" if math.isnan(fact.score) else f"{fact.score:.6g}"]
         row += [fact.time, plain_cell(paths[fact.id]) if paths else ""]
-        yield [*row, *["" if math.isnan(fact.seconds) else f"{fact.seconds:.1f}"] * timed]
+        row += ["" if math.isnan(fact.seconds) else f"{fact.seconds:.1f}"] * timed
+        yield [*row, *[plain_cell(fact.proposed)] * named]

@@ -26,6 +26,7 @@ from kdal_cli.lab.train import restarted, train
 from kdal_cli.lab.tutors import Tutors
 from kdal_cli.labels.budget import Plan
 from kdal_cli.labels.ledger import Ledger
+from kdal_cli.labels.naming import something_else
 from kdal_cli.labels.opinions import disputed
 from kdal_cli.labels.oracle import NONE, Oracle
 from kdal_cli.labels.promise import audited, told
@@ -56,7 +57,7 @@ class Loop:
     round before does. seed_set: the sampler of round 0. scoring: whose answers the sampler looks at. price: of each
     image that the teacher is asked about. baselines: the simple models beside the student. mixed: whether the teacher
     labels images, too. again: whether images that have a label may be asked about once more. consensus: which label
-    holds where people differ.
+    holds where people differ. named_anew: what can be done about names of classes that are not there.
     """
 
     lab: Lab
@@ -76,6 +77,7 @@ class Loop:
     mixed: bool = False
     again: bool = False
     consensus: Consensus = "majority"
+    named_anew: str = "start a new run of data that has these classes"
 
     def __post_init__(self) -> None:
         folder = self.lab.run.folder
@@ -298,6 +300,8 @@ class Loop:
             lab.watcher.say(f"round {round}: {against}")
         for complaint in complaints(lab, network, ids, labels, own, seen):
             lab.watcher.say(f"round {round}: the student {complaint}")
+        if other := something_else(self.ledger.proposed(), self.named_anew):
+            lab.watcher.say(f"round {round}: {other}")
 
     def _right(self, round: int) -> Tensor:
         """Which test images the student of a round is right on, (N,) bool; none before round 0."""

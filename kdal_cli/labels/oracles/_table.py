@@ -9,13 +9,13 @@ import codecs
 import csv
 import io
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 
 from kdal_cli.errors import printable
-from kdal_cli.labels.desk import CANNOT_TELL, NONE_OF_THESE, UNDECIDED
+from kdal_cli.labels.naming import CANNOT_TELL, NONE_OF_THESE, UNDECIDED, Spelling, Unnameable, folded
 
 LARGEST = 1 << 26
 """Bytes of a table that is read."""
@@ -39,9 +39,14 @@ class Filled:
     problems: list[str] = field(default_factory=list)
 
 
-def read_table(data: bytes, wanted: Sequence[int], classes: Sequence[str]) -> Filled:
-    """What a table says about the images `wanted`. Rows whose label is empty say nothing."""
-    filled, meant = Filled(), Meanings(classes)
+def read_table(
+    data: bytes, wanted: Sequence[int], classes: Sequence[str], spelling: Spelling | None = None
+) -> Filled:
+    """What a table says about the images `wanted`. Rows whose label is empty say nothing.
+
+    spelling: of names, where one may be written that is no class: it is the label then.
+    """
+    filled, meant = Filled(), Meanings(classes, spelling)
     try:
         rows = list(_rows(_text(data)))
     except csv.Error as error:
@@ -65,13 +70,14 @@ class Meanings:
     """Class names by what may be typed for them: the name itself, or else one that differs in case, spaces or accents'
     composition; a number of a class that is called by one, with a decimal point or an exponent."""
 
-    def __init__(self, classes: Sequence[str]) -> None:
+    def __init__(self, classes: Sequence[str], spelling: Spelling | None = None) -> None:
+        self.spelling = spelling
         self.exact: dict[str, int | str] = {**SIGNS, **{name: name for name in UNDECIDED}}
         self.exact |= {name: label for label, name in enumerate(classes)}
-        folded: dict[str, list[int | str]] = {}
+        several: dict[str, list[int | str]] = {}
         for name, meaning in self.exact.items():
-            folded.setdefault(_folded(name), []).append(meaning)
-        self.folded: Mapping[str, list[int | str]] = folded
+            several.setdefault(folded(name), []).append(meaning)
+        self.folded: Mapping[str, list[int | str]] = several
 
     def of(self, typed: str) -> int | str | None:
         """What was meant; None for nothing that is known, or for several."""
@@ -80,8 +86,10 @@ class Meanings:
                 return self.exact[text]
         number = _whole(typed)
         for text in (typed, _unguarded(typed), *([str(number)] if number is not None else [])):
-            if len(found := self.folded.get(_folded(text), [])) == 1:
+            if len(found := self.folded.get(folded(text), [])) == 1:
                 return found[0]
+        with suppress(Unnameable):
+            return self.spelling.meant(_unguarded(typed)) if self.spelling is not None else None
         return None
 
 
@@ -153,7 +161,3 @@ def _whole(cell: str) -> int | None:
 
 def _unguarded(cell: str) -> str:
     return cell.strip().removeprefix("'").strip()
-
-
-def _folded(name: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold()).split())

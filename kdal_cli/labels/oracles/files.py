@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from kdal_cli.errors import UserError
-from kdal_cli.labels.desk import UNDECIDED, Desk, refuse_name
+from kdal_cli.labels.desk import Desk, refuse_name
+from kdal_cli.labels.naming import NONE_OF_THESE, RULE, UNDECIDED, Spelling
 from kdal_cli.labels.oracle import FIRST, Answer, NotYet, Occasion, Oracle
 from kdal_cli.labels.oracles._table import LARGEST, Filled, read_table
 from kdal_cli.plain import plain_cell
@@ -22,12 +23,15 @@ SHEET = 100
 """Images on a contact sheet."""
 
 
-def files(desk: Desk, *, price: NonNegative = 1.0, hints: bool = False, annotator: str = "person") -> Oracle:
+def files(
+    desk: Desk, *, price: NonNegative = 1.0, hints: bool = False, new_classes: bool = False, annotator: str = "person"
+) -> Oracle:
     """An oracle that lays out `asking/round_003.csv` and waits until each row of it has a label.
 
     price: of a label. hints: whether the table has what the student of the round before holds for likely, and how
     likely; whoever sees that is swayed by it, and so labels of validation and test images are asked for without.
-    annotator: who answers, as the ledger tells it.
+    new_classes: whether a name is taken that is no class: such an image has no label, and the name is kept. annotator:
+    who answers, as the ledger tells it.
     """
     refuse_name(annotator)
 
@@ -35,23 +39,26 @@ def files(desk: Desk, *, price: NonNegative = 1.0, hints: bool = False, annotato
         path = desk.folder / f"{occasion.name}.csv"
         asked = ids.tolist()
         if not path.exists():
-            _lay_out(desk, occasion, ids, hints=hints and occasion.purpose == "train")
-        filled = read_table(read_bytes(path, LARGEST), asked, desk.classes)
+            _lay_out(desk, occasion, ids, hints=hints and occasion.purpose == "train", new_classes=new_classes)
+        spelling = Spelling(desk.classes, occasion.proposed) if new_classes else None
+        filled = read_table(read_bytes(path, LARGEST), asked, desk.classes, spelling)
         _refuse(filled, desk, occasion)
         if missing := len(asked) - len(filled.labels):
             return NotYet(missing, f"fill in {shown(path)} and")
         told = [filled.labels[id] for id in asked]
+        words = {place: said for place, said in enumerate(told) if isinstance(said, str)}
         return Answer(
             labels=torch.tensor([label for label in told if isinstance(label, int)], dtype=torch.int64),
             costs=torch.full((len(ids),), price, dtype=torch.float64),
             owner=annotator,
-            undecided={place: said for place, said in enumerate(told) if isinstance(said, str)},
+            undecided={place: said if said in UNDECIDED else NONE_OF_THESE for place, said in words.items()},
+            proposed={place: said for place, said in words.items() if said not in UNDECIDED},
         )
 
     return answer
 
 
-def _lay_out(desk: Desk, occasion: Occasion, ids: Tensor, *, hints: bool) -> None:
+def _lay_out(desk: Desk, occasion: Occasion, ids: Tensor, *, hints: bool, new_classes: bool) -> None:
     """The images, a sheet of them, what to do, and last the table: where that is, everything is."""
     guesses = _guesses(desk, occasion, ids) if hints else None
     names, rows = [], []
@@ -64,7 +71,7 @@ def _lay_out(desk: Desk, occasion: Occasion, ids: Tensor, *, hints: bool) -> Non
         names.append(f"id {id}")
     sheet = desk.sheet(ids.tolist()[:SHEET], names[:SHEET])
     write_bytes(desk.folder / f"{occasion.name}.png", sheet, durable=False)
-    write_bytes(desk.folder / "README.txt", _what_to_do(desk.classes).encode(), durable=False)
+    write_bytes(desk.folder / "README.txt", _what_to_do(desk.classes, new_classes=new_classes).encode(), durable=False)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(["id", "image", "path", "width", "height", *(["guess", "p_guess"] if guesses else []), "label"])
@@ -91,12 +98,13 @@ def _refuse(filled: Filled, desk: Desk, occasion: Occasion) -> None:
     raise UserError(what, where=shown(path), cure="correct the table, then resume; or remove it, to have it anew")
 
 
-def _what_to_do(classes: Sequence[str]) -> str:
+def _what_to_do(classes: Sequence[str], *, new_classes: bool) -> str:
     """What people have to know who fill in a table."""
     names = "\n".join(f"    {name}" if name.isprintable() else f"    {name!r}" for name in classes)
+    new = f"Or the name of a class that is missing here: {RULE}.\n" if new_classes else ""
     return (
         "Write the class of each image into the column `label` of the table, save it, and resume the run.\n"
         "The images of round_003.csv are in the folder round_003; round_003.png shows the first of them.\n"
-        f"Where no class fits: {' or '.join(f'`{name}`' for name in UNDECIDED)}, in short `?` or `-`.\n\n"
+        f"Where no class fits: {' or '.join(f'`{name}`' for name in UNDECIDED)}, in short `?` or `-`.\n{new}\n"
         f"The {len(classes):,} classes:\n\n{names}\n"
     )

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from kdal_cli.errors import UserError, printable
-from kdal_cli.labels.desk import CANNOT_TELL, LONGEST_NAME, UNDECIDED, Desk
+from kdal_cli.labels.desk import LONGEST_NAME, Desk
+from kdal_cli.labels.naming import CANNOT_TELL, UNDECIDED
 from kdal_cli.labels.oracle import FIRST, Answer, NotYet, Occasion, Oracle
 from kdal_cli.labels.oracles._studio import Studio, understood
 from kdal_cli.records.files import read_json, write_json

@@ -137,4 +137,5 @@ def _together(count: int, shares: Shares, places: list[int], told: Answer | None
         seconds=tuple(seconds) if told is not None and told.seconds else (),
         audited=shares.audited,
         opinions={places[row]: each for row, each in told.opinions.items()} if told is not None else {},
+        proposed={places[row]: name for row, name in told.proposed.items()} if told is not None else {},
     )

@@ -4,6 +4,7 @@ from torch import Tensor
 
 from kdal_cli.labels.answers import Answers, guesses
 from kdal_cli.labels.desk import Desk, refuse_name
+from kdal_cli.labels.naming import Spelling
 from kdal_cli.labels.oracle import FIRST, Answer, NotYet, Occasion, Oracle
 from kdal_cli.labels.page.board import Board, Question
 from kdal_cli.labels.page.server import serve
@@ -23,6 +24,7 @@ def page(
     price: NonNegative = 1.0,
     price_per_hour: NonNegative | None = None,
     hints: bool = False,
+    new_classes: bool = False,
     annotator: str = "person",
     port: Port = 0,
     wait: Positive | None = None,
@@ -30,7 +32,8 @@ def page(
     """An oracle that serves a page and waits there until every image of a query has its answer.
 
     price: of a label; with price_per_hour, what the seconds that it took cost instead. hints: whether the page shows
-    what the student of the round before holds for likely, never for images of validation and test. annotator: who
+    what the student of the round before holds for likely, never for images of validation and test. new_classes: whether a name may be typed that
+    is no class: such an image has no label, and the name is kept. annotator: who
     answers, as the ledger tells it. port: of the page; 0 takes any that is free. wait: minutes without an answer after
     which the run ends, to be resumed; None waits for ever.
     """
@@ -48,7 +51,13 @@ def page(
             desk.say(f"waiting for {answers.missing:,} labels: {addresses[0]}")
             current = occasion.current.tolist() if occasion.current is not None else None
             measured = occasion.purpose in ("validation", "test")  # in the order of the data, classes come in a row
-            question = Question(occasion.name, title, answers, desk.picture, likely, current, mixed=measured)
+            spelling = None
+            if new_classes:
+                earlier = [said.proposed for said in answers.events if said.proposed]
+                spelling = Spelling(desk.classes, [*occasion.proposed, *earlier])
+            question = Question(
+                occasion.name, title, answers, desk.picture, likely, current, mixed=measured, spelling=spelling
+            )
             if not board.ask(question, None if wait is None else 60 * wait):
                 return NotYet(answers.missing, f"kdal label {shown(desk.folder.parent)}, or")
         return answers.answer(price, price_per_hour, annotator)

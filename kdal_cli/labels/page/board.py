@@ -18,6 +18,7 @@ from typing import Any
 from kdal_cli.errors import KdalError
 from kdal_cli.images.shown import Shown
 from kdal_cli.labels.answers import LONGEST, Answers
+from kdal_cli.labels.naming import NONE_OF_THESE, Spelling
 from kdal_cli.records.files import opened, read_bytes
 
 TAIL = 1 << 12
@@ -36,6 +37,7 @@ class Question:
     """name: of its files. picture: of an image, by its id. mixed: whether images come in an order of their own.
 
     hints: (class, probability) of each image, where shown. current: what the labels are, where they are reviewed.
+    spelling: of names, where a new one may be typed.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Question:
     hints: Sequence[tuple[int, float]] | None = None
     current: Sequence[int] | None = None
     mixed: bool = False
+    spelling: Spelling | None = None
 
     @property
     def told(self) -> dict[str, Any]:
@@ -53,7 +56,7 @@ class Question:
         if self.mixed:
             Random(0).shuffle(ids)
         asked = {"name": self.name, "title": self.title, "ids": ids, "classes": self.answers.classes}
-        return {**asked, "hints": self.hints, "current": self.current}
+        return {**asked, "hints": self.hints, "current": self.current, "open": self.spelling is not None}
 
 
 @dataclass
@@ -88,22 +91,27 @@ class Board:
                 self.changed.wait(left)
             return self._state(name, seen)
 
-    def answer(self, name: str, id: int, label: int | None, word: str, seconds: float) -> None:
+    def answer(
+        self, name: str, id: int, label: int | None, word: str, seconds: float, proposed: str = ""
+    ) -> None:
         """Take an answer, on disk when this returns. The same one again, after a lost connection, is no second one.
 
-        Raises Taken, and ValueError for what cannot be an answer.
+        proposed: what was typed as the name of a new class; of one that there is, it is that class. Raises Taken,
+        Unnameable for a name that cannot be one, and ValueError for what cannot be an answer.
         """
         with self.changed:
             question = self.question
             if question is None or question.name != name:
                 raise Taken
+            if proposed:
+                label, word, proposed = _named(question, label, word, proposed)
             now = question.answers.now.get(id)
             if now is not None and (label is not None or word):
-                if (now.label, now.word) == (label, word):
+                if (now.label, now.word, now.proposed) == (label, word, proposed):
                     return
                 raise Taken
             if now is not None or label is not None or word:
-                question.answers.add(id, label, word, min(max(seconds, 0.0), LONGEST), self.annotator)
+                question.answers.add(id, label, word, min(max(seconds, 0.0), LONGEST), self.annotator, proposed)
             self.changed.notify_all()
 
     def picture(self, id: int) -> Shown | None:
@@ -133,7 +141,16 @@ class Board:
         first = seen if same else 0
         news = [[said.id, said.label, said.word] for said in question.answers.events[first:]]
         told = {"name": question.name, "first": first, "events": news}
+        told |= {"proposed": question.spelling.names} if question.spelling is not None else {}
         return told if same else told | {"question": question.told, "progress": progress(self.run)}
+
+
+def _named(question: Question, label: int | None, word: str, typed: str) -> tuple[int | None, str, str]:
+    """(class, word, proposed name) that somebody means who typed a name."""
+    if question.spelling is None or label is not None or word != NONE_OF_THESE:
+        raise ValueError(typed)
+    meant = question.spelling.meant(typed)
+    return (meant, "", "") if isinstance(meant, int) else (None, word, meant)
 
 
 def progress(run: Path) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 from kdal_cli.errors import KdalError, UserError
+from kdal_cli.labels.naming import Unnameable
 from kdal_cli.labels.page.board import Board, Taken
 
 LONGEST_BODY = 4_096
@@ -103,7 +104,7 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(body)
 
     def _answer(self, body: Mapping[str, Any]) -> None:
-        name, seen = body.get("name"), body.get("seen")
+        name, seen, proposed = body.get("name"), body.get("seen"), body.get("proposed", "")
         id, label, word, seconds = (body.get(key) for key in ("id", "label", "word", "seconds"))
         typed = (
             isinstance(name, str)
@@ -111,6 +112,7 @@ class Handler(BaseHTTPRequestHandler):
             and type(id) is int
             and (label is None or type(label) is int)
             and isinstance(word, str)
+            and isinstance(proposed, str)
             and isinstance(seconds, int | float)
         )
         if not typed:
@@ -118,9 +120,12 @@ class Handler(BaseHTTPRequestHandler):
             return
         status = HTTPStatus.OK
         try:
-            self.board.answer(name, id, label, word, float(seconds))  # type: ignore[arg-type]
+            self.board.answer(name, id, label, word, float(seconds), proposed)  # type: ignore[arg-type]
         except Taken:
             status = HTTPStatus.CONFLICT
+        except Unnameable as reason:
+            self._send(HTTPStatus.UNPROCESSABLE_ENTITY, str(reason).encode(), TEXT)
+            return
         except ValueError:
             self._refuse(HTTPStatus.BAD_REQUEST)
             return

@@ -11,7 +11,7 @@ from kdal_cli.errors import MachineError, Waiting
 from kdal_cli.labels.ledger import Ledger
 from kdal_cli.labels.opinions import disputed, matrix, standing
 from kdal_cli.labels.oracle import Answer, NotYet
-from kdal_cli.labels.purchase import table
+from kdal_cli.labels.purchase import purchase, table
 
 
 def ids(*numbers: int) -> torch.Tensor:
@@ -181,3 +181,29 @@ def test_only_what_was_asked_about_can_be_asked_about_again_and_only_on_purpose(
     for again in (ids(6, 8), ids(8), ids()):
         with pytest.raises(MachineError):
             ask_again(bought, 1, ids(6, 8), again, said([1, 1]))
+
+
+# Names of classes that there are not.
+
+
+def test_a_proposed_name_is_kept_beside_an_image_without_a_label(ledger: Ledger) -> None:
+    other = {0: "none of these", 2: "none of these"}
+    buy(ledger, 0, ids(5, 6, 7), said([1], undecided=other, proposed={2: "tea pot"}))
+    for read in (ledger, Ledger.open(ledger.path)):
+        assert (read.labels(), read.cost(), read.proposed()) == (1, 3.0, {7: "tea pot"})
+        assert read.closed().tolist() == [5, 6, 7]
+    head, *rows = table(ledger.purchases, ["a", "b"], []).splitlines()
+    assert head.endswith(",path,proposed")
+    assert [row.rsplit(",", 1)[1] for row in rows] == ["", "", "tea pot"]
+    buy(ledger, 1, ids(7), said([0]), "review")
+    assert ledger.proposed() == {}
+
+
+@pytest.mark.parametrize("name", ["=HYPERLINK(1)", "<script>", "a\x1b]0;b", "a" * 61, "none of these", ""])
+def test_a_ledger_with_a_name_that_nobody_can_have_typed_is_refused(name: str) -> None:
+    request = {"round": 0, "purpose": "train", "ids": [5, 6], "scores": [0.0, 0.0]}
+    record = {"labels": [1, None], "costs": [1, 1], "owner": "a", "time": "t", "undecided": ["none of these"]}
+    assert purchase(request, record | {"proposed": [[1, "tea pot"]]}).undecided[0].proposed == "tea pot"
+    for listed in ([[1, name]], [[0, "tea pot"]], [[2, "tea pot"]]):
+        with pytest.raises(ValueError):  # noqa: PT011 (whichever reason)
+            purchase(request, record | {"proposed": listed})

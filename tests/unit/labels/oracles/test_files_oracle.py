@@ -129,3 +129,17 @@ def test_a_table_that_is_a_link_is_not_followed(desk: Desk, tmp_path: Path) -> N
 def test_whoever_answers_has_a_name_that_is_not_the_teachers(desk: Desk, oracle, name: str) -> None:
     with pytest.raises(UserError, match=r"^oracle\.annotator="):
         oracle(desk, annotator=name)
+
+
+def test_a_name_that_is_no_class_is_kept_where_that_is_allowed(desk: Desk) -> None:
+    ask, when = files(desk, new_classes=True), Occasion(3, proposed=("Tea pot",))
+    ask(IDS, when)
+    assert "a class that is missing here" in (desk.folder / "README.txt").read_text()
+    fill(desk, {7: "tea POT", 3: "HAT", 12: "jug"})
+    answer = ask(IDS, when)
+    assert isinstance(answer, Answer)
+    assert (answer.labels.tolist(), answer.proposed) == ([1], {0: "Tea pot", 2: "jug"})
+    assert answer.undecided == {0: "none of these", 2: "none of these"}
+    fill(desk, {7: "<script>", 3: "hat", 12: "?"})
+    with pytest.raises(UserError, match="row 2: '<script>' is no class"):
+        ask(IDS, when)

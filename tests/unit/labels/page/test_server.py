@@ -15,6 +15,7 @@ import torch
 
 from kdal_cli.images.shown import shown
 from kdal_cli.labels.answers import Answers
+from kdal_cli.labels.naming import Spelling
 from kdal_cli.labels.page.board import Board, Question
 from kdal_cli.labels.page.server import page, policy, serve
 
@@ -32,10 +33,10 @@ class Site:
         self.asker: threading.Thread | None = None
         self.answered: list[bool] = []
 
-    def ask(self, name: str = "round_001", seconds: float | None = None, ids: tuple[int, ...] = IDS) -> Answers:
+    def ask(self, name: str = "round_001", seconds: float | None = None, ids: tuple[int, ...] = IDS, **more: Any) -> Answers:
         answers = Answers.open(self.folder / f"{name}.jsonl", ids, CLASSES)
         picture = shown(torch.full((3, 4, 4), 9, dtype=torch.uint8))
-        question = Question(name, "Round 1", answers, lambda id: picture, [(0, 0.5)] * len(ids))
+        question = Question(name, "Round 1", answers, lambda id: picture, [(0, 0.5)] * len(ids), **more)
         self.asker = threading.Thread(target=lambda: self.answered.append(self.board.ask(question, seconds)))
         self.asker.start()
         while self.board.question is not question and self.asker.is_alive():
@@ -285,3 +286,29 @@ def test_the_curve_of_the_run_is_told_while_it_trains(site: Site) -> None:
     (site.folder / "metrics.jsonl").write_text('{"what": "", "step": 0}\n{"what": "round 2", "step": 7, "loss": 1.0}\n')
     told = site.state()["progress"]
     assert told == {"curve": [[20.0, 0.5], [40.0, 0.75]], "doing": "round 2: step 7"}
+
+
+def test_a_new_class_can_be_named_where_that_is_allowed_and_is_kept_with_one_spelling(site: Site) -> None:
+    answers = site.ask(spelling=Spelling(CLASSES, ["Tea pot"]))
+    assert (site.state()["question"]["open"], site.state()["proposed"]) == (True, ["Tea pot"])
+    for name in ("=1+1", "<img>", "a\u202eb", "x" * 61):
+        status, reason = site.say(7, None, "none of these", proposed=name)
+        assert (status, b"a letter or a digit first" in reason) == (422, True)
+    for body in ({"label": 1}, {"word": "cannot tell"}, {"proposed": 3}):
+        assert site.say(**({"id": 7, "label": None, "word": "none of these", "proposed": "jug"} | body))[0] == 400
+    assert not answers.events
+    for _ in range(2):  # a lost connection is no second answer
+        assert site.say(7, None, "none of these", proposed="TEA pot")[0] == 200
+    assert json.loads(site.say(3, None, "none of these", proposed=" HAT")[1])["events"][-1] == [3, 2, ""]
+    assert site.say(3, None, "none of these", proposed="jug")[0] == 409
+    read = Answers.open(answers.path, IDS, CLASSES)
+    assert [(said.label, said.word, said.proposed) for said in read.events] == [
+        (None, "none of these", "Tea pot"),
+        (2, "", ""),
+    ]
+
+
+def test_where_it_is_not_allowed_a_name_is_no_answer(site: Site) -> None:
+    site.ask()
+    assert site.state()["question"]["open"] is False
+    assert site.say(7, None, "none of these", proposed="jug")[0] == 400

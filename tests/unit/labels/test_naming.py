@@ -1,0 +1,46 @@
+"""Names of classes that people type: which class is meant, what a new one may be called, and how it is told."""
+
+import unicodedata
+
+import pytest
+
+from kdal_cli.labels.naming import LONGEST_CLASS, Spelling, Unnameable, is_proper, something_else
+
+CLASSES = ("Dress", "café", "x", "X")
+
+
+def test_a_name_that_there_is_means_that_class_and_a_new_one_has_the_spelling_of_whoever_typed_it_first() -> None:
+    spelling = Spelling(CLASSES, ["Tea pot"])
+    assert spelling.meant("  dRESS ") == 0
+    assert spelling.meant(unicodedata.normalize("NFD", "CAFÉ")) == 1
+    assert spelling.meant("tea\t POT") == "Tea pot"
+    assert spelling.meant(unicodedata.normalize("NFD", "Brûlée")) == unicodedata.normalize("NFC", "Brûlée")
+    assert spelling.meant("BRÛLÉE") == unicodedata.normalize("NFC", "Brûlée")
+    assert spelling.names == ["Tea pot", unicodedata.normalize("NFC", "Brûlée")]
+    with pytest.raises(Unnameable, match="several"):
+        spelling.meant("X")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", " ", "-", "?", "Cannot  tell", "NONE of these", "=1+1", "＝cmd", "@a", "'a", "<b>", "a<script>", "a\x1b[2J"]
+    + ["a\u202eb", "a\u200bb", "a\nb\0", "\ud800a", "${oc.env:HOME}", "a`b", 'a"b', "a\\b", "\u0301a"]
+    + ["a" * (LONGEST_CLASS + 1)],
+)
+def test_what_commands_a_terminal_a_sheet_or_a_page_is_no_name(name: str) -> None:
+    with pytest.raises(Unnameable):
+        Spelling(CLASSES).meant(name)
+    assert not is_proper(name)
+
+
+@pytest.mark.parametrize("name", ["a" * LONGEST_CLASS, "men's shoes", "чайник", "急須", "3.5 mm", "R&D"])
+def test_names_as_people_write_them_are_taken(name: str) -> None:
+    assert Spelling(CLASSES).meant(name) == name
+    assert is_proper(name)
+
+
+def test_the_line_has_names_and_counts_the_most_frequent_first() -> None:
+    assert something_else({}, "x") is None
+    line = something_else({7: "jug", 3: "teapot", 5: "teapot"}, "start anew")
+    assert line == "3 images were said to be something else (teapot 2, jug 1); to learn them, start anew"
+    assert "2 more names" in (something_else({id: f"n{id}" for id in range(12)}, "") or "")
