@@ -19,7 +19,7 @@ from kdal_cli.errors import UserError
 from kdal_cli.values import at_home
 
 FOLDERS = (
-    *("hydra.run.dir", "hydra.sweep.dir", "replay", "checkpoint", "data.roots"),
+    *("hydra.run.dir", "hydra.sweep.dir", "replay", "oracle.answers", "checkpoint", "data.roots"),
     *("store", "csv", "student.weights", "teacher.model.weights"),
 )
 """Keys that take a path and are no argument of a function."""

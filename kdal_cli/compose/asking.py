@@ -4,14 +4,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kdal_cli.compose import parts
+from kdal_cli.compose.bind import convert
 from kdal_cli.errors import UserError
 from kdal_cli.images.shown import Shown, shown
 from kdal_cli.lab.lab import Lab
+from kdal_cli.lab.taken_over import TakenOver, taken_over
 from kdal_cli.labels.desk import Desk
+from kdal_cli.labels.oracle import Oracle
 from kdal_cli.report.contact import contact_png
 from kdal_cli.values import at_home
 
-KEPT = ("price", "price_per_hour", "annotator", "new_classes")
+KEPT = ("price", "price_per_hour", "annotator", "new_classes", "answers")
 """Settings of an oracle that a page in its place has, too."""
 
 
@@ -27,6 +31,22 @@ def asked_on(section: Mapping[str, Any], page: Mapping[str, Any] | None) -> Mapp
         raise UserError("nobody is asked for the labels of this run", where="oracle=simulated", cure=cure)
     kept = section if section.get("name") == "page" else {key: section[key] for key in KEPT if key in section}
     return {**kept, "name": "page", **page}
+
+
+def asked(
+    section: Mapping[str, Any], data: Mapping[str, Any], lab: Lab, trust: Sequence[str]
+) -> tuple[Oracle, TakenOver | None]:
+    """Who sells labels, and the answers of another run that come first where `answers` names one.
+
+    section, data: `oracle` and `data` of the configuration.
+    """
+    own = {key: value for key, value in section.items() if key != "answers"}
+    oracle = parts.oracle(own, lab.data, lab.pool, desk(lab, data), trust)
+    run = convert(section.get("answers"), Path | None, "oracle.answers")
+    if run is None:
+        return oracle, None
+    taken = taken_over(run, lab)
+    return taken.before(oracle), taken
 
 
 def may_differ(section: Mapping[str, Any]) -> bool:

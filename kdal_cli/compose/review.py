@@ -6,14 +6,14 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
-from kdal_cli.compose import parts
-from kdal_cli.compose.asking import asked_on, desk
+from kdal_cli.compose.asking import asked, asked_on
 from kdal_cli.compose.bench import Bench
 from kdal_cli.compose.settings import plain
 from kdal_cli.errors import UserError
 from kdal_cli.lab.review import contradicted
 from kdal_cli.labels.ledger import Ledger
 from kdal_cli.labels.oracle import Occasion
+from kdal_cli.labels.purchase import proposed
 from kdal_cli.records import checkpoint
 from kdal_cli.records.curve import Table
 from kdal_cli.records.files import shown
@@ -45,14 +45,9 @@ def run_review(request: Request, config: DictConfig, folder: Path) -> None:
             round = ledger.pending["round"] if ledger.pending else max(done, ledger.last_round + 1)
             known = dict(zip(ids.tolist(), labels.tolist(), strict=True))
             current = torch.tensor([known[id] for id in suspected.tolist()], dtype=torch.int64)
-            oracle = parts.oracle(
-                asked_on(bench.section("oracle"), request.page),
-                lab.data,
-                lab.pool,
-                desk(lab, bench.section("data")),
-                bench.trust,
-            )
-            occasion = Occasion(round, "review", current=current, proposed=tuple(ledger.proposed().values()))
+            section = asked_on(bench.section("oracle"), request.page)
+            oracle, _ = asked(section, bench.section("data"), lab, bench.trust)
+            occasion = Occasion(round, "review", current=current, proposed=tuple(proposed(ledger.purchases).values()))
             bought = ledger.buy(
                 round, suspected, torch.zeros(len(suspected)), lambda ids: oracle(ids, occasion), "review"
             )

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from omegaconf import DictConfig
 
 from kdal_cli.compose import parts, pretraining, teaching
-from kdal_cli.compose.asking import asked_on, desk, may_differ
+from kdal_cli.compose.asking import asked, asked_on, may_differ
 from kdal_cli.compose.bench import Bench
 from kdal_cli.compose.bind import convert, make
 from kdal_cli.compose.compressing import compressed
@@ -25,6 +25,7 @@ from kdal_cli.lab.blueprint import named
 from kdal_cli.lab.lab import Lab
 from kdal_cli.lab.pool import Scoring, rehearse_sampler
 from kdal_cli.lab.replay import Replay, chosen_by, replay
+from kdal_cli.lab.taken_over import TakenOver
 from kdal_cli.lab.teacher import Teacher, TeacherPlan, find_teacher, publish
 from kdal_cli.lab.train import rehearse
 from kdal_cli.lab.train_teacher import train_teacher
@@ -125,9 +126,9 @@ def _al_loop(bench: Bench) -> dict[str, Any]:
     given, pretrain = bench, pretraining.planned(bench)
     bench = pretraining.unseen(bench)
     lab, loss, student, recipe = bench.lab, bench.loss, bench.student, bench.recipe
-    budget, seed_set, sampler = _choosers(bench)
     section = asked_on(bench.section("oracle"), bench.request.page)
-    oracle = parts.oracle(section, lab.data, lab.pool, desk(lab, bench.section("data")), bench.trust)
+    oracle, taken = asked(section, bench.section("data"), lab, bench.trust)
+    budget, seed_set, sampler = _choosers(bench, taken)
     scoring = make(Scoring, {key: bench.values[key] for key in ("scorer", "members")}, "")
     stopping = make(Stopping, bench.section("stopping"), "stopping")
     if stopping.act and not len(lab.validation):
@@ -150,6 +151,7 @@ def _al_loop(bench: Bench) -> dict[str, Any]:
     lines = [
         f"{plan}; validation {len(lab.validation):,} counted",
         *_exam(len(lab.data.asked)),
+        *([f"answers of {taken.run} about {len(taken.ids):,} images are taken over, at no cost"] if taken else []),
         f"student {named(student.spec)}; sampler {named(given.values['sampler'])}{_looking(sampler, scoring)}",
         *teaching.starts(bench, {"student": student}, why),
         *([] if isinstance(sampler, Replay) else _seed_set(given.section("seed_set"))),
@@ -163,7 +165,7 @@ def _al_loop(bench: Bench) -> dict[str, Any]:
     first = []
     if pretrain is not None:
         bench = pretraining.seen(given, pretrain.find(lab))
-        (budget, seed_set, sampler), student = _choosers(bench), bench.student
+        (budget, seed_set, sampler), student = _choosers(bench, taken), bench.student
         first = teaching.starts(bench, {"student": student}, why)
     bench = bench.examined(oracle)
     lab, baselines = bench.lab, _baselines(bench)
@@ -187,6 +189,7 @@ def _al_loop(bench: Bench) -> dict[str, Any]:
         baselines=baselines,
         mixed=labels_too,
         again=again,
+        open_classes=isinstance(bench.section("data").get("classes"), list),
         consensus=bench.setting("consensus", Consensus | None) or "majority",
     )
     return present.curve(lab, loop.run(), teacher, plan)
@@ -214,7 +217,7 @@ def _mind(lab: Lab, teacher: Teacher | None) -> list[str]:
     ]
 
 
-def _choosers(bench: Bench) -> tuple[Plan, Sampler, Sampler]:
+def _choosers(bench: Bench, taken: TakenOver | None) -> tuple[Plan, Sampler, Sampler]:
     """(budget, seed set, sampler), all three what another run bought where it is replayed."""
     folder = bench.setting("replay", Path | None)
     if folder is not None:
@@ -222,6 +225,7 @@ def _choosers(bench: Bench) -> tuple[Plan, Sampler, Sampler]:
         return again, again, again
     lab = bench.lab
     seed_set = parts.seed_set(bench.section("seed_set"), lab.data.train.labels, lab.pool, bench.trust)
+    seed_set = taken.first(seed_set) if taken is not None else seed_set
     budget = make(Budget, bench.section("budget"), "budget")
     return budget, seed_set, parts.sampler(bench.section("sampler"), bench.trust)
 

@@ -12,6 +12,7 @@ from kdal_cli.lab.lab import Lab
 from kdal_cli.lab.tutors import Tutor
 from kdal_cli.labels.ledger import Ledger
 from kdal_cli.labels.oracle import NONE, Occasion, Oracle
+from kdal_cli.labels.purchase import proposed
 from kdal_cli.network import Network
 from kdal_cli.types import ImageData
 
@@ -38,7 +39,16 @@ def occasion(
     teacher = partial(_likeliest, tutor.scorer.logits) if tutor is not None else None
     said = ledger.votes() if len(again) else {}
     before = {id: tuple(who for who, _ in said[id]) for id in again.tolist()}
-    return Occasion(round, purpose, guess, teacher, ledger.bought("validation"), ledger.audits(), again=before, proposed=tuple(ledger.proposed().values()))
+    return Occasion(
+        round,
+        purpose,
+        guess,
+        teacher,
+        ledger.bought("validation"),
+        ledger.audits(),
+        again=before,
+        proposed=tuple(proposed(ledger.purchases).values()),
+    )
 
 
 def examined(lab: Lab, ledger: Ledger, oracle: Oracle) -> Lab:

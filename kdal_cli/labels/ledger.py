@@ -105,11 +105,6 @@ class Ledger:
         again = sum(len(purchase.ids) - len(purchase.first) for purchase in self.purchases)
         return len(self.bought()[0]) + again - self.by_teacher()
 
-    def proposed(self) -> dict[int, str]:
-        """{id: name} of images that were said to be of a class that is not there, by what was said last of each."""
-        last = {fact.id: fact.proposed for purchase in self.purchases for fact in purchase.facts()}
-        return {id: name for id, name in last.items() if name}
-
     def settle(self, round: int, labels: dict[int, int]) -> None:
         """Write down what annotators and a model come to in a round, {id: label} where it is not the majority; once."""
         if round not in self.settled:

@@ -1,8 +1,10 @@
 """Class names as people type them: which one is meant, and what a new one may be called."""
 
+import shlex
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 UNDECIDED = CANNOT_TELL, NONE_OF_THESE = "cannot tell", "none of these"
 """What can be said of an image instead of a class. It is asked about no more, and has no label."""
@@ -44,6 +46,7 @@ class Spelling:
     """Names of classes and of those that were proposed: each has one spelling, that of whoever typed it first."""
 
     def __init__(self, classes: Sequence[str], proposed: Iterable[str] = ()) -> None:
+        self.exact = {name: label for label, name in enumerate(classes)}
         self.classes: dict[str, list[int]] = {}
         for label, name in enumerate(classes):
             self.classes.setdefault(folded(name), []).append(label)
@@ -58,6 +61,8 @@ class Spelling:
 
     def meant(self, typed: str) -> int | str:
         """The class that is called so, or else the proposed name. Raises Unnameable for what cannot be one."""
+        if typed in self.exact:
+            return self.exact[typed]
         name = _tidy(typed)
         same = self.classes.get(folded(name), [])
         if len(same) > 1:
@@ -69,18 +74,22 @@ class Spelling:
         return self.proposed.setdefault(folded(name), name)
 
 
-def something_else(said: Mapping[int, str], how: str) -> str | None:
-    """A line about images that are of none of the classes, {id: what somebody called it}; None of none.
-
-    how: what can be done about it, in words that follow "to learn them".
-    """
-    if not said:
-        return None
+def something_else(said: Mapping[int, str]) -> str:
+    """In words: images that are of none of the classes, {id: what somebody called it}."""
     counts = Counter(said.values()).most_common()
     more = f", {len(counts) - FEW:,} more names" if len(counts) > FEW else ""
     named = ", ".join(f"{name} {count:,}" for name, count in counts[:FEW]) + more
-    images = f"{len(said):,} image{'s were' if len(said) != 1 else ' was'}"
-    return f"{images} said to be something else ({named}); to learn them, {how}"
+    return f"{len(said):,} image{'s were' if len(said) != 1 else ' was'} said to be something else ({named})"
+
+
+def gone_on(said: Mapping[int, str], run: Path, asked: int) -> str:
+    """The words of a new run of the same data that knows these classes, and takes over what was answered in `run`.
+
+    asked: about how many images of the pool, which are its seed set.
+    """
+    names = [name for name, _ in Counter(said.values()).most_common(FEW)]
+    listed = ",".join(f'"{name}"' for name in names)  # no name has a quote, a backslash or a dollar in it
+    return shlex.join([f"data.classes=[…,{listed}]", f"budget.initial={asked}", f"oracle.answers={run}"])
 
 
 def _tidy(name: str) -> str:

@@ -26,7 +26,8 @@ class Answer:
     times, when; seconds, how long it took. audited: {place in the query: the class that a teacher was sure of} of
     images that people were asked about to see how often it is wrong. opinions: {place: (who, class) of each answer that
     names one} of images about which several people answered. proposed: {place: name} of undecided images for which
-    somebody typed the name of a class that is not there (`labels.naming`).
+    somebody typed the name of a class that is not there (`labels.naming`). taken: places of answers that are another
+    run's, by whoever gave them there.
     """
 
     labels: Tensor
@@ -39,6 +40,7 @@ class Answer:
     audited: Mapping[int, int] = field(default_factory=dict)
     opinions: Mapping[int, Sequence[tuple[str, int]]] = field(default_factory=dict)
     proposed: Mapping[int, str] = field(default_factory=dict)
+    taken: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

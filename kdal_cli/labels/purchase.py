@@ -15,6 +15,9 @@ from kdal_cli.labels.naming import NONE_OF_THESE, is_proper
 from kdal_cli.labels.oracle import TEACHER, Answer
 from kdal_cli.plain import plain_cell
 
+SELDOM = ("undecided", "opinions", "proposed", "taken")
+"""Keys of a receipt that are left out where there is nothing to say."""
+
 COLUMNS = ("round", "purpose", "id", "label", "class", "owner", "cost", "score", "time", "path")
 
 
@@ -43,6 +46,7 @@ class Purchase:
     ids, labels: (k,) int64 of the images whose class was named. costs, scores: (k,) float64. undecided: the others.
     audited: (id, class) of what a teacher was sure of and people were asked about. again: ids that had a label before:
     what is said of these is another opinion. opinions: {id: (who, class) of each} where several answered at once.
+    taken: ids whose answer is another run's.
     """
 
     round: int
@@ -60,6 +64,7 @@ class Purchase:
     audited: tuple[tuple[int, int], ...] = ()
     again: frozenset[int] = frozenset()
     opinions: Mapping[int, tuple[tuple[str, int], ...]] = field(default_factory=dict)
+    taken: frozenset[int] = frozenset()
 
     @property
     def by_teacher(self) -> int:
@@ -118,8 +123,9 @@ def receipt(answer: Answer, count: int) -> dict[str, Any]:
     audited = {"audited": sorted(answer.audited.items())} if answer.audited else {}
     several = sorted((place, list(each)) for place, each in answer.opinions.items())
     record = {"labels": labels, "costs": answer.costs.tolist(), "owner": answer.owner, "undecided": said, **columns}
-    record |= audited | {"opinions": several, "proposed": sorted(answer.proposed.items())}
-    return {key: value for key, value in record.items() if value or key not in ("undecided", "opinions", "proposed")}
+    named, taken = sorted(answer.proposed.items()), list(answer.taken)
+    record |= audited | {"opinions": several, "proposed": named, "taken": taken}
+    return {key: value for key, value in record.items() if value or key not in SELDOM}
 
 
 def purchase(request: Mapping[str, Any], record: Mapping[str, Any]) -> Purchase:
@@ -133,11 +139,13 @@ def purchase(request: Mapping[str, Any], record: Mapping[str, Any]) -> Purchase:
     columns = {key: tuple(read(record[key])) for key, read in more.items() if key in record}
     if any(len(column) != len(ids) for column in (listed, costs, *columns.values())) or len(said) != len(others):
         raise ValueError("others were asked for")
-    proposed = {whole(place, len(ids)): str(name) for place, name in record.get("proposed", [])}
+    named = {whole(place, len(ids)): str(name) for place, name in record.get("proposed", [])}
     unnamed = {place for place, word in zip(others, said, strict=True) if word == NONE_OF_THESE}
-    if not proposed.keys() <= unnamed or not all(map(is_proper, proposed.values())):
-        raise ValueError(proposed)
+    if not named.keys() <= unnamed or not all(map(is_proper, named.values())):
+        raise ValueError(named)
     owners = columns.get("owners") or (owner,) * len(ids)
+    if "times" in columns:
+        columns["times"] = tuple(each or time for each in columns["times"])
     times = columns.get("times") or (time,) * len(ids)
     seconds = columns.get("seconds") or (math.nan,) * len(ids)
     return Purchase(
@@ -150,7 +158,7 @@ def purchase(request: Mapping[str, Any], record: Mapping[str, Any]) -> Purchase:
         owner=owner,
         time=time,
         undecided=tuple(
-            Fact(ids[i], None, word, costs[i], scores[i], owners[i], times[i], seconds[i], proposed.get(i, ""))
+            Fact(ids[i], None, word, costs[i], scores[i], owners[i], times[i], seconds[i], named.get(i, ""))
             for i, word in zip(others, said, strict=True)
         ),
         audited=tuple((ids[whole(place, len(ids))], whole(label)) for place, label in record.get("audited", [])),
@@ -159,24 +167,33 @@ def purchase(request: Mapping[str, Any], record: Mapping[str, Any]) -> Purchase:
             ids[whole(place, len(ids))]: tuple((str(who), whole(label)) for who, label in each)
             for place, each in record.get("opinions", [])
         },
+        taken=frozenset(ids[whole(place, len(ids))] for place in record.get("taken", [])),
         **{key: tuple(column[place] for place in decided) for key, column in columns.items()},
     )
 
 
+def proposed(purchases: Iterable[Purchase]) -> dict[int, str]:
+    """{id: name} of images that were said to be of a class that is not there, by what was said last of each."""
+    last = {fact.id: fact.proposed for bought in purchases for fact in bought.facts()}
+    return {id: name for id, name in last.items() if name}
+
+
 def table(purchases: Sequence[Purchase], classes: Sequence[str], paths: Sequence[str]) -> str:
-    """`ledger.csv`: one line a label, for people; seconds where they were counted, new names where there are."""
+    """`ledger.csv`: one line a label, for people. The last columns are there where they have something to say."""
     timed = any(purchase.seconds for purchase in purchases)
     named = any(fact.proposed for purchase in purchases for fact in purchase.undecided)
+    taken = any(purchase.taken for purchase in purchases)
+    more = {"seconds": timed, "proposed": named, "taken_over": taken}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*COLUMNS, *["seconds"] * timed, *["proposed"] * named])
+    writer.writerow([*COLUMNS, *(key for key, there in more.items() if there)])
     for purchase in purchases:
-        writer.writerows(_rows(purchase, classes, paths, timed=timed, named=named))
+        writer.writerows(_rows(purchase, classes, paths, more))
     return text.getvalue()
 
 
 def _rows(
-    bought: Purchase, classes: Sequence[str], paths: Sequence[str], *, timed: bool, named: bool
+    bought: Purchase, classes: Sequence[str], paths: Sequence[str], more: Mapping[str, bool]
 ) -> Iterable[list[object]]:
     for fact in bought.facts():
         name = fact.said if fact.label is None else classes[fact.label]
@@ -184,5 +201,6 @@ def _rows(
         row = [bought.round, purpose, fact.id, "" if fact.label is None else fact.label, plain_cell(name)]
         row += [plain_cell(fact.owner), f"{fact.cost:g}", "" if math.isnan(fact.score) else f"{fact.score:.6g}"]
         row += [fact.time, plain_cell(paths[fact.id]) if paths else ""]
-        row += ["" if math.isnan(fact.seconds) else f"{fact.seconds:.1f}"] * timed
-        yield [*row, *[plain_cell(fact.proposed)] * named]
+        row += ["" if math.isnan(fact.seconds) else f"{fact.seconds:.1f}"] * more["seconds"]
+        row += [plain_cell(fact.proposed)] * more["proposed"]
+        yield [*row, *["yes" if fact.id in bought.taken else ""] * more["taken_over"]]

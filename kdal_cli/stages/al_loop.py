@@ -1,6 +1,6 @@
 """`kdal al-loop`: buy, retrain, measure, and again."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
@@ -26,15 +26,17 @@ from kdal_cli.lab.train import restarted, train
 from kdal_cli.lab.tutors import Tutors
 from kdal_cli.labels.budget import Plan
 from kdal_cli.labels.ledger import Ledger
-from kdal_cli.labels.naming import something_else
+from kdal_cli.labels.naming import gone_on, something_else
 from kdal_cli.labels.opinions import disputed
 from kdal_cli.labels.oracle import NONE, Oracle
 from kdal_cli.labels.promise import audited, told
+from kdal_cli.labels.purchase import proposed
 from kdal_cli.labels.stopping import Stopping, effort, outlook
 from kdal_cli.metrics.classification import agreement, class_rows, measure
 from kdal_cli.network import Network, freeze
 from kdal_cli.records import checkpoint
 from kdal_cli.records.curve import Table
+from kdal_cli.records.files import shown
 from kdal_cli.records.snapshots import Snapshots
 from kdal_cli.report.contact import contact_png
 from kdal_cli.study.baselines import remark
@@ -57,7 +59,7 @@ class Loop:
     round before does. seed_set: the sampler of round 0. scoring: whose answers the sampler looks at. price: of each
     image that the teacher is asked about. baselines: the simple models beside the student. mixed: whether the teacher
     labels images, too. again: whether images that have a label may be asked about once more. consensus: which label
-    holds where people differ. named_anew: what can be done about names of classes that are not there.
+    holds where people differ. open_classes: whether `data.classes` says which there are.
     """
 
     lab: Lab
@@ -77,7 +79,7 @@ class Loop:
     mixed: bool = False
     again: bool = False
     consensus: Consensus = "majority"
-    named_anew: str = "start a new run of data that has these classes"
+    open_classes: bool = False
 
     def __post_init__(self) -> None:
         folder = self.lab.run.folder
@@ -300,8 +302,16 @@ class Loop:
             lab.watcher.say(f"round {round}: {against}")
         for complaint in complaints(lab, network, ids, labels, own, seen):
             lab.watcher.say(f"round {round}: the student {complaint}")
-        if other := something_else(self.ledger.proposed(), self.named_anew):
-            lab.watcher.say(f"round {round}: {other}")
+        if said := proposed(self.ledger.purchases):
+            lab.watcher.say(f"round {round}: {something_else(said)}; to learn them, {self._anew(said)}")
+
+    def _anew(self, said: Mapping[int, str]) -> str:
+        """What can be done about images {id: name} of classes that are not there."""
+        if not self.open_classes:
+            return "start a new run of data that has these classes"
+        asked = torch.cat([purchase.asked for purchase in self.ledger.purchases if purchase.purpose == "train"])
+        words = gone_on(said, shown(self.lab.run.folder), len(asked.unique()))
+        return f"start a new run with the words of this one and {words}"
 
     def _right(self, round: int) -> Tensor:
         """Which test images the student of a round is right on, (N,) bool; none before round 0."""

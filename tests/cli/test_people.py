@@ -243,8 +243,8 @@ def asked(address: str, wait: str = "") -> dict[str, Any]:
         return json.load(reply)
 
 
-def tell(address: str, question: str, id: int, label: int) -> None:
-    told = {"name": question, "seen": 0, "id": id, "label": label, "word": "", "seconds": 36.0}
+def tell(address: str, question: str, id: int, label: int | None, **more: str) -> None:
+    told = {"name": question, "seen": 0, "id": id, "label": label, "word": "", "seconds": 36.0, **more}
     headers = {"Origin": address.rsplit("/", 2)[0], "Content-Type": "application/json"}
     with urlopen(Request(f"{address}answer", json.dumps(told).encode(), headers), timeout=60) as reply:
         assert reply.status == 200
@@ -323,3 +323,80 @@ def test_nobody_is_asked_for_labels_that_are_simulated(kdal: Kdal, simulated: Ru
     (kdal.here / "run" / "seals.json").unlink()
     ended = kdal("label", "run")
     assert (ended.code, ended.refusal.split(" (")[0]) == (2, "nobody is asked for the labels of this run")
+
+
+NAMED = ("dark", "light", "Mid grey")
+
+
+@pytest.fixture
+def photos(here: Path) -> Callable[[str], str]:
+    """A flat folder of 60 images; returns what each is of, by the name of its file."""
+    (here / "flat").mkdir()
+    for number in range(60):
+        shade = 10 + number + 90 * (number % 3 == 2) + 180 * (number % 3 == 1)
+        Image.new("RGB", (12, 9), (min(shade, 255),) * 3).save(here / "flat" / f"{number:02}.png")
+    return lambda path: NAMED[int(Path(path).stem) % 3]
+
+
+def test_a_class_that_was_missing_is_named_and_a_new_run_learns_it_and_asks_nobody_again(
+    kdal: Kdal, here: Path, run: RunFolder, photos: Callable[[str], str]
+) -> None:
+    flat = ("experiment=smoke", "data=photos", "data.root=flat", "data.size=8", "data.split.test=10", "loss=none")
+    words = ("al-loop", *flat, "data.split.validation=6", "budget.initial=12", "budget.rounds=0", "teacher=none")
+    page = kdal.start(*words, "data.classes=[dark,light]", "oracle=page", "oracle.new_classes=true", *SMALL[-1:])
+    address, asked_about = address_of(page), set()
+    while page.process.is_alive():
+        try:
+            state = asked(address, "wait=1")
+        except OSError:
+            break
+        for id in (state.get("question") or {"ids": []})["ids"]:
+            label = id % 3  # the order of ids is that of the names
+            typed = {"word": "none of these", "proposed": ("mid grey", "MID  GREY")[id % 2]} if label == 2 else {}
+            tell(address, state["question"]["name"], id, label if label < 2 else None, **typed)
+            asked_about.add(id)
+    assert page.ended().code == 0
+    before = {row["id"]: row for row in run.table("ledger.csv")}
+    assert {int(id) for id in before} == asked_about
+    assert all(photos(row["path"]) == row["class"] for row in before.values() if row["label"])
+    named = [row for row in before.values() if not row["label"]]
+    spelling = {row["proposed"] for row in named}
+    assert len(named) > 3
+    assert len(spelling) == 1
+    assert spelling < {"mid grey", "MID GREY"}
+    line = next(line for line in page._said("out").splitlines() if "something else" in line)
+    assert f"round 0: {len(named)} images were said to be something else ({spelling.pop()} {len(named)});" in line
+
+    more = (*words, "data.classes=[dark,light,'Mid grey']", "oracle=files", "oracle.answers=run", "budget.rounds=1")
+    more = (*more, "budget.query=5", "hydra.run.dir=more")
+    ended = kdal(*more)
+    assert (ended.code, "waiting for 5 labels" in ended.err) == (5, True), ended.err
+    shutil.move(here / "run", here / "elsewhere")  # what was taken over is kept
+    table = here / "more" / "asking" / "round_001.csv"
+    rows = list(csv.DictReader(io.StringIO(table.read_bytes().decode("utf-8-sig"))))
+    assert not {int(row["id"]) for row in rows} & asked_about
+    table.write_text("\n".join(["id,label", *(f"{row['id']},{photos(row['path'])}" for row in rows)]))
+    ended = kdal("al-loop", "resume=more", first=DieBefore(1, of="ledger.jsonl"))
+    assert ended.code == -signal.SIGKILL
+    assert kdal("al-loop", "resume=more").code == 0
+    after = RunFolder(here / "more").table("ledger.csv")
+    assert all(photos(row["path"]) == row["class"] for row in after)
+    taken = {row["id"]: row for row in after if row["taken_over"]}
+    assert taken.keys() == before.keys()
+    for key in ("purpose", "owner", "time", "seconds"):
+        assert [taken[id][key] for id in taken] == [before[id][key] for id in taken]
+    assert {row["cost"] for row in taken.values()} == {"0"}
+    assert [float(row["cost"]) for row in RunFolder(here / "more").table()] == [0, 5]
+    assert [int(row["labels"]) for row in RunFolder(here / "more").table()] == [12, 17]
+
+    (here / "linked").mkdir()
+    shutil.copy(here / "elsewhere" / "manifest.json", here / "linked")
+    (here / "linked" / "ledger.jsonl").symlink_to(here / "elsewhere" / "ledger.jsonl")
+    for answers, change, told in (
+        ("elsewhere", "data.split.test=11", "that run is of other images than data=photos"),
+        ("elsewhere", "data.classes=[dark,'Mid grey']", "the class light of that run is none here"),
+        ("linked", "seed=1", "link"),
+        ("flat", "seed=1", "no run that has bought labels"),
+    ):
+        ended = kdal(*more[:-1], f"oracle.answers={answers}", change, "hydra.run.dir=refused")
+        assert (ended.code, told in ended.refusal, (here / "refused").exists()) == (2, True, False), ended.err

@@ -171,7 +171,7 @@ def test_a_loss_brings_what_of_the_recipe_it_wants_and_a_teacher_keeps_its_own()
 def test_an_oracle_fits_its_signature(option: str) -> None:
     own = section("oracle", option)
     sell = resolve(kdal_cli.labels.oracles, own["name"], [], "oracle")
-    bind(sell, own, "oracle", given=2 if option == "simulated" else 1, besides=["name", "person"])
+    bind(sell, own, "oracle", given=2 if option == "simulated" else 1, besides=["name", "person", "answers"])
 
 
 @pytest.mark.parametrize("option", options("recipe"))

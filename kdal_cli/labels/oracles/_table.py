@@ -39,9 +39,7 @@ class Filled:
     problems: list[str] = field(default_factory=list)
 
 
-def read_table(
-    data: bytes, wanted: Sequence[int], classes: Sequence[str], spelling: Spelling | None = None
-) -> Filled:
+def read_table(data: bytes, wanted: Sequence[int], classes: Sequence[str], spelling: Spelling | None = None) -> Filled:
     """What a table says about the images `wanted`. Rows whose label is empty say nothing.
 
     spelling: of names, where one may be written that is no class: it is the label then.

@@ -1,7 +1,7 @@
 """The teacher answers where it is sure, and people do elsewhere; some of what it is sure of people answer, unseen."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import torch
@@ -9,8 +9,10 @@ from torch import Tensor
 
 from kdal_cli.errors import UserError
 from kdal_cli.labels.desk import Desk
+from kdal_cli.labels.joined import joined
 from kdal_cli.labels.oracle import FIRST, TEACHER, Answer, NotYet, Occasion, Oracle
 from kdal_cli.labels.promise import broken, threshold
+from kdal_cli.labels.purchase import Fact
 from kdal_cli.records.files import read_json, write_json
 from kdal_cli.streams import Streams
 from kdal_cli.values import NonNegative, Share, Within
@@ -58,7 +60,7 @@ def mixed(
         told = person(ids[places], occasion) if places else None
         if isinstance(told, NotYet):
             return told
-        return _together(len(ids), shares, places, told, price)
+        return _together(shares, places, told, price)
 
     return answer
 
@@ -111,31 +113,11 @@ def _shares(ids: Tensor, occasion: Occasion, error: float, level: float, audit: 
     return Shares(rest, {place: named[place] for place in audited}, least)
 
 
-def _together(count: int, shares: Shares, places: list[int], told: Answer | None, price: float) -> Answer:
+def _together(shares: Shares, places: list[int], told: Answer | None, price: float) -> Answer:
     """One answer of both. Every label has an owner of its own."""
-    labels: list[int | None] = [shares.by_teacher.get(place) for place in range(count)]
-    owners, costs = [TEACHER] * count, [price] * count
-    times, seconds, undecided = [""] * count, [0.0] * count, {}
-    if told is not None:
-        named = iter(told.labels.tolist())
-        for row, place in enumerate(places):
-            if row in told.undecided:
-                undecided[place] = told.undecided[row]
-            else:
-                labels[place] = next(named)
-            costs[place] = float(told.costs[row])
-            owners[place] = told.owners[row] if told.owners else told.owner
-            times[place] = told.times[row] if told.times else ""
-            seconds[place] = told.seconds[row] if told.seconds else math.nan
-    return Answer(
-        labels=torch.tensor([label for label in labels if label is not None], dtype=torch.int64),
-        costs=torch.tensor(costs, dtype=torch.float64),
-        owner=told.owner if told is not None else TEACHER,
-        undecided=undecided,
-        owners=tuple(owners),
-        times=tuple(times) if told is not None and told.times else (),
-        seconds=tuple(seconds) if told is not None and told.seconds else (),
-        audited=shares.audited,
-        opinions={places[row]: each for row, each in told.opinions.items()} if told is not None else {},
-        proposed={places[row]: name for row, name in told.proposed.items()} if told is not None else {},
-    )
+    seconds = 0.0 if told is not None and told.seconds else math.nan
+    known = {
+        place: Fact(place, label, "", price, math.nan, TEACHER, "", seconds)
+        for place, label in shares.by_teacher.items()
+    }
+    return replace(joined(known, told, places, TEACHER), audited=shares.audited)

@@ -32,10 +32,10 @@ def page(
     """An oracle that serves a page and waits there until every image of a query has its answer.
 
     price: of a label; with price_per_hour, what the seconds that it took cost instead. hints: whether the page shows
-    what the student of the round before holds for likely, never for images of validation and test. new_classes: whether a name may be typed that
-    is no class: such an image has no label, and the name is kept. annotator: who
-    answers, as the ledger tells it. port: of the page; 0 takes any that is free. wait: minutes without an answer after
-    which the run ends, to be resumed; None waits for ever.
+    what the student of the round before holds for likely, never for images of validation and test. new_classes: whether
+    a name may be typed that is no class: such an image has no label, and the name is kept. annotator: who answers, as
+    the ledger tells it. port: of the page; 0 takes any that is free. wait: minutes without an answer after which the
+    run ends, to be resumed; None waits for ever.
     """
     refuse_name(annotator)
     board, addresses = Board(desk.folder.parent, annotator), []

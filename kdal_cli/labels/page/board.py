@@ -91,9 +91,7 @@ class Board:
                 self.changed.wait(left)
             return self._state(name, seen)
 
-    def answer(
-        self, name: str, id: int, label: int | None, word: str, seconds: float, proposed: str = ""
-    ) -> None:
+    def answer(self, name: str, id: int, label: int | None, word: str, seconds: float, proposed: str = "") -> None:
         """Take an answer, on disk when this returns. The same one again, after a lost connection, is no second one.
 
         proposed: what was typed as the name of a new class; of one that there is, it is that class. Raises Taken,

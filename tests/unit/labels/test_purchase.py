@@ -11,7 +11,7 @@ from kdal_cli.errors import MachineError, Waiting
 from kdal_cli.labels.ledger import Ledger
 from kdal_cli.labels.opinions import disputed, matrix, standing
 from kdal_cli.labels.oracle import Answer, NotYet
-from kdal_cli.labels.purchase import purchase, table
+from kdal_cli.labels.purchase import proposed, purchase, table
 
 
 def ids(*numbers: int) -> torch.Tensor:
@@ -190,13 +190,13 @@ def test_a_proposed_name_is_kept_beside_an_image_without_a_label(ledger: Ledger)
     other = {0: "none of these", 2: "none of these"}
     buy(ledger, 0, ids(5, 6, 7), said([1], undecided=other, proposed={2: "tea pot"}))
     for read in (ledger, Ledger.open(ledger.path)):
-        assert (read.labels(), read.cost(), read.proposed()) == (1, 3.0, {7: "tea pot"})
+        assert (read.labels(), read.cost(), proposed(read.purchases)) == (1, 3.0, {7: "tea pot"})
         assert read.closed().tolist() == [5, 6, 7]
     head, *rows = table(ledger.purchases, ["a", "b"], []).splitlines()
     assert head.endswith(",path,proposed")
     assert [row.rsplit(",", 1)[1] for row in rows] == ["", "", "tea pot"]
     buy(ledger, 1, ids(7), said([0]), "review")
-    assert ledger.proposed() == {}
+    assert proposed(ledger.purchases) == {}
 
 
 @pytest.mark.parametrize("name", ["=HYPERLINK(1)", "<script>", "a\x1b]0;b", "a" * 61, "none of these", ""])

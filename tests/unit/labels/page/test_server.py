@@ -33,7 +33,9 @@ class Site:
         self.asker: threading.Thread | None = None
         self.answered: list[bool] = []
 
-    def ask(self, name: str = "round_001", seconds: float | None = None, ids: tuple[int, ...] = IDS, **more: Any) -> Answers:
+    def ask(
+        self, name: str = "round_001", seconds: float | None = None, ids: tuple[int, ...] = IDS, **more: Any
+    ) -> Answers:
         answers = Answers.open(self.folder / f"{name}.jsonl", ids, CLASSES)
         picture = shown(torch.full((3, 4, 4), 9, dtype=torch.uint8))
         question = Question(name, "Round 1", answers, lambda id: picture, [(0, 0.5)] * len(ids), **more)
