@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from kdal_cli.labels.ledger import Ledger
 from kdal_cli.labels.opinions import disputed, standing
 from kdal_cli.labels.promise import interval
+from kdal_cli.labels.purchase import proposed
 from kdal_cli.records.files import read_bytes
 from kdal_cli.report.html import Html, element, join, table
 from kdal_cli.report.tables import Row
@@ -59,8 +61,9 @@ def differences(folder: Path) -> Differences:
 
 
 def section(records: Sequence[Record]) -> Html | None:
-    """What teachers that label were wrong about and people differ about, of the runs where that is known."""
-    parts = [part for part in (_teachers(records), *map(_people, records)) if part is not None]
+    """What teachers that label were wrong about, what people differ about and what they would have named otherwise."""
+    found = (_teachers(records), *map(_people, records), _something_else(records))
+    parts = [part for part in found if part is not None]
     return join(*parts) if parts else None
 
 
@@ -82,6 +85,18 @@ def _teachers(records: Sequence[Record]) -> Html | None:
         if rows
         else None
     )
+
+
+def _something_else(records: Sequence[Record]) -> Html | None:
+    """Names that people typed of classes that there are not, and of how many images, run by run."""
+    rows: list[list[object]] = []
+    for record in records:
+        if any(record.settings.get(key) for key in ("oracle.new_classes", "oracle.person.new_classes")):
+            said = proposed(Ledger.look(record.folder / "ledger.jsonl").purchases)
+            name = element("code", record.folder.name)
+            rows += [[name, typed, f"{count:,}"] for typed, count in Counter(said.values()).most_common(SHOWN)]
+    heads = ["run", "class that is missing", "images"]
+    return table("Images that people said to be something else", heads, rows) if rows else None
 
 
 def _people(record: Record) -> Html | None:

@@ -193,3 +193,33 @@ def test_ten_thousand_queued_images_stay_fluent(kdal: Kdal, browser: Chromium) -
     took = sorted(tab.value(f"Array.from({{length: 51}}, () => {step}).join()").split(","), key=float)
     assert float(took[25]) < 16
     running.signal(signal.SIGKILL)
+
+
+def test_a_new_class_is_typed_and_a_name_that_cannot_be_one_is_told(kdal: Kdal, browser: Chromium) -> None:
+    running = kdal.start(*SMALL, "oracle=page", "oracle.new_classes=true", "hydra.run.dir=run")
+    tab = browser.open(address(running))
+    asked(tab)
+    first = shown(tab)
+
+    def type_name(name: str) -> None:
+        tab.press("+")
+        tab.wait_for("document.activeElement.id === 'name'")
+        tab.value(f"document.getElementById('name').value = {json.dumps(name)}")
+        tab.press("Enter")
+
+    type_name("<b>cup</b>")
+    tab.wait_for("document.getElementById('refused').textContent.includes('a letter or a digit first')")
+    assert shown(tab) == first
+    type_name("tea cup")
+    tab.wait_for(f"shown !== {first} && !busy")
+    second = shown(tab)
+    type_name("TEA  CUP")
+    tab.wait_for(f"shown !== {second} && !busy")
+    assert tab.value("document.querySelector('#names option').value") == "tea cup"
+    lines = (kdal.here / "run" / "asking" / "validation.jsonl").read_text().splitlines()
+    assert [(said["id"], said["proposed"]) for said in map(json.loads, lines)] == [
+        (first, "tea cup"),
+        (second, "tea cup"),
+    ]
+    assert tab.value("document.activeElement.tagName") == "BODY"  # keys are classes again
+    running.signal(signal.SIGKILL)

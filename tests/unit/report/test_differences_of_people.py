@@ -64,3 +64,14 @@ def test_the_error_of_a_teacher_stands_with_its_interval_and_is_unknown_without_
     assert all(text in html for text in ("120", "5.00", "0.61 to 16.92"))
     nobody = replace(record(folder), rounds=[{**last, "labels": 5.0, "audited": 0.0, "teacher_error": float("nan")}])
     assert "nan" not in str(people.section([nobody]))
+
+
+def test_names_of_classes_that_are_missing_are_counted_and_are_text(folder: Path) -> None:
+    ledger = Ledger.open(folder / "ledger.jsonl")
+    undecided = dict.fromkeys(range(3), "none of these")
+    said = {0: "R&D", 1: "jug", 2: "R&D"}
+    answer = Answer(torch.empty(0, dtype=torch.int64), torch.ones(3).double(), "anna", undecided, proposed=said)
+    ledger.buy(2, torch.tensor([0, 1, 2]), torch.zeros(3), lambda _: answer)
+    html = str(people.section([replace(record(folder), settings={"oracle.new_classes": True})]))
+    assert html.index("R&amp;D") < html.index("jug")
+    assert people.section([record(folder)]) is None
