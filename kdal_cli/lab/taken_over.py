@@ -36,8 +36,8 @@ class TakenOver:
 
     @cached_property
     def ids(self) -> Tensor:
-        """(n,) ids that were answered."""
-        return torch.tensor(sorted(self.answers), dtype=torch.int64)
+        """(n,) ids that were answered, query by query as they were asked."""
+        return torch.tensor(list(self.answers), dtype=torch.int64)
 
     def before(self, oracle: Oracle) -> Oracle:
         """An oracle that asks `oracle` about what is not answered, is asked again, or is reviewed."""
@@ -61,7 +61,9 @@ class TakenOver:
 
         def choose(pool: Evidence, k: int, rng: Generator) -> Query:
             query = sampler(pool, k, rng)
-            answered = torch.isin(pool.ids, self.ids).nonzero().flatten()[:k]
+            order = pool.ids.argsort()
+            ids = self.ids[torch.isin(self.ids, pool.ids)][:k]
+            answered = order[torch.searchsorted(pool.ids[order], ids)]
             others = ~torch.isin(query.rows.cpu(), answered)
             scores = torch.cat([torch.zeros(len(answered)).to(query.scores), query.scores[others]])
             return Query(torch.cat([answered, query.rows.cpu()[others]])[:k], scores[:k])
@@ -174,5 +176,5 @@ def _fact(row: dict[str, Any], lab: Lab) -> Fact:
     timed = seconds is None or type(seconds) in (int, float)
     if not (type(id) is int and 0 <= id < len(lab.data.train) and texts and (labelled or unnamed) and timed):
         raise ValueError(row)
-    told = (row[key] for key in ("owner", "time"))
-    return Fact(id, label, said, 0.0, math.nan, *told, math.nan if seconds is None else float(seconds), row["proposed"])
+    seconds = math.nan if seconds is None else float(seconds)
+    return Fact(id, label, said, 0.0, math.nan, row["owner"], row["time"], seconds, row["proposed"])

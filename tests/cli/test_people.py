@@ -325,6 +325,14 @@ def test_nobody_is_asked_for_labels_that_are_simulated(kdal: Kdal, simulated: Ru
     assert (ended.code, ended.refusal.split(" (")[0]) == (2, "nobody is asked for the labels of this run")
 
 
+def test_the_same_run_with_the_answers_of_then_is_the_same_and_costs_nothing(kdal: Kdal, simulated: RunFolder) -> None:
+    ended = kdal(*SMALL[:-1], f"oracle.answers={simulated.path}", "hydra.run.dir=again")
+    assert ended.code == 0, ended.err
+    assert ended.run.bought() == simulated.bought()
+    assert ended.run.outcome()["checkpoints"] == simulated.outcome()["checkpoints"]
+    assert [row["cost"] for row in ended.run.table()] == ["0.000000", "0.000000"]
+
+
 NAMED = ("dark", "light", "Mid grey")
 
 
