@@ -28,7 +28,7 @@ Section = Mapping[str, Any]
 SPACE = "pretrained"
 """What `space` is called where it is the one of `pretrain=…`."""
 
-KEYS = ("method", "recipe", "seed", "store")
+KEYS = ("method", "recipe", "start", "seed", "store")
 """Of `pretrain`."""
 
 
@@ -95,9 +95,13 @@ def planned(bench: Bench) -> Pretraining | None:
     if method.needs_teacher:
         cure = "kdal pretrain method=distillation, then student.weights=RUN"
         raise UserError(f"pretrain.method.name={section['method']['name']} asks a teacher", cure=cure)
-    if bench.plain_student.start is not None:
+    if bench.plain_student.start is not None and convert(section.get("start", True), bool, "pretrain.start"):
         where = f"student.weights={bench.section('student').get('weights')}"
-        raise UserError("pretrain=… and a student that starts from weights", where=where, cure="one of the two")
+        raise UserError(
+            "pretrain=… and a student that starts from weights",
+            where=where,
+            cure="one of the two; or pretrain.start=false",
+        )
     return Pretraining(
         _name(section["method"]),
         section["method"],
@@ -126,9 +130,13 @@ def told(bench: Bench, plan: Pretraining | None) -> list[str]:
 
 
 def seen(bench: Bench, folder: Path) -> Bench:
-    """The same where students start from the network in `folder`, and `space=pretrained` is its features."""
+    """The same where `space=pretrained` is the features of the network in `folder`, and students start from it.
+
+    Unless `pretrain.start` says otherwise.
+    """
     values = {key: _spaced(value, str(folder)) for key, value in bench.values.items()}
-    values["student"] = {**bench.section("student"), "weights": str(folder / WEIGHTS)}
+    if bench.section("pretrain").get("start", True):
+        values["student"] = {**bench.section("student"), "weights": str(folder / WEIGHTS)}
     return bench.changed(values)
 
 
