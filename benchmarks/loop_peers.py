@@ -113,7 +113,7 @@ class Archive(CIFAR10):
 
 def rows_of_pixels(images: ImageSet) -> np.ndarray:
     """(N, H, W, c) uint8, as an image is in PIL."""
-    return images.pixels.permute(0, 2, 3, 1).contiguous().numpy()
+    return images.pixels[:].permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def transforms_of(data: ImageData) -> tuple[Any, Any]:

@@ -94,7 +94,7 @@ class Search:
 
     def logistic(self, count: int, seed: int) -> float:
         ids, truth = self.labelled(count, seed), self.data.train.labels.all().numpy()
-        pixels = self.data.train.pixels.flatten(1).numpy() / 255
+        pixels = self.data.train.pixels[:].flatten(1).numpy() / 255
         model = LogisticRegression(max_iter=500).fit(pixels[ids], truth[ids])
         return float(model.score(pixels[self.validation], truth[self.validation]))
 

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 SAMPLERS = "sampler=random,margin,entropy,badge,typiclust,coreset"
+MIXED = ("oracle=mixed", "oracle.person=simulated", "experiment=fashion_mixed", "sampler=random,margin")
 DIGITS = ("teacher=resnet8", "data.split.teacher=600")
 HEAD = ("loss=none", "pretrain=simclr", "recipe.learns=head")  # all of it, at the usual rate, forgets what it has seen
 SEEN = ("pretrain=simclr", "pretrain.start=false", "seed_set=typical", "seed_set.space=pretrained")
@@ -56,6 +57,10 @@ STUDIES = {
         "loss=comatch,simmatch",
         "budget.initial=40,100",
     ),
+    "mixed_people": ("al-loop", *MIXED[2:], "teacher=none"),
+    "mixed_weak": ("al-loop", *MIXED, "data.split.teacher=500", "teacher.recipe.steps=600"),
+    "mixed_middle": ("al-loop", *MIXED, "data.split.teacher=10000", "teacher.recipe.steps=1200"),
+    "mixed_strong": ("al-loop", *MIXED, "data.split.teacher=50000", "teacher.recipe.steps=2500"),
     "teachers_none": (
         "distill",
         "experiment=fashion_teachers",

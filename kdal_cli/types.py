@@ -132,12 +132,14 @@ class Examples:
 class Query:
     """What a sampler chose: `rows` (k,) distinct positions in the pool, in the order picked, with `scores` (k,).
 
-    candidates: rows (S,) of the part of the pool that was looked at, where that was not all of it.
+    candidates: rows (S,) of the part of the pool that was looked at, where that was not all of it. again: (k,) bool,
+    which rows are positions among the labelled images instead, that are to be asked about once more; None: none are.
     """
 
     rows: Tensor
     scores: Tensor
     candidates: Tensor | None = None
+    again: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -268,15 +270,37 @@ class Preprocessing:
         return replace(self, mean=mean, std=std)
 
 
+class OnDemand(Protocol):
+    """Images (N, c, H, W) uint8 that become pixels when they are read, the same ones each time."""
+
+    @property
+    def shape(self) -> torch.Size: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: int | slice | Sequence[int] | Tensor, /) -> Tensor:
+        """(c, H, W) of a row, (n, c, H, W) of several, on the CPU."""
+        ...
+
+    def copied(self, ids: Tensor) -> "OnDemand":
+        """A set whose image number i is a copy of image `ids[i]` of this one."""
+        ...
+
+    def expect(self, ids: Tensor) -> None:
+        """These, (n,), are asked for next, in this order: whoever can begins to read them. Returns at once."""
+        ...
+
+
 @dataclass(frozen=True)
 class ImageSet:
     """Images of one split, and what is true of them. An id is a row of `pixels`, everywhere and for ever.
 
-    pixels: (N, c, H, W) uint8, on the CPU, possibly memory-mapped. labels: what an oracle would answer, where that is
-    known. paths: the file of each image, or empty. frame: how they are looked at, where not as they are stored.
+    pixels: (N, c, H, W) uint8, on the CPU, possibly memory-mapped; or what is read on demand. labels: what an oracle
+    would answer, where that is known. paths: the file of each image, or empty. frame: how they are looked at, where not
+    as they are stored.
     """
 
-    pixels: Tensor
+    pixels: Tensor | OnDemand
     labels: Labels
     paths: tuple[str, ...] = ()
     frame: Frame | None = None
@@ -288,7 +312,8 @@ class ImageSet:
         """A set whose image number i is a copy of image `ids[i]` of this one."""
         frame = replace(self.frame, sizes=self.frame.sizes[ids]) if self.frame is not None else None
         paths = tuple(self.paths[id] for id in ids.tolist()) if self.paths else ()
-        return ImageSet(self.pixels[ids], self.labels.copied(ids), paths, frame)
+        pixels = self.pixels[ids] if isinstance(self.pixels, Tensor) else self.pixels.copied(ids)
+        return ImageSet(pixels, self.labels.copied(ids), paths, frame)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ DAY = 86_400
 
 
 def store(words: Sequence[str]) -> None:
-    """`kdal store [FOLDER] [--clear KIND …] [--unused DAYS]`"""
+    """`kdal store [FOLDER] [--clear KIND …] [--unused DAYS] [--check]`"""
+    from kdal_cli.images.store import damaged
     from kdal_cli.records.files import shown
     from kdal_cli.records.kept import KINDS, kept, remove
     from kdal_cli.report.display import Display
@@ -25,6 +26,7 @@ def store(words: Sequence[str]) -> None:
         "--clear", nargs="+", choices=[*KINDS, "all"], metavar="KIND", help=f"{', '.join(KINDS)}, or all"
     )
     parser.add_argument("--unused", type=_days, default=0.0, metavar="DAYS", help="only what was not used for so long")
+    parser.add_argument("--check", action="store_true", help="read every byte of kept images, and compare")
     options = parser.parse_args(words)
     if not options.folder.is_dir():
         raise UserError("there is no such folder", where=options.folder, cure="kdal store FOLDER")
@@ -42,6 +44,16 @@ def store(words: Sequence[str]) -> None:
                 gone += one.size if went else 0
                 display.say(f"removed {shown(one.path)}" if went else f"in use, and stays: {shown(one.path)}")
             display.say(f"{_megabytes(gone)} MB freed")
+            return
+        if options.check:
+            images = [one.path for one in found if one.kind == "images"]
+            broken = {path: names for path in images if (names := damaged(path))}
+            for path, names in broken.items():
+                display.say(f"damaged: {', '.join(names)} in {shown(path)}")
+            display.say(f"{len(images) - len(broken):,} of {len(images):,} stores of images are as they were written")
+            if broken:
+                cure = "kdal store --clear images: the next run decodes them again"
+                raise UserError(f"{len(broken):,} stores of images are damaged", where=options.folder, cure=cure)
             return
         table = plain_table()
         for name in ("kind", "MB", "days unused", "where"):

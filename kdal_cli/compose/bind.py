@@ -1,7 +1,8 @@
 """A signature is a schema: configuration is checked against the annotations of what it will be passed to.
 
 Annotations understood: int, float, bool, str, Path, Literal, `X | None`, lists and tuples of these, `Annotated` with
-the ranges of `kdal_cli.values`, and dataclasses, field by field.
+the ranges of `kdal_cli.values`, and dataclasses, field by field. `**settings: Unpack[…]` of a TypedDict are its keys,
+all of which may be left out (PEP 692).
 """
 
 import dataclasses
@@ -11,7 +12,7 @@ import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeGuard, Union, Unpack, get_args, get_origin, get_type_hints
 
 from kdal_cli.errors import UserError, nearest
 from kdal_cli.training.schedules import Schedule
@@ -29,8 +30,10 @@ def bind(
     """
     parameters = dict(list(inspect.signature(target).parameters.items())[given:])
     hints = get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
-    anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    accepted = [name for name, p in parameters.items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    needed = {name: p for name, p in parameters.items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
+    rest = next((hints.get(name, Any) for name, p in parameters.items() if p.kind is p.VAR_KEYWORD), None)
+    shared = get_type_hints(get_args(rest)[0], include_extras=True) if get_origin(rest) is Unpack else {}
+    anything, hints, accepted = rest is not None and not shared, hints | shared, [*needed, *shared]
     code = section.get("name") if "name" in besides else None
     section = {key: value for key, value in section.items() if key not in besides}
     for key in section:
@@ -39,8 +42,8 @@ def bind(
             if ":" in str(code):
                 cure += f"; {where.partition('.')[0]}={code} brings no settings of another option"
             raise UserError(f"{_join(where, key)}={section[key]}", where="no such key", cure=cure)
-    for name in accepted:
-        if name not in (*section, *besides) and parameters[name].default is inspect.Parameter.empty:
+    for name, parameter in needed.items():
+        if name not in (*section, *besides) and parameter.default is inspect.Parameter.empty:
             raise UserError(f"{_join(where, name)} is missing", cure=f"set it: {_wanted(hints.get(name, Any))}")
     return {key: convert(value, hints.get(key, Any), _join(where, key)) for key, value in section.items()}
 

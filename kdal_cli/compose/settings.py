@@ -44,6 +44,7 @@ SETTINGS = (
     "assistants",
     "scorer",
     "members",
+    "consensus",
     "stopping",
     "baselines",
     "replay",

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from omegaconf import DictConfig
 
 from kdal_cli.compose import parts, pretraining, teaching
-from kdal_cli.compose.asking import asked_on, desk
+from kdal_cli.compose.asking import asked_on, desk, may_differ
 from kdal_cli.compose.bench import Bench
 from kdal_cli.compose.bind import convert, make
 from kdal_cli.compose.compressing import compressed
@@ -38,7 +38,7 @@ from kdal_cli.records.folders import begun, discard
 from kdal_cli.records.run import Request, claim
 from kdal_cli.report.display import Display
 from kdal_cli.stages import present
-from kdal_cli.stages.al_loop import Loop
+from kdal_cli.stages.al_loop import Consensus, Loop
 from kdal_cli.stages.distill import Link, distill
 from kdal_cli.stages.evaluate import evaluate
 from kdal_cli.values import Count
@@ -135,11 +135,16 @@ def _al_loop(bench: Bench) -> dict[str, Any]:
     plan, sizes = budget.sentence(len(lab.pool)), budget.plan(len(lab.pool))
     trial = rehearse(lab, student, loss, bench.teacher_plan, recipe)
     asking = [f"scorer={scoring.scorer}"] if scoring.asks_teacher else []
+    again = False
     for key, choose in (("seed_set", seed_set), ("sampler", sampler)):
-        if not isinstance(choose, Replay) and rehearse_sampler(lab, choose, student, bench.teacher_plan, scoring):
-            asking.append(f"{key}={bench.values[key]['name']}")
+        if not isinstance(choose, Replay):
+            asks = rehearse_sampler(lab, choose, student, bench.teacher_plan, scoring)
+            asking += [f"{key}={bench.values[key]['name']}"] * asks.teacher
+            again = asks.again and may_differ(section)
     baselines = _baselines(bench)
     asking += ["baselines"] * baselines.asks_teacher
+    labels_too = section.get("name") == "mixed"
+    asking += ["oracle=mixed"] * labels_too
     _refuse_asking(bench.teacher_plan, asking)
     why = "this loss" if loss.needs_teacher else asking[0] if asking else None
     lines = [
@@ -180,7 +185,9 @@ def _al_loop(bench: Bench) -> dict[str, Any]:
         stopping=stopping,
         price=price,
         baselines=baselines,
-        mixed=bench.section("oracle")["name"] == "mixed",
+        mixed=labels_too,
+        again=again,
+        consensus=bench.setting("consensus", Consensus | None) or "majority",
     )
     return present.curve(lab, loop.run(), teacher, plan)
 

@@ -1,14 +1,15 @@
 """Listed image files as a data set: decoded once into a store, reported on before anything is spent."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import astuple, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from PIL import ImageColor
 from torch import Tensor
 
 from kdal_cli.data._told import say, told
@@ -19,20 +20,11 @@ from kdal_cli.images.depth import Ranges
 from kdal_cli.images.likeness import alike
 from kdal_cli.images.listing import Entry, Listing, enumerated
 from kdal_cli.images.rows import Rows
-from kdal_cli.images.statistics import Twins, mean_std, refuse_alike, twins
-from kdal_cli.images.store import (
-    Index,
-    Part,
-    building,
-    locked,
-    open_pixels,
-    read_index,
-    write_index,
-    write_pixels,
-)
-from kdal_cli.types import Frame, ImageData, ImageSet, Labels, Preparation, Watcher
+from kdal_cli.images.statistics import Twins, of_digests, of_levels, refuse_alike
+from kdal_cli.images.store import SPLITS, Form, Index, building, locked, read_index, write_index
+from kdal_cli.types import Frame, ImageData, ImageSet, Labels, OnDemand, Preparation, Watcher
 
-FORM = 3
+FORM = 4
 """Counts the ways in which `images.decode.decode` has made pixels: another number, other stores."""
 
 CROP = 0.875
@@ -43,18 +35,21 @@ OnBroken = Literal["refuse", "skip"]
 
 @dataclass(frozen=True)
 class Source:
-    """Image files, and how they are read. scan: what there is, asked again when all is decoded. store: where to.
-    background: what is behind what is transparent, as it was typed. rows: where images lie that are no files.
+    """Image files, and how they are read. scan: what there is and what opens it, asked again when all is decoded.
+
+    store: where to. background: what is behind what is transparent, as it was typed. decoded_bytes: of pixels, above
+    which JPEGs of `quality` are kept instead.
     """
 
     name: str
     root: Path
-    scan: Callable[[], Listing]
+    scan: Callable[[], tuple[Listing, Path | Rows]]
     reading: Reading
     on_broken: OnBroken
     store: Path
     background: str
-    rows: Rows | None = None
+    decoded_bytes: int
+    quality: int
 
     def load(self, watcher: Watcher, size: int | None = None, crop: float | None = None) -> ImageData:
         """The images, decoded now or opened again. size, crop: what is seen of pictures that keep their proportions.
@@ -62,21 +57,23 @@ class Source:
         Raises UserError for whatever is wrong with the files, and for training images that are all the same;
         MachineError where the store cannot be written.
         """
-        reading, listing = self.reading, self.scan()
+        reading, (listing, opener) = self.reading, self.scan()
         crop = crop or in_pixels(size or reading.size, CROP)
-        home = self.store.expanduser().absolute() / listing.key(*astuple(reading), FORM)
         learnt = (*listing.train, *listing.validation)
         paths = {"train": [entry.path for entry in learnt], "test": [entry.path for entry in listing.test]}
-        shape = (reading.channels, reading.size, reading.size)
+        form = self._form(len(learnt) + len(listing.test))
+        home = self.store.expanduser().absolute() / listing.key(*astuple(reading), FORM, form.quality)
         try:
             with locked(home.with_suffix(".lock"), watcher):
-                index = read_index(home, paths, shape, watcher) or self._decoded(listing, home, watcher)
-                train, test = (open_pixels(home / f"{split}.npy") for split in ("train", "test"))
+                index = read_index(home, paths, form, watcher) or self._decoded(listing, opener, form, home, watcher)
+                train, test = (form.open(home, split) for split in SPLITS)
         except OSError as error:
             raise MachineError(f"decoded images cannot be kept, {error.strerror}", where=home.parent) from error
         broken = index.found.broken
         _judge(broken, self.on_broken, self.root)
         say(listing, index, reading, self.background, home, watcher)
+        if form.quality is not None:
+            watcher.say(f"kept as JPEGs of quality {form.quality}, and decoded on demand (data.decoded_gb)")
         kept = sum(entry.path not in broken for entry in listing.train)
         return ImageData(
             name=self.name,
@@ -89,47 +86,41 @@ class Source:
             preparation=self._preparation(size, crop, index.ranges),
         )
 
+    def _form(self, images: int) -> Form:
+        shape = (self.reading.channels, self.reading.size, self.reading.size)
+        return Form(shape, self.quality if images * math.prod(shape) > self.decoded_bytes else None)
+
     def _preparation(self, size: int | None, crop: float, ranges: Ranges) -> Preparation:
         """How a file outside of the store becomes what is seen without augmentation."""
         alike = Preparation(background=self.reading.background, ranges=dict(ranges))
         return alike if size is None else replace(alike, resize="shorter", side=round(size / crop))
 
-    def _decoded(self, listing: Listing, home: Path, watcher: Watcher) -> Index:
+    def _decoded(self, listing: Listing, opener: Path | Rows, form: Form, home: Path, watcher: Watcher) -> Index:
         """Decode everything into a new store at `home`. Nothing is left there unless all of it is sound."""
-        count = len(listing.train)
-        with _begun("reading headers", count, watcher):
-            ranges = survey(self.rows or self.root, listing.train, self.reading, watcher)
-        total = count + len(listing.validation) + len(listing.test)
-        with _begun("decoding images", total, watcher), building(home) as draft:
-            train = self._part(draft / "train.npy", (*listing.train, *listing.validation), ranges, watcher)
-            test = self._part(draft / "test.npy", listing.test, ranges, watcher)
-            broken = train.found.broken | test.found.broken
+        parts = (listing.train, listing.validation, listing.test)
+        with _begun("reading headers", len(listing.train), watcher):
+            ranges = survey(opener, listing.train, self.reading, watcher)
+        found = train, held, test = Found(), Found(), Found()
+        with _begun("decoding images", sum(map(len, parts)), watcher), building(home) as draft, ExitStack() as streams:
+            one, two, three = (
+                streams.enter_context(
+                    closing(decode_all(opener, part, self.reading, ranges, what, watcher, form.quality))
+                )
+                for part, what in zip(parts, found, strict=True)
+            )
+            learnt = form.write(draft, "train", chain(one, two), lambda: train.joined(held))
+            measured = form.write(draft, "test", three, lambda: test.joined(Found()))
+            broken = learnt.found.broken | measured.found.broken
             _judge(broken, self.on_broken, self.root)
             _no_class_lost(listing, broken)
-            if self.scan() != listing:
+            if self.scan()[0] != listing:
                 raise UserError("files changed while they were decoded", where=self.root, cure="start again")
-            kept = sum(entry.path not in broken for entry in listing.train)
-            pixels = open_pixels(draft / "train.npy")
-            same = _twins(pixels, open_pixels(draft / "test.npy"), kept, train.found, test.found)
-            refuse_alike(pixels[:kept], same, self.root, _why_alike(train.found, kept))
-            index = Index(train, test, ranges, *mean_std(pixels[:kept]), same)
+            same, images = _twins(train, test, held), len(train.digests)
+            refuse_alike(form.open(draft, "train")[0], images, same, self.root, _why_alike(train, images))
+            assert train.levels is not None
+            index = Index(learnt, measured, ranges, *of_levels(torch.from_numpy(train.levels)), same)
             write_index(draft, index)
         return index
-
-    def _part(self, path: Path, entries: tuple[Entry, ...], ranges: Ranges, watcher: Watcher) -> Part:
-        found, reading = Found(), self.reading
-        with closing(decode_all(self.rows or self.root, entries, reading, ranges, found, watcher)) as images:
-            return Part(write_pixels(path, images, (reading.channels, reading.size, reading.size)), found)
-
-
-def colour(name: str) -> tuple[int, int, int]:
-    """What `data.background` calls a colour. Raises UserError for a name that is none."""
-    try:
-        red, green, blue, *_ = ImageColor.getrgb(name)
-    except ValueError:
-        cure = "accepted: a colour's name or its code: white, black, '#808080'"
-        raise UserError(f"data.background={name}", cure=cure) from None
-    return red, green, blue
 
 
 @contextmanager
@@ -141,24 +132,24 @@ def _begun(what: str, steps: int, watcher: Watcher) -> Iterator[None]:
         watcher.end()
 
 
-def _twins(pixels: Tensor, test: Tensor, kept: int, learnt: Found, measured: Found) -> Twins:
-    """What is there twice: the same, or much alike. kept: training images, before those for validation."""
-    same = twins(pixels[:kept], test, pixels[kept:])
-    known, others = (np.array(found.likenesses, np.uint64) for found in (learnt, measured))
-    for found in (learnt, measured):
-        found.likenesses.clear()  # a store need not know them
-    leaked, held = (int(alike(some, known[:kept]).sum()) for some in (others, known[kept:]))
-    return Twins(same.repeated, same.leaked, same.held, leaked, held)
+def _twins(train: Found, test: Found, held: Found) -> Twins:
+    """What is there twice: the same, or much alike. held: of the validation images."""
+    same = of_digests(*(np.array(part.digests, np.uint64) for part in (train, test, held)))
+    known, others, own = (np.array(part.likenesses, np.uint64) for part in (train, test, held))
+    return replace(same, leaked_alike=int(alike(others, known).sum()), held_alike=int(alike(own, known).sum()))
 
 
-def _image_set(pixels: Tensor, entries: tuple[Entry, ...], found: Found, size: int | None, crop: float) -> ImageSet:
+def _image_set(
+    pixels: Tensor | OnDemand, entries: tuple[Entry, ...], found: Found, size: int | None, crop: float
+) -> ImageSet:
     kept = [entry for entry in entries if entry.path not in found.broken]
-    known = [(id, entry.label) for id, entry in enumerate(kept) if entry.label is not None]
-    ids, answers = torch.tensor(known, dtype=torch.int64).view(-1, 2).T.contiguous()
+    unknown = -1  # for a moment, and no further
+    labels = torch.tensor([unknown if entry.label is None else entry.label for entry in kept], dtype=torch.int64)
+    ids = (labels != unknown).nonzero().flatten()
     frame = None
     if size is not None:
-        frame = Frame(torch.tensor(found.sides, dtype=torch.int64).view(-1, 2), size, crop)
-    return ImageSet(pixels, Labels(len(kept), ids, answers), tuple(entry.path for entry in kept), frame)
+        frame = Frame(torch.from_numpy(found.sizes).long(), size, crop)
+    return ImageSet(pixels, Labels(len(kept), ids, labels[ids]), tuple(entry.path for entry in kept), frame)
 
 
 def _judge(broken: dict[str, str], on_broken: OnBroken, root: Path) -> None:

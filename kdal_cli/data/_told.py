@@ -1,7 +1,8 @@
 """What the user should know of images before anything is spent, a line each."""
 
-import statistics
 from pathlib import Path
+
+import numpy as np
 
 from kdal_cli.images.decode import Reading
 from kdal_cli.images.listing import VALIDATION, Listing, enumerated
@@ -18,7 +19,7 @@ def say(listing: Listing, index: Index, reading: Reading, background: str, home:
     if found.broken:
         watcher.say(f"{told(found.broken)} left out; all are named in {home / INDEX}")
         total -= len(found.broken)
-    _say_sizes(found.sides, reading.size, watcher)
+    _say_sizes(found.sizes, reading.size, watcher)
     if found.turned:
         watcher.say(f"{found.turned:,} of {total:,} images are set upright as their EXIF says")
     if found.transparent:
@@ -53,13 +54,12 @@ def _say_counts(listing: Listing, watcher: Watcher) -> None:
         watcher.say(f"{unknown:,} of {len(listing.train):,} training images have no label")
 
 
-def _say_sizes(sides: list[tuple[int, int]], kept: int, watcher: Watcher) -> None:
-    """How large the pictures are, where they are not all of one size, and how many are smaller than what is kept."""
-    if len(set(sides)) < 2:
+def _say_sizes(sizes: np.ndarray, kept: int, watcher: Watcher) -> None:
+    """How large the pictures (N, 2) are, where they are not all of one size; how many are smaller than what is kept."""
+    if not len(sizes) or (sizes == sizes[0]).all():
         return
-    shorter, small = sorted(min(pair) for pair in sides), sum(min(pair) < kept for pair in sides)
-    middle = int(statistics.median(shorter))
-    span = f"from {shorter[0]:,} to {shorter[-1]:,} pixels, median {middle:,}"
-    span = f"of {middle:,} pixels" if shorter[0] == shorter[-1] else span
+    shorter = sizes.min(1)
+    low, high, middle, small = shorter.min(), shorter.max(), int(np.median(shorter)), int((shorter < kept).sum())
+    span = f"of {middle:,} pixels" if low == high else f"from {low:,} to {high:,} pixels, median {middle:,}"
     what = f"pictures of several sizes, shorter sides {span}"
     watcher.say(what + (f"; {small:,} are below the {kept} that are kept, and enlarged" if small else ""))

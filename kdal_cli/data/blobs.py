@@ -35,14 +35,14 @@ def blobs(
         raise UserError(f"{min(train, test)} images cannot show {classes} classes", where="data.train, data.test")
     streams = Streams(seed).under("blobs")
     prototypes = torch.randn(classes, channels, size, size, generator=streams.at("prototypes"))
-    learn = _draw(prototypes, train, noise, streams.at("train"))
-    measure = _draw(prototypes, test, noise, streams.at("test"))
-    return ImageData("blobs", learn, measure, tuple(map(str, range(classes))), *mean_std(learn.pixels))
+    pixels, labels = _draw(prototypes, train, noise, streams.at("train"))
+    learn, measure = ImageSet(pixels, labels), ImageSet(*_draw(prototypes, test, noise, streams.at("test")))
+    return ImageData("blobs", learn, measure, tuple(map(str, range(classes))), *mean_std(pixels))
 
 
-def _draw(prototypes: Tensor, n: int, noise: float, rng: Generator) -> ImageSet:
-    """`n` images of `prototypes` (C, c, H, W)."""
+def _draw(prototypes: Tensor, n: int, noise: float, rng: Generator) -> tuple[Tensor, Labels]:
+    """`n` images of `prototypes` (C, c, H, W), and their labels."""
     labels = (torch.arange(n) % len(prototypes))[torch.randperm(n, generator=rng)]
     shades = prototypes[labels]  # (n, c, H, W)
     shades = shades + noise * torch.randn(shades.shape, generator=rng)
-    return ImageSet((GREY + SPREAD * shades).round().clamp(0, 255).to(torch.uint8), Labels.complete(labels))
+    return (GREY + SPREAD * shades).round().clamp(0, 255).to(torch.uint8), Labels.complete(labels)

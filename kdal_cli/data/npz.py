@@ -74,7 +74,7 @@ def npz(
     known, answers = _answers(arrays, form, {split: len(images) for split, images in pixels.items()}, classes, file)
     train, held = pixels["train"], pixels.get("validation", pixels["train"][:0])
     same = twins(train, pixels["test"], held)
-    refuse_alike(train, same, file, "look at some of them: there is nothing in them to learn from")
+    refuse_alike(train[0], len(train), same, file, "look at some of them: there is nothing in them to learn from")
     learnt = ImageSet(train, Labels.complete(answers["train"]))
     if len(held):
         what = f"the {len(held):,} images of {form.names['validation'][0]} are the validation set"

@@ -24,7 +24,8 @@ from torch import Tensor
 
 from kdal_cli.errors import UserError
 from kdal_cli.images.augment import Augment, Resident
-from kdal_cli.types import Frame
+from kdal_cli.images.packed import OpenFile, Packed
+from kdal_cli.types import Frame, OnDemand
 
 MAPS = Path("/proc/self/maps")
 
@@ -119,7 +120,10 @@ def pack(thing: Any, lent: Lent) -> bytes:
     class Pickler(pickle.Pickler):
         def reducer_override(self, part: Any) -> Any:
             if isinstance(part, Resident):
-                return _images, (lent.place(part.pixels), part.augment, part.device, _packed(part.frame))
+                how = part.augment, part.device, _frame(part.frame)
+                if isinstance(part.pixels, Tensor):
+                    return _images, (lent.place(part.pixels), *how)
+                return _images_of_pack, (_pack(part.pixels), *how)
             return NotImplemented
 
     parcel, by_reference = io.BytesIO(), SimpleNamespace(__name__=__name__, Pickler=Pickler)
@@ -149,17 +153,64 @@ def _images(
     frame: tuple[int, float, bytes] | None,
 ) -> Resident:
     """The images of another process, made ready once and not for each parcel."""
-    pixels = place.pixels()
-    if frame is None:
-        return Resident(pixels, augment, device)
-    size, crop, sizes = frame
-    read = torch.frombuffer(bytearray(sizes), dtype=torch.int64).view(-1, 2)
-    return Resident(pixels, augment, device, frame=Frame(read, size, crop))
+    return Resident(place.pixels(), augment, device, frame=_framed(frame))
 
 
-def _packed(frame: Frame | None) -> tuple[int, float, bytes] | None:
+@dataclass(frozen=True)
+class Pack:
+    """What another process opens a pack by. one: shape of an image; chosen: which images, all where none is said."""
+
+    host: str
+    handle: str
+    file: str
+    ends: bytes
+    checks: bytes
+    chosen: bytes | None
+    one: tuple[int, int, int]
+
+    def pixels(self) -> Packed:
+        """Read on demand, each image against its checksum. Raises UserError where the file is out of reach."""
+        path = Path(self.handle if self.host == host() else self.file)
+        try:
+            file = OpenFile(path, os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError as error:
+            cure = "data.store=… on a file system that all machines share"
+            raise UserError(f"{path}: {error.strerror} on another machine", cure=cure) from error
+        ends, checks = (np.frombuffer(each, np.int64).copy() for each in (self.ends, self.checks))
+        chosen = None if self.chosen is None else torch.frombuffer(bytearray(self.chosen), dtype=torch.int64)
+        return Packed(file, ends, checks, self.one, chosen)
+
+
+@lru_cache(maxsize=2)
+def _images_of_pack(
+    pack: Pack,
+    augment: Augment,
+    device: torch.device,
+    frame: tuple[int, float, bytes] | None,
+) -> Resident:
+    """The images of a pack that another process has open, which this one reads for itself."""
+    return Resident(pack.pixels(), augment, device, frame=_framed(frame))
+
+
+def _pack(pixels: OnDemand) -> Pack:
+    if not isinstance(pixels, Packed):
+        raise TypeError(f"cannot be sent to another process: {type(pixels).__name__}")
+    chosen = None if pixels.chosen is None else pixels.chosen.numpy().tobytes()
+    handle = f"/proc/{os.getpid()}/fd/{pixels.file.handle}"
+    numbers = pixels.ends.tobytes(), pixels.checks.tobytes(), chosen
+    return Pack(host(), handle, os.path.realpath(handle), *numbers, pixels.one)
+
+
+def _frame(frame: Frame | None) -> tuple[int, float, bytes] | None:
     """A frame as a key, equal where it says the same."""
     return None if frame is None else (frame.size, frame.crop, frame.sizes.numpy().tobytes())
+
+
+def _framed(key: tuple[int, float, bytes] | None) -> Frame | None:
+    if key is None:
+        return None
+    size, crop, sizes = key
+    return Frame(torch.frombuffer(bytearray(sizes), dtype=torch.int64).view(-1, 2), size, crop)
 
 
 def _behind(pixels: Tensor) -> tuple[int, int] | None:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from kdal_cli.errors import UserError
 from kdal_cli.images import colours, crops, draws, strong
-from kdal_cli.types import Frame, ImageSet
+from kdal_cli.types import Frame, ImageSet, OnDemand
 from kdal_cli.values import Count, Natural, Share
 
 CPU_LIMIT = 2 << 30
@@ -112,14 +112,14 @@ class Resident:
     """A data set's pixels, ready to be looked at from any view, on `device`.
 
     pixels: (N, c, H, W) uint8 on the CPU. Where they fit they are padded once and stay on the device; where not, each
-    batch is gathered from them, memory-mapped or not, moved and padded on the fly: the same bits, more slowly.
+    batch is gathered from them, memory-mapped or decoded, moved and padded on the fly: the same bits, more slowly.
     `limit_bytes` overrides what fits: 2 GiB in main memory, half of the free memory of a GPU. Without padding nothing
     is copied in main memory, and so everything fits. frame: pictures of any proportions are looked at through it.
     """
 
     def __init__(
         self,
-        pixels: Tensor,
+        pixels: Tensor | OnDemand,
         augment: Augment,
         device: torch.device | str = "cpu",
         limit_bytes: int | None = None,
@@ -133,8 +133,10 @@ class Resident:
         pad = 0 if frame is not None else augment.margin
         grown = n * c * (h + 2 * pad) * (w + 2 * pad)
         free = pad == 0 and self.device.type == "cpu"
-        fits = free or grown <= (_limit(self.device) if limit_bytes is None else limit_bytes)
-        self._padded = _pad(pixels.to(self.device), pad) if fits else None
+        self._padded = None
+        if isinstance(pixels, Tensor):
+            fits = free or grown <= (_limit(self.device) if limit_bytes is None else limit_bytes)
+            self._padded = _pad(pixels.to(self.device), pad) if fits else None
 
     @classmethod
     def of(cls, part: ImageSet, augment: Augment, device: torch.device | str = "cpu") -> "Resident":
@@ -148,6 +150,11 @@ class Resident:
 
     def __len__(self) -> int:
         return len(self.pixels)
+
+    def expect(self, ids: Tensor) -> None:
+        """Begin to read images `ids` (B,), of which views are asked for next."""
+        if not isinstance(self.pixels, Tensor):
+            self.pixels.expect(ids.cpu())
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -256,7 +263,8 @@ class Resident:
         return crops.resampled(self._padded, ids, parts, flip, size)
 
     def _gather(self, ids: Tensor) -> Tensor:
-        return self.pixels.index_select(0, ids.cpu()).to(self.device)
+        pixels, ids = self.pixels, ids.cpu()
+        return (pixels.index_select(0, ids) if isinstance(pixels, Tensor) else pixels[ids]).to(self.device)
 
 
 def _pad(pixels: Tensor, p: int) -> Tensor:

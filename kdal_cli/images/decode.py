@@ -3,7 +3,9 @@
 Axis letters: c channels, H W pixels.
 """
 
+import hashlib
 import os
+from array import array
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,6 +22,7 @@ from kdal_cli.images.depth import Box, Kind, Ranges, blocks, extent, kind, shall
 from kdal_cli.images.likeness import likeness
 from kdal_cli.images.listing import Entry
 from kdal_cli.images.opening import LARGEST, SIZE, Unreadable, opened, quietly, regular
+from kdal_cli.images.packed import encoded
 from kdal_cli.images.rows import Rows
 from kdal_cli.images.upright import SIDEWAYS, turn
 from kdal_cli.types import Preparation, Shape, Watcher
@@ -82,13 +85,25 @@ class Picture:
     likeness: int
 
 
+@dataclass(frozen=True)
+class Taken:
+    """A picture and what is summed up over all: levels, (c, 256), how often each value occurs in a channel; digest, 64
+    bits of BLAKE2 of its pixels. jpeg: the picture as that, where it is wanted."""
+
+    picture: Picture
+    levels: np.ndarray
+    digest: int
+    jpeg: bytes = b""
+
+
 @dataclass
 class Found:
     """What came to light while images were decoded.
 
     broken: {path of what cannot be read: why}. Counts of images: transparent somewhere, deep (more than 8 bits a
     channel), faint, which use less than a tenth of the 256 levels that they were given, and turned by their EXIF.
-    sides, likenesses: of each image that can be read, in order, see `Picture`; a likeness of 0 says nothing.
+    sides: height and width of each image that can be read, one after the other. Of those that were decoded just now,
+    likenesses and digests, in order, see `Picture` and `Taken`, a likeness of 0 saying nothing, and the sum of levels.
     """
 
     broken: dict[str, str] = field(default_factory=dict)
@@ -96,34 +111,67 @@ class Found:
     deep: int = 0
     faint: int = 0
     turned: int = 0
-    sides: list[tuple[int, int]] = field(default_factory=list)
-    likenesses: list[int] = field(default_factory=list)
+    sides: "array[int]" = field(default_factory=lambda: array("i"))
+    likenesses: "array[int]" = field(default_factory=lambda: array("Q"), compare=False)
+    digests: "array[int]" = field(default_factory=lambda: array("Q"), compare=False)
+    levels: np.ndarray | None = field(default=None, compare=False)
 
-    def note(self, picture: Picture) -> None:
-        faint = int(np.ptp(picture.pixels, (1, 2)).max()) < FAINT
+    @property
+    def sizes(self) -> np.ndarray:
+        """(N, 2) int32, heights and widths."""
+        return np.array(self.sides, np.int32).reshape(-1, 2)
+
+    def note(self, taken: Taken) -> None:
+        picture = taken.picture
+        used = taken.levels > 0
+        faint = bool((255 - used[:, ::-1].argmax(1) - used.argmax(1)).max() < FAINT)
         self.transparent += picture.transparent
         self.deep += picture.deep
         self.faint += faint
         self.turned += picture.turned
-        self.sides.append(picture.sides)
+        self.sides.extend(picture.sides)
         self.likenesses.append(0 if faint else picture.likeness)
+        self.digests.append(taken.digest)
+        self.levels = taken.levels if self.levels is None else self.levels + taken.levels
+
+    def joined(self, other: "Found") -> "Found":
+        """Of these images and, behind them, the others."""
+        counts = (getattr(self, name) + getattr(other, name) for name in ("transparent", "deep", "faint", "turned"))
+        return Found(self.broken | other.broken, *counts, sides=self.sides + other.sides)
 
 
 def decode_all(
-    root: Path | Rows, entries: Sequence[Entry], reading: Reading, ranges: Ranges, found: Found, watcher: Watcher
-) -> Generator[np.ndarray, None, None]:
-    """The pixels of each entry, in order. What cannot be decoded is passed over; `found` is filled as they go.
+    root: Path | Rows,
+    entries: Sequence[Entry],
+    reading: Reading,
+    ranges: Ranges,
+    found: Found,
+    watcher: Watcher,
+    quality: int | None = None,
+) -> Generator[Taken, None, None]:
+    """Each entry, decoded, in order. What cannot be decoded is passed over; `found` is filled as they go.
 
-    root: the folder of the files, or what holds images that are no files.
+    root: the folder of the files, or what holds images that are no files. quality: of the JPEG that is wanted of each.
 
     To be closed by whoever stops half-way.
     """
-    for entry, picture in _each(partial(decode, root, reading=reading, ranges=ranges), entries, watcher):
-        if isinstance(picture, str):
-            found.broken[entry.path] = picture
+    work = partial(_taken, root, reading=reading, ranges=ranges, quality=quality)
+    for entry, taken in _each(work, entries, watcher):
+        if isinstance(taken, str):
+            found.broken[entry.path] = taken
         else:
-            found.note(picture)
-            yield picture.pixels
+            found.note(taken)
+            yield taken
+
+
+def _taken(root: Path | Rows, entry: Entry, reading: Reading, ranges: Ranges, quality: int | None) -> Taken | str:
+    picture = decode(root, entry, reading, ranges)
+    if isinstance(picture, str):
+        return picture
+    pixels = picture.pixels
+    levels = np.stack([np.bincount(channel.ravel(), minlength=256) for channel in pixels])
+    digest = int.from_bytes(hashlib.blake2b(pixels.tobytes(), digest_size=8).digest(), "big")
+    return Taken(picture, levels, digest, encoded(pixels, quality) if quality is not None else b"")
 
 
 def survey(root: Path | Rows, entries: Sequence[Entry], reading: Reading, watcher: Watcher) -> Ranges:

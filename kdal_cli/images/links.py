@@ -88,14 +88,15 @@ class Folder:
             yield self._item(item)
 
     def _item(self, item: os.DirEntry[str]) -> "Folder | File":
-        shown = f"{self.path}/{item.name}".lstrip("/")
+        shown = f"{self.path}/{item.name}" if self.path else item.name
         if not _is_text(item.name):
             raise UserError(f"the name {shown!r} is not UTF-8", where=self.links.root, cure="rename it")
         linked = item.is_symlink()
+        if not (linked or self.linked or item.is_dir()):
+            return File(item.name, shown, None, _facts(item))  # a plain file, of which there may be a million
         real = self.links.target(shown, Path(item.path)) if linked else Path(item.path)
         if not item.is_dir():
-            target = real if linked or self.linked else None
-            return File(item.name, shown, target, _facts(item))
+            return File(item.name, shown, real, _facts(item))
         if linked and any(passed.is_relative_to(real) for passed in self.trail):
             raise UserError(f"{shown!r} is a link that leads in a circle", where=self.links.root, cure="remove it")
         return Folder(item.name, shown, (*self.trail, real), self.links, linked or self.linked)

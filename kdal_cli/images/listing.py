@@ -7,7 +7,7 @@ import stat
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kdal_cli.errors import UserError
@@ -25,7 +25,7 @@ SHOWN = 10
 """How many names a message lists before it counts the rest."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A file below the root: its path with "/", its class, size in bytes (-1: not a regular file) and mtime in ns.
 
@@ -63,9 +63,12 @@ class Listing:
 
         As with make and rsync, a file is taken for unchanged while its size and its time of change are.
         """
-        files = [[astuple(entry) for entry in split] for split in (self.train, self.validation, self.test)]
-        text = json.dumps([str(self.root), self.classes, files, facts])
-        return hashlib.sha256(text.encode()).hexdigest()[:24]
+        digest = hashlib.sha256(json.dumps([str(self.root), self.classes, facts]).encode())
+        for split in (self.train, self.validation, self.test):
+            digest.update(f"{len(split)}\0".encode())
+            for e in split:
+                digest.update(f"{e.path}\0{e.label}\0{e.size}\0{e.changed}\0{e.target}\0".encode())
+        return digest.hexdigest()[:24]
 
 
 def scan(root: Path, links: Links, test_share: float, named: Sequence[str] = ()) -> Listing:

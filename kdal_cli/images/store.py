@@ -1,47 +1,60 @@
-"""Decoded images on disk: whole or not there, checked when opened, one writer at a time.
+"""Images on disk, ready to be read: whole or not there, checked when opened, one writer at a time.
 
-A store is a folder of `train.npy` and `test.npy`, pixels (N, c, H, W) uint8 to be memory-mapped, and `index.json`,
-which says what was found out while they were decoded and carries their SHA-256 and its own. Which file and which label
-a row has is not read from there: it follows from the listing. Links in a store are not followed, and whatever the
-umask, nobody but the owner can write to it.
+A store is a folder: for `train` and `test` either pixels, `.npy`, (N, c, H, W) uint8 to be memory-mapped, or JPEGs one
+behind the other, `.jpegs`, to be decoded on demand; beside each a table, `.rows.npy`, with a row an image; and
+`index.json`, which says what was found out while they were decoded, and carries the seals of the others and its own.
+Which file and which label a row has is not read from there: it follows from the listing. Links in a store are not
+followed, and whatever the umask, nobody but the owner can write to it.
 """
 
 import fcntl
-import hashlib
 import json
 import math
-import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
-from io import BufferedRandom, BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from kdal_cli.errors import MachineError, UserError
-from kdal_cli.images.decode import Found
+from kdal_cli.images.decode import Found, Taken
 from kdal_cli.images.depth import Ranges
+from kdal_cli.images.packed import Packed
+from kdal_cli.images.pixels import (
+    FOLDER_MODE,
+    HEAD,
+    SIDES,
+    make_folder,
+    open_pack,
+    open_pixels,
+    open_table,
+    reading,
+    write_pack,
+    write_pixels,
+    write_table,
+    writing,
+)
+from kdal_cli.images.seals import Seal
 from kdal_cli.images.statistics import Twins
 from kdal_cli.records.files import sha256, sync_folder, write_json
 from kdal_cli.types import Watcher
 
-INDEX = "index.json"
+INDEX, SPLITS = "index.json", ("train", "test")
 COUNTS = ("transparent", "deep", "faint", "turned")
 """What is counted of the images of a part, see `images.decode.Found`."""
-FOLDER_MODE, FILE_MODE = 0o755, 0o644
-CAUTIOUS = os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
 class Part:
-    """One .npy of a store: its SHA-256, and what was found out about its images."""
+    """One split in a store: the seals of its images and of its table, and what was found out about its images."""
 
-    sha256: str
+    images: Seal
+    table: Seal
     found: Found
 
 
@@ -60,16 +73,46 @@ class Index:
     @property
     def found(self) -> Found:
         """Of both parts together."""
-        one, two = self.train.found, self.test.found
-        counts = (getattr(one, name) + getattr(two, name) for name in COUNTS)
-        return Found(one.broken | two.broken, *counts, sides=[*one.sides, *two.sides])
+        return self.train.found.joined(self.test.found)
+
+
+@dataclass(frozen=True)
+class Form:
+    """How images lie in a store: of `shape` (c, H, W), as pixels, or as JPEGs of a `quality` from 1 to 100."""
+
+    shape: tuple[int, int, int]
+    quality: int | None = None
+
+    @property
+    def columns(self) -> int:
+        return 2 if self.quality is None else 4
+
+    def file(self, split: str) -> str:
+        return f"{split}.{'npy' if self.quality is None else 'jpegs'}"
+
+    def write(self, home: Path, split: str, images: Iterable[Taken], about: Callable[[], Found]) -> Part:
+        """Stream the images of a split. about: what came to light about them, asked when all are written."""
+        path = home / self.file(split)
+        if self.quality is None:
+            seal, places = write_pixels(path, (taken.picture.pixels for taken in images), self.shape), None
+        else:
+            seal, places = write_pack(path, (taken.jpeg for taken in images))
+        found = about()
+        table = found.sizes if places is None else np.concatenate([found.sizes, places], 1)
+        return Part(seal, write_table(home / _table(split), table.astype(np.int64)), found)
+
+    def open(self, home: Path, split: str) -> Tensor | Packed:
+        """The images of a split. Raises ValueError or OSError where the files hold anything else."""
+        if self.quality is None:
+            return open_pixels(home / self.file(split))
+        return open_pack(home / self.file(split), open_table(home / _table(split)), self.shape)
 
 
 @contextmanager
 def locked(path: Path, watcher: Watcher) -> Iterator[None]:
     """Hold the lock file at `path`; wait, and say so, while another process holds it. It is released even by a kill."""
-    _make_folder(path.parent)
-    with _writing(path, 0) as file:
+    make_folder(path.parent)
+    with writing(path, 0) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -88,7 +131,7 @@ def building(home: Path) -> Iterator[Path]:
     draft = home.with_name(f"{home.name}.part")
     try:
         shutil.rmtree(draft, ignore_errors=True)
-        _make_folder(home.parent)
+        make_folder(home.parent)
         draft.mkdir(FOLDER_MODE)
         yield draft
         sync_folder(draft)
@@ -102,101 +145,107 @@ def building(home: Path) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def write_pixels(path: Path, images: Iterable[np.ndarray], shape: tuple[int, int, int]) -> str:
-    """Stream `images`, each of `shape` (c, H, W) uint8, into a .npy file of (N, c, H, W); N shows at the end only.
-
-    Returns the SHA-256 of the file. NumPy pads a header for its first axis to grow, so it is rewritten in place.
-    """
-    n = 0
-    with _writing(path, os.O_EXCL) as file:
-        _head(file, 0, shape)
-        for image in images:
-            file.write(image.tobytes())
-            n += 1
-        file.seek(0)
-        _head(file, n, shape)
-        file.flush()
-        os.fsync(file.fileno())
-    return _file_sha256(path)
-
-
-def open_pixels(path: Path) -> Tensor:
-    """(N, c, H, W) uint8, memory-mapped. Copy on write: the file stays as it is, and torch takes a writable array.
-
-    Raises ValueError where the file holds anything else.
-    """
-    with _reading(path) as file:
-        np.lib.format.read_magic(file)
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-        if dtype != np.uint8 or fortran or len(shape) != 4:
-            raise ValueError(path)
-        pixels = np.memmap(file, np.uint8, "c", file.tell(), shape) if math.prod(shape) else np.empty(shape, np.uint8)
-    return torch.from_numpy(pixels)
-
-
 def write_index(home: Path, index: Index) -> None:
-    body = asdict(index)
+    body = {split: _told(getattr(index, split)) for split in SPLITS}
+    body |= {"ranges": index.ranges, "mean": index.mean, "std": index.std, "twins": asdict(index.twins)}
     write_json(home / INDEX, {"sha256": sha256(body), "body": body})
 
 
-def read_index(
-    home: Path, paths: Mapping[str, Sequence[str]], shape: tuple[int, int, int], watcher: Watcher
-) -> Index | None:
-    """The index of a store whose every byte is as it was written; None where there is none, with a word if damaged.
+def read_index(home: Path, paths: Mapping[str, Sequence[str]], form: Form, watcher: Watcher) -> Index | None:
+    """The index of a store that is as it was written; None where there is none, with a word if damaged.
 
-    paths: of the images that train.npy and test.npy were made from. shape: of each, (c, H, W).
+    paths: of the images that each split was made from.
     Raises UserError where the store, or a file in it, is a link.
     """
-    for path in (home, *(home / name for name in (INDEX, "train.npy", "test.npy"))):
+    for path in (home, *(home / name for split in SPLITS for name in (form.file(split), _table(split))), home / INDEX):
         if path.is_symlink():
             cure = "remove it, or set data.store to another folder"
             raise UserError("links in a store of images are not followed", where=path, cure=cure)
     if not home.exists():
         return None
+    watcher.begin("checking decoded images", len(paths))
     try:
-        with _reading(home / INDEX) as file:
-            sealed = json.loads(file.read())
-        index = _index(sealed["body"]) if sealed["sha256"] == sha256(sealed["body"]) else None
-        if index is not None and _matches(home, index, paths, shape, watcher):
+        index = _index(home)
+        sound = all(_matches(home, split, getattr(index, split), paths[split], form, watcher) for split in SPLITS)
+        if sound and len(index.mean) == len(index.std) == form.shape[0]:
             return index
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         pass  # whatever is wrong, it is not what was written
+    finally:
+        watcher.end()
     watcher.say(f"the decoded images in {home} are damaged; decoding again")
     return None
 
 
-def _matches(
-    home: Path, index: Index, paths: Mapping[str, Sequence[str]], shape: tuple[int, int, int], watcher: Watcher
-) -> bool:
-    """Whether the pixels are those that were written, as many as the index leaves of the images at `paths`."""
-    watcher.begin("checking decoded images", len(paths))
+def damaged(home: Path) -> list[str]:
+    """The files of a store that are not what was written there, after reading every byte; the index, if it is that."""
     try:
-        for name, files in paths.items():
-            part: Part = getattr(index, name)
-            pixels = open_pixels(home / f"{name}.npy")
-            rows = len(files) - len(part.found.broken)
-            if not part.found.broken.keys() <= set(files) or pixels.shape != (rows, *shape):
-                return False
-            if len(part.found.sides) != rows:
-                return False
-            if _file_sha256(home / f"{name}.npy") != part.sha256:
-                return False
-            watcher.advance(1, rows)
-        return len(index.mean) == len(index.std) == shape[0]
-    finally:
-        watcher.end()
+        index = _index(home)
+        quality = None if (home / Form((0, 0, 0)).file("train")).exists() else 1
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        return [INDEX]
+    form, found = Form((0, 0, 0), quality), []
+    for split in SPLITS:
+        part: Part = getattr(index, split)
+        for name, seal, skip in _files(split, part, form):
+            try:
+                with reading(home / name) as file:
+                    sound = seal.fits(file, skip, whole=True)
+            except OSError:
+                sound = False
+            found += [] if sound else [name]
+    return found
 
 
-def _index(body: dict[str, Any]) -> Index:
-    """Raises KeyError, TypeError or ValueError where something is not what it should be."""
+def _table(split: str) -> str:
+    return f"{split}.rows.npy"
 
-    def part(p: dict[str, Any]) -> Part:
-        found = p["found"]
+
+def _files(split: str, part: Part, form: Form) -> Iterator[tuple[str, Seal, int]]:
+    """(name, seal, bytes before what is sealed) of the files of a split."""
+    yield form.file(split), part.images, HEAD if form.quality is None else 0
+    yield _table(split), part.table, 0
+
+
+def _matches(home: Path, split: str, part: Part, files: Sequence[str], form: Form, watcher: Watcher) -> bool:
+    """Whether the images are those that were written, as many as the index leaves of those at paths `files`."""
+    images, table = form.open(home, split), open_table(home / _table(split))
+    rows = len(files) - len(part.found.broken)
+    if not part.found.broken.keys() <= set(files) or images.shape != (rows, *form.shape):
+        return False
+    sides = table[:, SIDES]
+    if table.shape != (rows, form.columns) or not ((sides > 0) & (sides < 2**31)).all():
+        return False
+    for name, seal, skip in _files(split, part, form):
+        with reading(home / name) as file:
+            if not seal.fits(file, skip):
+                return False
+    watcher.advance(1, rows)
+    return True
+
+
+def _told(part: Part) -> dict[str, Any]:
+    """What is written of a part; what there is of each image is in its table."""
+    counts = {name: getattr(part.found, name) for name in COUNTS}
+    found = {"broken": part.found.broken, **counts}
+    return {"images": asdict(part.images), "table": asdict(part.table), "found": found}
+
+
+def _index(home: Path) -> Index:
+    """Raises OSError, KeyError, TypeError or ValueError where something is not what it should be."""
+    with reading(home / INDEX) as file:
+        sealed = json.loads(file.read())
+    body = sealed["body"]
+    if sealed["sha256"] != sha256(body):
+        raise ValueError(home)
+
+    def part(split: str) -> Part:
+        about = body[split]
+        found = about["found"]
         broken = {str(path): str(reason) for path, reason in found["broken"].items()}
-        sides = [(int(height), int(width)) for height, width in found["sides"]]
-        if any(not 0 < side < 2**31 for pair in sides for side in pair):
-            raise ValueError(sides)
-        return Part(str(p["sha256"]), Found(broken, *(int(found[name]) for name in COUNTS), sides=sides))
+        sides = array("i", open_table(home / _table(split))[:, SIDES].astype(np.int32).tobytes())
+        counts = (int(found[name]) for name in COUNTS)
+        return Part(Seal.read(about["images"]), Seal.read(about["table"]), Found(broken, *counts, sides=sides))
 
     def figures(values: Iterable[Any]) -> tuple[float, ...]:
         numbers = tuple(map(float, values))
@@ -207,32 +256,4 @@ def _index(body: dict[str, Any]) -> Index:
     ends = {str(kind): figures(range) for kind, range in body["ranges"].items()}
     ranges = {kind: (low, high) for kind, (low, high) in ends.items()}
     same = Twins(*(int(body["twins"][field.name]) for field in fields(Twins)))
-    return Index(part(body["train"]), part(body["test"]), ranges, figures(body["mean"]), figures(body["std"]), same)
-
-
-def _make_folder(path: Path) -> None:
-    """A folder and those above it, which the umask may close further, but not open."""
-    if not path.is_dir():
-        if path.parent != path:
-            _make_folder(path.parent)
-        path.mkdir(FOLDER_MODE, exist_ok=True)
-
-
-def _reading(path: Path) -> BufferedReader:
-    """A file that is not a link; what is no file is not waited for."""
-    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | CAUTIOUS), "rb")
-
-
-def _writing(path: Path, flags: int) -> BufferedRandom:
-    """A file that is not a link, new with `O_EXCL`."""
-    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | flags | CAUTIOUS, FILE_MODE), "r+b")
-
-
-def _file_sha256(path: Path) -> str:
-    with _reading(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _head(file: BinaryIO, n: int, shape: tuple[int, int, int]) -> None:
-    entry = {"descr": "|u1", "fortran_order": False, "shape": (n, *shape)}
-    np.lib.format.write_array_header_1_0(file, entry)
+    return Index(part("train"), part("test"), ranges, figures(body["mean"]), figures(body["std"]), same)

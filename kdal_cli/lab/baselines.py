@@ -19,6 +19,7 @@ from kdal_cli.inference.predict import predict
 from kdal_cli.lab.lab import Lab
 from kdal_cli.network import Network
 from kdal_cli.study.baselines import FIGURE
+from kdal_cli.types import OnDemand
 
 LABELS = 20_000
 """Labels that a simple model learns from at most, evenly drawn over all purchases.
@@ -112,12 +113,12 @@ def column(name: str, baseline: Baseline) -> str:
     return "_".join([name.rpartition(":")[2].lower(), *space, *["soft"] * bool(baseline.soft)])
 
 
-def small(pixels: Tensor) -> Tensor:
+def small(pixels: Tensor | OnDemand) -> Tensor:
     """Images (n, c, H, W) uint8 as vectors (n, D) from 0 to 1, averaged over blocks where D would be above VALUES."""
     channels, height, width = pixels.shape[1:]
     shrink = min(1.0, (VALUES / (channels * height * width)) ** 0.5)
     size = (max(1, int(height * shrink)), max(1, int(width * shrink)))
-    blocks = (block.float() / 255 for block in pixels.split(1_000))
+    blocks = (pixels[start : start + 1_000].float() / 255 for start in range(0, len(pixels), 1_000))
     return torch.cat([(F.adaptive_avg_pool2d(b, size) if shrink < 1 else b).flatten(1) for b in blocks])
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -266,7 +267,8 @@ def fingerprint(data: ImageData, *, labels: bool = True) -> str:
     named = [data.name, data.classes, data.mean, data.std] if labels else [data.name, data.mean, data.std]
     digest = hashlib.sha256(json.dumps(named).encode())
     for part in (data.train, data.test):
-        rows = min(len(part), max(1, 2**30 // max(1, part.pixels[0].numel())))
+        size = max(1, math.prod(part.pixels.shape[1:]))
+        rows = min(len(part), max(1, 2**30 // size))
         step = max(1, len(part) // rows)
         known = part.labels.known
         if labels and not part.labels.all_known:
@@ -276,8 +278,9 @@ def fingerprint(data: ImageData, *, labels: bool = True) -> str:
         if part.frame is not None:
             digest.update(repr((part.frame.size, part.frame.crop)).encode())
             digest.update(part.frame.sizes.numpy().tobytes())
-        for block in part.pixels[::step].split(4096):
-            digest.update(block.contiguous().numpy().data)
+        block = step * max(1, 2**25 // size)
+        for start in range(0, len(part), block):
+            digest.update(part.pixels[start : start + block : step].contiguous().numpy().data)
     return digest.hexdigest()
 
 

@@ -56,7 +56,8 @@ class Occasion:
 
     guess: that of the student of the round before; teacher: that of the teacher which can be asked by then; None
     without one. validation: (ids (V,), labels (V,)) that are known. audits: whether a teacher was right, of each image
-    that people were asked about to see that. current: the labels (k,) that are reviewed.
+    that people were asked about to see that. current: the labels (k,) that are reviewed. again: {id: who has answered
+    already} of images that have a label and are asked about once more.
     """
 
     round: int = 0
@@ -66,6 +67,7 @@ class Occasion:
     validation: tuple[Tensor, Tensor] = field(default_factory=lambda: (NONE, NONE))
     audits: tuple[bool, ...] = ()
     current: Tensor | None = None
+    again: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

@@ -22,7 +22,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 TRAINED = r"\.lock|metrics\.jsonl|seals\.json|timings\.csv|training\.snapshot|run\.log"
 FORMS: dict[Kind, tuple[str, str, str]] = {
-    "images": (r"[0-9a-f]{24}", r"train\.npy|test\.npy|index\.json", "index.json"),
+    "images": (r"[0-9a-f]{24}", r"(train|test)\.(npy|jpegs|rows\.npy)|index\.json", "index.json"),
     "teachers": (r"[0-9a-f]{16}", rf"teacher\.(safetensors|json)|{TRAINED}", "teacher.safetensors"),
     "pretrained": (
         r"[0-9a-f]{16}",

@@ -82,13 +82,15 @@ class Feed:
         blind: without pixels, for whoever remembers what was seen.
         """
         ids, views, labels = (part.to(self.images.device) for part in (plan.ids, plan.views, plan.labels))
-        nothing = self.images.pixels.new_empty(0)
+        nothing = torch.empty(0, dtype=torch.uint8)
         for row in range(len(ids)):
             pixels, mixed = nothing if blind else self.images.at(plan.ids[row], plan.views[row]), None
             if plan.mixtures:
                 pixels, share = plan.mixtures[row](pixels, self._others(plan, row, pixels))
                 mixed = Mixed(plan.other_labels(row).to(self.images.device), share)
             more = {} if blind else {kind: self._again(kind, plan, row) for kind in self.more}
+            if not blind and row + 1 < len(ids):
+                self.images.expect(plan.ids[row + 1])
             yield Batch(ids[row], views[row], pixels, labels[row], mixed, **more)
 
     def _numbers(self, start: int, stop: int) -> Tensor | None:

@@ -22,6 +22,7 @@ from kdal_cli.streams import Streams
 from kdal_cli.training.answers import Teacher
 from kdal_cli.training.average import Average
 from kdal_cli.training.balance import gradient_norms, ratios
+from kdal_cli.training.centring import Centring
 from kdal_cli.training.course import Course
 from kdal_cli.training.feed import Feed, Plan
 from kdal_cli.training.fitness import Fitness
@@ -33,7 +34,7 @@ from kdal_cli.training.recipe import Recipe
 from kdal_cli.training.sight import look
 from kdal_cli.training.state import Keeper, State, is_finite, optimizer_of
 from kdal_cli.training.statistics import settle
-from kdal_cli.training.tuning import Tuning
+from kdal_cli.training.tuning import Tuning, is_still
 from kdal_cli.types import Batch, Examples, Watcher
 
 WARM_UPS = 3
@@ -143,11 +144,14 @@ class Training:
         self.feed.pieces = self.state.pieces
         self.losses: dict[str, float] = {}
         self.recalls: bool | None = None
+        self.centring: Centring | None = None
 
     def run(self, validate: Validate | None, keeper: Keeper | None) -> Fitted:
         """Do the steps that are not done yet."""
         job, teacher = self.job, self.teacher
         self.team.follow(self.learners.state_dict().values())  # all are there, and start with the same weights
+        if is_still(job.student, job.recipe):
+            self.centring = Centring.of(job.student, job.images, job.examples.labelled_ids, self.team)
         with job.student.compiled(job.recipe.compile):
             self._warm_up()
             self.watcher.begin(job.what, self.course.most, at_most=self.course.known is None)
@@ -237,7 +241,8 @@ class Training:
                 for name, part in found.items():
                     parts[name] = parts.get(name, 0.0) + part.detach() / self.feed.pieces
             self.team.average(of_step(self.learners, parts))
-            self.optimizer.step()
+            with self.centring.step() if self.centring is not None else nullcontext():
+                self.optimizer.step()
             if self.average is not None:
                 self.average.step(step)
             broken = torch.where((broken < 0) & ~torch.stack(list(parts.values())).sum().isfinite(), step, broken)

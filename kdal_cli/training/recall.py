@@ -30,7 +30,7 @@ def recalls(student: Network, images: Resident, objective: Objective, teacher: T
     shown = Output(ours.logits.expand(many, -1), ours.features.expand(many, -1))
     theirs = teacher.blank(many) if teacher is not None else None
     here = images.device
-    batch = Batch(ids.to(here), views.to(here), images.pixels.new_empty(0), plan.labels[0].to(here))
+    batch = Batch(ids.to(here), views.to(here), torch.empty(0, dtype=torch.uint8), plan.labels[0].to(here))
     trial = copy.deepcopy(objective)
     try:
         with undisturbed():

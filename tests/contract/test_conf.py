@@ -4,7 +4,7 @@ import re
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Unpack, get_args, get_origin, get_type_hints
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -200,13 +200,20 @@ def test_a_data_set_fits_its_signature(option: str) -> None:
     bind(resolve(kdal_cli.data, own["name"], [], "data"), own, "data", given=1, besides=["name"])
 
 
+def hints_of(target: object) -> dict[str, object]:
+    """The annotations of a function or class, of settings that it shares with others too."""
+    hints = get_type_hints(target.__init__ if isinstance(target, type) else target)
+    shared = [get_args(hint)[0] for hint in hints.values() if get_origin(hint) is Unpack]
+    return hints | {key: hint for settings in shared for key, hint in get_type_hints(settings).items()}
+
+
 def test_every_argument_that_is_a_path_is_typed_as_one() -> None:
     """A command line is read before torch is there to ask for annotations."""
     targets = [(group, resolve(rooms, name, [], group)) for group, rooms in REGISTRIES.items() for name in names(rooms)]
     asked = {
         f"{group}.{argument}"
         for group, target in [*targets, ("teacher", Who)]
-        for argument, hint in get_type_hints(target.__init__ if isinstance(target, type) else target).items()
+        for argument, hint in hints_of(target).items()
         if "Path" in str(hint) and argument not in ("return", "folder")  # the run folder is not configured
     }
     assert {"data.root", "data.path", "data.store", "teacher.checkpoint", "teacher.store"} <= asked

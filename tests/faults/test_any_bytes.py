@@ -12,6 +12,7 @@ import resource
 import subprocess
 import sys
 import zipfile
+from array import array
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -23,9 +24,9 @@ from hypothesis import strategies as st
 from unit.conftest import Notes
 
 from kdal_cli.errors import MachineError, UserError
-from kdal_cli.images.decode import Found
+from kdal_cli.images.decode import Found, Picture, Taken
 from kdal_cli.images.statistics import Twins
-from kdal_cli.images.store import INDEX, Index, Part, read_index, write_index, write_pixels
+from kdal_cli.images.store import INDEX, Form, Index, read_index, write_index
 from kdal_cli.labels.ledger import GENESIS, Ledger
 from kdal_cli.labels.oracle import Answer
 from kdal_cli.records.files import sha256
@@ -185,8 +186,9 @@ def store(tmp_path: Path) -> tuple[Path, Index]:
 
     home = tmp_path / "store"
     home.mkdir()
-    images = [np.zeros((1, 2, 2), np.uint8)] * 2
-    parts = [Part(write_pixels(home / f"{n}.npy", images, (1, 2, 2)), Found()) for n in NAMES]
+    images = [Taken(Picture(np.zeros((1, 2, 2), np.uint8), False, False, (2, 2), False, 0), np.zeros((1, 256)), 0)] * 2
+    found = Found(sides=array("i", [2] * 4))
+    parts = [FORM.write(home, name, images, lambda: found) for name in NAMES]
     about = Index(parts[0], parts[1], {}, (0.5,), (0.25,), Twins(0, 0))
     write_index(home, about)
     return home, about
@@ -194,7 +196,7 @@ def store(tmp_path: Path) -> tuple[Path, Index]:
 
 NAMES = ("train", "test")
 PATHS = dict.fromkeys(NAMES, ("a.png", "b.png"))
-SHAPE = (1, 2, 2)
+FORM = Form((1, 2, 2))
 
 
 @bounded
@@ -202,8 +204,9 @@ SHAPE = (1, 2, 2)
 def test_the_index_of_a_store_is_what_was_written_or_none(store, change) -> None:
     home, about = store
     whole = (home / INDEX).read_bytes()
+    assert read_index(home, PATHS, FORM, Notes()) == about
     (home / INDEX).write_bytes(change(whole))
-    assert said(lambda: read_index(home, PATHS, SHAPE, Notes())) in (None, about)
+    assert said(lambda: read_index(home, PATHS, FORM, Notes())) in (None, about)
     (home / INDEX).write_bytes(whole)
 
 
@@ -213,7 +216,7 @@ def test_the_index_of_a_store_that_somebody_made_up_is_refused(store, body: obje
     home, _ = store
     whole = (home / INDEX).read_bytes()
     (home / INDEX).write_text(json.dumps({"sha256": sha256(body), "body": body}))
-    assert said(lambda: read_index(home, PATHS, SHAPE, Notes())) is None
+    assert said(lambda: read_index(home, PATHS, FORM, Notes())) is None
     (home / INDEX).write_bytes(whole)
 
 

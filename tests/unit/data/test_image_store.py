@@ -15,7 +15,7 @@ from PIL import Image
 from kdal_cli.data import image_folder as source
 from kdal_cli.data.image_folder import image_folder
 from kdal_cli.errors import MachineError, UserError
-from kdal_cli.images import store as images_store
+from kdal_cli.images import pixels as store_files
 from kdal_cli.records.files import sha256
 
 
@@ -27,7 +27,10 @@ def test_a_second_start_opens_the_store_and_decodes_nothing(load, decoded, store
     assert torch.equal(first.train.pixels, second.train.pixels)
     assert first.test.paths == second.test.paths
     assert (first.mean, first.std, first.classes) == (second.mean, second.std, second.classes)
-    assert sorted(path.name for path in stores()[0].iterdir()) == ["index.json", "test.npy", "train.npy"]
+    assert sorted(path.name for path in stores()[0].iterdir()) == [
+        "index.json",
+        *("test.npy", "test.rows.npy", "train.npy", "train.rows.npy"),
+    ]
 
 
 def test_the_files_are_ordinary_npy(load, stores):
@@ -70,6 +73,7 @@ def _edit(path: Path) -> None:
         ("test.npy", _flip),
         ("test.npy", lambda path: path.write_bytes(path.read_bytes()[:-1])),
         ("train.npy", Path.unlink),
+        ("train.rows.npy", _flip),
         ("index.json", Path.unlink),
         ("index.json", _edit),
         ("index.json", lambda path: path.write_text("[]")),
@@ -105,7 +109,8 @@ def _forged(change) -> Callable[[Path], None]:
     [
         lambda body: body["train"]["found"]["broken"].update({"train/cat/0.png": "left out"}),
         lambda body: body["train"]["found"]["broken"].update({"elsewhere.png": "left out"}),
-        lambda body: body["train"].update(sha256=None),
+        lambda body: body["train"]["images"].update(sha256=None),
+        lambda body: body["train"]["images"].update(size="1"),
         lambda body: body["train"].update(found=[]),
         lambda body: body.update(mean=[0.5]),
         lambda body: body.update(std=["nan"] * 3),
@@ -161,7 +166,7 @@ def test_nobody_else_can_write_to_a_store_whatever_the_umask(load, tmp_path, uma
     finally:
         os.umask(before)
     paths = [tmp_path / "store", *(tmp_path / "store").rglob("*")]
-    assert len(paths) == 6
+    assert len(paths) == 8
     assert not [path for path in paths if path.stat().st_mode & 0o022]
 
 
@@ -209,7 +214,7 @@ def test_a_disk_that_refuses_is_a_machine_error_and_leaves_nothing(load, monkeyp
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(images_store.os, "fsync", full)
+    monkeypatch.setattr(store_files.os, "fsync", full)
     with pytest.raises(MachineError, match=r"No space left on device.*data.store"):
         load()
     assert stores() == []

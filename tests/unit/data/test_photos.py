@@ -10,6 +10,9 @@ from kdal_cli.data.csv import csv
 from kdal_cli.data.photos import photos
 from kdal_cli.errors import UserError
 from kdal_cli.images.augment import Augment, Resident
+from kdal_cli.images.packed import Packed
+from kdal_cli.images.store import damaged
+from kdal_cli.records.kept import kept as stored
 from kdal_cli.types import ImageData, Shape
 
 Png = Callable[..., None]
@@ -174,3 +177,26 @@ def test_a_file_of_a_table_that_is_not_there_or_is_a_link_is_named(table, tmp_pa
     (tmp_path / "photos/a/link.png").symlink_to(tmp_path / "photos/a/0.png")
     with pytest.raises(UserError, match=r"'a/link.png' is a link"):
         table("path,label,split\n" + ROWS + "a/link.png,cat,\n")
+
+
+def test_beyond_a_limit_jpegs_are_kept_opened_again_and_made_again_where_damaged(folder, load, tmp_path, ear) -> None:
+    root = folder("train/cat", "train/dog", "test/cat", "test/dog")
+    plain, kept = load(root, size=16), load(root, size=16, decoded_gb=0)
+    assert "kept as JPEGs of quality 95, and decoded on demand (data.decoded_gb)" in ear.said
+    assert isinstance(kept.train.pixels, Packed)
+    assert (kept.mean, kept.std) == (plain.mean, plain.std)
+    assert (kept.train.pixels[:].int() - plain.train.pixels[:].int()).abs().float().mean() < 8  # of noise
+    assert torch.equal(kept.train.frame.sizes, plain.train.frame.sizes)
+    (home,) = (path.parent for path in (tmp_path / "store").rglob("train.jpegs"))
+    assert {one.path for one in stored(tmp_path / "store") if one.kind == "images"} >= {home}
+    before, begun = kept.train.pixels[:], len(ear.begun)
+    assert torch.equal(load(root, size=16, decoded_gb=0).train.pixels[:], before)
+    assert [what for what, _ in ear.begun[begun:]] == ["checking decoded images"]
+    assert damaged(home) == []
+    data = bytearray((home / "train.jpegs").read_bytes())
+    data[100] ^= 1
+    (home / "train.jpegs").write_bytes(data)
+    assert damaged(home) == ["train.jpegs"]
+    assert torch.equal(load(root, size=16, decoded_gb=0).train.pixels[:], before)
+    assert any(line.endswith("are damaged; decoding again") for line in ear.said)
+    assert damaged(home) == []

@@ -11,7 +11,7 @@ from torch import nn
 from kdal_cli.devices.parcel import Lent, pack, unpack
 from kdal_cli.errors import UserError
 from kdal_cli.images.augment import Augment, Resident
-from kdal_cli.images.store import open_pixels
+from kdal_cli.images.pixels import open_pixels
 from kdal_cli.models.resnet import resnet
 from kdal_cli.network import Network, freeze
 from kdal_cli.types import Shape

@@ -193,7 +193,8 @@ def test_one_range_for_all_decided_by_the_training_images_alone(tmp_path: Path, 
     ranges = survey(tmp_path, entries, READING, ear)
     assert ranges == {"integer": (0, 65535)}
     found = Found()
-    _, twelve, eight = decode_all(tmp_path, entries, READING, ranges, found, ear)
+    taken = decode_all(tmp_path, entries, READING, ranges, found, ear)
+    _, twelve, eight = (each.picture.pixels for each in taken)
     assert twelve.max() == round(3252 / 257)
     assert (eight[0] == RAMP).all()
     assert (found.deep, found.faint, found.transparent, found.broken) == (2, 1, 0, {})

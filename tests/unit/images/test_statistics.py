@@ -45,8 +45,8 @@ def test_no_twins_no_word(ear):
 def test_a_training_set_of_one_image_is_refused_with_its_reason():
     black, ramp = torch.zeros(3, 1, 2, 2, dtype=torch.uint8), torch.arange(4, dtype=torch.uint8).view(1, 1, 2, 2)
     with pytest.raises(UserError, match=r"^the 3 training images are all the same: every pixel is 0 \(here\): look"):
-        refuse_alike(black, twins(black, ramp), "here", "look")
+        refuse_alike(black[0], 3, twins(black, ramp), "here", "look")
     with pytest.raises(UserError, match=r"^the 2 training images are all the same \(here\): look"):
-        refuse_alike(ramp.expand(2, 1, 2, 2), twins(ramp.expand(2, 1, 2, 2), ramp), "here", "look")
+        refuse_alike(ramp[0], 2, twins(ramp.expand(2, 1, 2, 2), ramp), "here", "look")
     two = torch.cat([black, ramp])
-    refuse_alike(two, twins(two, black), "here", "look")
+    refuse_alike(two[0], 4, twins(two, black), "here", "look")

@@ -128,4 +128,5 @@ def test_a_term_that_looks_at_pixels_or_maps_is_given_them(lab, make_network, re
         network.tap(["layer1"])
     remember(lab, table, recipe)
     first, second = train(lab, live, recipe, objective()), train(lab, table, recipe, objective())
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    for name in first:  # but for the mean that the head is centred by, which one has from the table, in float16
+        assert torch.allclose(first[name], second[name], atol=1e-3), name
