@@ -83,7 +83,7 @@ class Ledger:
         last = math.inf if through is None else through
         so_far = [purchase for purchase in self.purchases if purchase.round <= last]
         mine = [purchase for purchase in so_far if purchase.purpose == purpose]
-        repeated = [purchase for purchase in so_far if purchase.purpose == "review" or purchase.again]
+        repeated = [p for p in so_far if p.purpose == "review" or p.again or p.opinions]
         settled = [round for round in self.settled if round <= last]
         if not repeated and not settled:
             return torch.cat([NONE, *(p.ids for p in mine)]), torch.cat([NONE, *(p.labels for p in mine)])

@@ -18,7 +18,7 @@ def votes(purchases: Iterable[Purchase]) -> Votes:
     said: dict[int, list[tuple[str, int]]] = {}
     for bought in purchases:
         for fact in bought.facts():
-            mine = [(fact.owner, fact.label)] if fact.label is not None else []
+            mine = list(bought.opinions.get(fact.id, [(fact.owner, fact.label)])) if fact.label is not None else []
             if bought.purpose == "review":
                 said[fact.id] = mine
             else:

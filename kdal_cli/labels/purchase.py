@@ -4,7 +4,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -37,7 +37,7 @@ class Purchase:
 
     ids, labels: (k,) int64 of the images whose class was named. costs, scores: (k,) float64. undecided: the others.
     audited: (id, class) of what a teacher was sure of and people were asked about. again: ids that had a label before:
-    what is said of these is another opinion.
+    what is said of these is another opinion. opinions: {id: (who, class) of each} where several answered at once.
     """
 
     round: int
@@ -54,6 +54,7 @@ class Purchase:
     seconds: tuple[float, ...] = ()
     audited: tuple[tuple[int, int], ...] = ()
     again: frozenset[int] = frozenset()
+    opinions: Mapping[int, tuple[tuple[str, int], ...]] = field(default_factory=dict)
 
     @property
     def by_teacher(self) -> int:
@@ -110,8 +111,11 @@ def receipt(answer: Answer, count: int) -> dict[str, Any]:
         raise ValueError(len(labels))
     said = [answer.undecided[place] for place in sorted(answer.undecided)]
     audited = {"audited": sorted(answer.audited.items())} if answer.audited else {}
+    several = sorted((place, list(each)) for place, each in answer.opinions.items())
     record = {"labels": labels, "costs": answer.costs.tolist(), "owner": answer.owner}
-    return record | ({"undecided": said} if said else {}) | columns | audited
+    return (
+        record | ({"undecided": said} if said else {}) | columns | audited | ({"opinions": several} if several else {})
+    )
 
 
 def purchase(request: Mapping[str, Any], record: Mapping[str, Any]) -> Purchase:
@@ -143,6 +147,10 @@ def purchase(request: Mapping[str, Any], record: Mapping[str, Any]) -> Purchase:
         ),
         audited=tuple((ids[whole(place, len(ids))], whole(label)) for place, label in record.get("audited", [])),
         again=frozenset(request.get("again", ())),
+        opinions={
+            ids[whole(place, len(ids))]: tuple((str(who), whole(label)) for who, label in each)
+            for place, each in record.get("opinions", [])
+        },
         **{key: tuple(column[place] for place in decided) for key, column in columns.items()},
     )
 

@@ -136,4 +136,5 @@ def _together(count: int, shares: Shares, places: list[int], told: Answer | None
         times=tuple(times) if told is not None and told.times else (),
         seconds=tuple(seconds) if told is not None and told.seconds else (),
         audited=shares.audited,
+        opinions={places[row]: each for row, each in told.opinions.items()} if told is not None else {},
     )
