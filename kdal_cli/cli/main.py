@@ -7,6 +7,7 @@ import gc
 import importlib
 import os
 import re
+import signal
 import sys
 
 from kdal_cli.cli.conf import conf_folder
@@ -104,9 +105,23 @@ def main() -> None:
     words = sys.argv[1:]
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
-    code = guarded(lambda: answer(words), debug)
+    code = guarded(lambda: (together if "RANK" in os.environ else answer)(words), debug)
     over(code)
     sys.exit(code)
+
+
+def together(words: list[str]) -> None:
+    """The same where torchrun has started several processes: number 0 answers, the others help it."""
+    from kdal_cli.devices import launched, pulse
+
+    mine = launched.launch()
+    if mine is not None and mine.rank:
+        launched.serve(mine)
+    pulse.hang_on(signal.SIGTERM)
+    try:
+        answer(words)
+    finally:
+        launched.over()
 
 
 def answer(words: list[str]) -> None:

@@ -67,10 +67,9 @@ class Bench:
     def lab(self) -> Lab:
         """Data, device and randomness; the manifest is written when they are known."""
         seed = self.setting("seed", Natural)
-        devices = self.setting("devices", Count)
-        refuse_uneven(self.recipe, devices)
         device, threads = self.setting("device", str), self.setting("threads", Count | None)
-        engine = Engine.start(device, threads, devices)
+        engine = Engine.start(device, threads, self.setting("devices", Count))
+        refuse_uneven(self.recipe, engine.team.size)
         data, ids = parts.data(self.section("data"), self.trust, self.display)
         if self.request.stage in ("train-teacher", "distill"):
             _refuse_untested(data)
@@ -81,7 +80,9 @@ class Bench:
         test = Resident.of(data.test, Augment(), engine.device)
         features = self.setting("store", Path)
         lab = Lab(data, train, test, ids, engine, Streams(seed), self.run, self.display, self.tracking, features)
-        self.run.describe(self.values, lab.fingerprint, self.request, engine.describe())
+        if other := self.run.describe(self.values, lab.fingerprint, self.request, engine.describe()):
+            told = "what was bought stays, what follows is not the same to the bit as where it was started"
+            self.display.say(f"on another machine than before ({'; '.join(other)}): {told}")
         return lab
 
     def examined(self, oracle: Oracle) -> "Bench":

@@ -4,7 +4,6 @@ Every process must make the same calls in the same order. A call that fails, bec
 Deserted.
 """
 
-import os
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
@@ -22,14 +21,23 @@ class Deserted(RuntimeError):
     """Another process is gone; why is known to that one alone."""
 
 
-def meet(store: str, kind: str, size: int, rank: int) -> None:
-    """Meet the others through the file `store`, and over the loopback interface; from then on nobody looks into it."""
-    for library in ("GLOO", "NCCL"):
-        os.environ.setdefault(f"{library}_SOCKET_IFNAME", "lo")
-    device = torch.device("cuda", rank) if kind == "cuda" else None
+def meet(
+    store: dist.Store,  # pyright: ignore[reportPrivateImportUsage]
+    kind: str,
+    size: int,
+    rank: int,
+    *,
+    messages: bool = False,
+) -> None:
+    """Meet the others in a store, each with its current GPU where kind is cuda.
+
+    messages: the CPU's tensors travel too, by gloo, beside those of a GPU.
+    """
+    device = torch.device("cuda", torch.cuda.current_device()) if kind == "cuda" else None
+    on_gpu = "cpu:gloo,cuda:nccl" if messages else "nccl"
     dist.init_process_group(
-        "nccl" if device else "gloo",
-        store=dist.FileStore(store, size),  # pyright: ignore[reportPrivateImportUsage]
+        on_gpu if device else "gloo",
+        store=store,
         world_size=size,
         rank=rank,
         timeout=PATIENCE,

@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from kdal_cli.devices import launched
+from kdal_cli.devices.piped import Piped
 from kdal_cli.devices.precision import Precision, fitting
 from kdal_cli.devices.team import Team
 from kdal_cli.errors import UserError
@@ -37,8 +39,9 @@ class Engine:
     def start(cls, device: str = "auto", threads: int | None = None, devices: int = 1) -> "Engine":
         """Open the device, `auto` being the GPU when there is one, and make it compute the same thing twice.
 
-        devices: how many processes are to work as one, on as many GPUs, or on parts of the CPU. threads: of each; as
-        many as torch would take, divided among them. Raises UserError for a device that is not there.
+        devices: how many processes are to work as one, on as many GPUs, or on parts of the CPU; those that torchrun has
+        started do in any case. threads: of each; as many as torch would take, divided among those of a machine. Raises
+        UserError for a device that is not there.
         """
         name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         try:
@@ -47,12 +50,16 @@ class Engine:
             torch.empty(0, device=name)
         except (RuntimeError, AssertionError, ValueError):
             raise UserError(f"device={device}", cure="auto, cpu, or a GPU of this machine: cuda, cuda:0, …") from None
-        here, usual = torch.device(name), max(1, usual_threads() // devices)
-        if devices > 1:
-            _refuse_too_many(devices, here, device)
-        settle = partial(_settle, here, threads or usual)
+        here, crew = torch.device(name), launched.crew()
+        beside = crew.launch.beside if crew else devices
+        if crew is not None and devices not in (1, crew.launch.size):
+            raise UserError(f"devices={devices}", cure=f"{crew.launch.size}, as torchrun has started, or leave it out")
+        if beside > 1:
+            _refuse_too_many(beside, here, device)
+        settle = partial(_settle, here, threads or max(1, usual_threads() // beside))
         settle(here.index or 0)
-        return cls(here, Team(devices, here.type, settle))
+        size, recruit = (crew.launch.size, crew.recruit) if crew else (devices, Piped)
+        return cls(here, Team(size, here.type, settle, recruit=recruit))
 
     def place(self, module: nn.Module) -> nn.Module:
         """The module on the device, its convolutions channels-last."""

@@ -28,9 +28,14 @@ PR_SET_PDEATHSIG = 1
 
 def beat(pulse: int) -> None:
     """Beat from now on, in a thread of its own; and end with the process that has started this one, however it ends."""
-    with suppress(AttributeError, OSError):  # Linux has it
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    hang_on(signal.SIGKILL)
     threading.Thread(target=_beat, args=(pulse,), daemon=True).start()
+
+
+def hang_on(number: int) -> None:
+    """Be sent this signal when the process that has started this one ends."""
+    with suppress(AttributeError, OSError):  # Linux has it
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
 
 
 def stands_still(pulse: int) -> bool:

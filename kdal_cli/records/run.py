@@ -76,11 +76,12 @@ class Run:
 
     def describe(
         self, config: Mapping[str, Any], data_sha256: str, request: "Request", machine: Mapping[str, Any]
-    ) -> None:
+    ) -> list[str]:
         """Write the manifest, or hold it against the one that is there.
 
         Raises UserError when a resumed run has another configuration or other images. Another machine is allowed and
-        written down: the picks that were bought stay, the bits that follow may differ.
+        written down: the picks that were bought stay, the bits that follow may differ. Returns what is other about it
+        than at the start before, `devices=2, not 1`.
         """
         path = self.folder / "manifest.json"
         now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -100,8 +101,10 @@ class Run:
             if manifest.get("data_sha256") != data_sha256:
                 cure = "put back what it was, or start a new run"
                 raise UserError("the data was changed since this run started", where=self.folder, cure=cure)
+        before = manifest["starts"][-1]["machine"] if manifest["starts"] else machine
         manifest["starts"].append(start)
         seals.write_json(path, manifest)
+        return [f"{key}={now}, not {before.get(key)}" for key, now in machine.items() if before.get(key) != now]
 
     def refuse_other_weights(self, sha256: Mapping[str, str]) -> None:
         """Write into the manifest which weights networks start from, {network: hash}, or hold them against it.

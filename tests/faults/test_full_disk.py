@@ -2,6 +2,7 @@
 
 import errno
 import itertools
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from cli.harness import Ended, Kdal, RunFolder
 from faults.conftest import SMALL
 from faults.sabotage import FailFrom
+from PIL import Image
 
 PAGE = 4096
 
@@ -123,4 +125,42 @@ def test_a_disk_that_fails_at_any_write_is_told_and_survived(kdal: Kdal, referen
         except AssertionError as problem:
             wrong[step] = str(problem)
     assert step > 100
+    assert not wrong
+
+
+SHORT = ("experiment=smoke", "recipe.steps=4", "teacher.recipe.epochs=1", "hydra.run.dir=run")
+COMMANDS = {
+    "distill": ("distill", *SHORT),
+    "train-teacher": ("train-teacher", "experiment=smoke", "teacher.recipe.epochs=1", "hydra.run.dir=run"),
+    "pretrain": ("pretrain", "experiment=smoke", "method=simclr", "recipe.steps=4", "hydra.run.dir=run"),
+    "compress": ("compress", "student", "compress=qat", "recipe.steps=4", "hydra.run.dir=run"),
+    "evaluate": ("evaluate", "student", "hydra.run.dir=run"),
+    "export": ("export", "student", "format=torch", "threads=1"),
+    "predict": ("predict", "student", "photos", "--out", "answers"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_tells_at_any_write_that_the_disk_fails_and_works_when_it_does_not(kdal: Kdal, command: str):
+    made = kdal("distill", "experiment=smoke", "recipe.steps=4", "hydra.run.dir=student")
+    assert made.code == 0
+    (kdal.here / "photos").mkdir()
+    for number in range(3):
+        Image.new("L", (8, 8), 80 * number).save(kdal.here / "photos" / f"{number}.png")
+    wrong: dict[int, str] = {}
+    for step in itertools.count(1):
+        ended = kdal(*COMMANDS[command], first=FailFrom(step, errno.ENOSPC))
+        if ended.code == 0:
+            break
+        if ended.code != 3 or "No space left on device" not in ended.refusal:
+            wrong[step] = f"{ended.code}: {ended.err}"
+        again = kdal(*COMMANDS[command])
+        if (again.code, again.err) != (0, ""):
+            wrong[step] = f"again {again.code}: {again.err}"
+        if half := [*kdal.here.rglob("*.kdal-tmp")]:
+            wrong[step] = f"half written: {half}"
+        for left in ("run", "answers", "outputs", "student/export"):
+            shutil.rmtree(kdal.here / left, ignore_errors=True)
+    assert step > 1
     assert not wrong

@@ -43,11 +43,11 @@ def test_images_of_a_file_are_read_from_that_file(pixels: torch.Tensor, tmp_path
     np.save(tmp_path / "train.npy", pixels.numpy())
     lent = Lent()
     mapped = open_pixels(tmp_path / "train.npy")
-    path, offset, shape = lent.place(mapped)
-    assert (Path(path).resolve(), shape) == (tmp_path / "train.npy", (700, 3, 8, 8))
+    place = lent.place(mapped)
+    assert (Path(place.handle).resolve(), place.shape) == (tmp_path / "train.npy", (700, 3, 8, 8))
     assert torch.equal(unpack(pack(Resident(mapped, Augment()), lent)).whole(IDS), pixels[IDS])
-    part_path, part_offset, _ = lent.place(mapped[2:])
-    assert (Path(part_path).resolve(), part_offset) == (tmp_path / "train.npy", offset + 2 * pixels[0].numel())
+    part = lent.place(mapped[2:])
+    assert (Path(part.handle).resolve(), part.offset) == (tmp_path / "train.npy", place.offset + 2 * pixels[0].numel())
     lent.close()
 
 

@@ -127,7 +127,7 @@ def stand_still(team: Team) -> None:
 
 def test_a_helper_that_stands_still_is_given_up_and_told(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
     with team.helping(who, team):
-        [helper] = team._helpers
+        [helper] = team._crew.helpers
     team.close()
     monkeypatch.setattr(pulse, "STILL", 2.0)
     monkeypatch.setattr(pulse, "GRACE", 1.0)
@@ -139,8 +139,8 @@ def test_a_helper_that_stands_still_is_given_up_and_told(team: Team, monkeypatch
 
 STARTS_ONE = """
 import os, signal, subprocess, sys
-from kdal_cli.devices.team import _Helper
-helper = _Helper.start()
+from kdal_cli.devices.piped import Helper
+helper = Helper.start(1)
 os.read(helper.pulse, 1)
 os.kill(helper.process.pid, signal.SIGSTOP)
 print(helper.process.pid, flush=True)
@@ -167,7 +167,7 @@ def sleep(team: Team) -> None:
 
 def test_an_error_here_is_the_one_that_is_told_and_no_helper_is_left_waiting(team: Team) -> None:
     with team.helping(who, team):
-        [helper] = team._helpers
+        [helper] = team._crew.helpers
     with pytest.raises(KeyError, match="mine"), team.helping(sleep, team):
         raise KeyError("mine")
     assert helper.process.returncode == -signal.SIGKILL
