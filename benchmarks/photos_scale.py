@@ -87,7 +87,8 @@ def _al_loop(words: list[str], home: Path, work: Path, stop: int) -> Path:
     for line in process.stdout:
         if stop == 1 and line.startswith("round 0: 200 labels, test"):
             process.kill()
-    process.wait()
+    if process.wait() and stop != 1:
+        sys.exit(f"the run failed: {home}")
     print(f"  a run{', killed after its first round' * (stop == 1)}: {_children() - before:.1f} s of the CPU")
     if stop == 1:
         before = _children()
@@ -112,10 +113,10 @@ def load(root: Path, kind: str, what: str) -> None:
     data = photos(Unwatched(), root=root, size=64, store=STORE, decoded_gb=LIMIT[kind])
     opened, spent = time.time() - started, time.process_time() - before
     fingerprint(data)
-    total, more = len(data.train) + len(data.test), time.time() - started - opened
+    total, more = len(data.train) + len(data.test), time.process_time() - before - spent
     size = sum(path.stat().st_size for path in Path(STORE).rglob("*") if path.is_file())
     figures = {"images": total, "s": opened, "cpu_s": spent, "images/s": total / opened, "images/cpu_s": total / spent}
-    figures |= {"fingerprint_s": more, "MB at the peak": _memory() - base, "GB of stores": size / 1e9}
+    figures |= {"fingerprint_cpu_s": more, "MB at the peak": _memory() - base, "GB of stores": size / 1e9}
     print(f"{kind}, {what}: {json.dumps({name: round(value, 2) for name, value in figures.items()})}", flush=True)
 
 

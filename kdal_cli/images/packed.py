@@ -38,8 +38,8 @@ def encoded(pixels: np.ndarray, quality: int) -> bytes:
 class Packed:
     """Images (N, c, K, K) uint8 that are decoded when they are read, see `kdal_cli.types.OnDemand`.
 
-    data: (bytes,) uint8, their JPEGs, mapped from a file. ends: (N,) int64, where each ends in it. checks: (N,) int64, the
-    CRC-32 of each. shape: (c, K, K). chosen: (n,) int64, which of them these are, in this order; None is all.
+    data: (bytes,) uint8, their JPEGs, mapped from a file. ends: (N,) int64, where each ends in it. checks: (N,) int64,
+    the CRC-32 of each. shape: (c, K, K). chosen: (n,) int64, which of them these are, in this order; None is all.
     """
 
     def __init__(
@@ -85,18 +85,18 @@ class Packed:
     def _begun(self, rows: Tensor) -> Callable[[], Tensor]:
         """What waits for rows (n,) that workers are decoding."""
         places = (rows if self.chosen is None else self.chosen[rows]).numpy()
-        found = torch.empty(len(places), *self.shape[1:], dtype=torch.uint8)
+        found = np.empty((len(places), *self.one), np.uint8)  # no tensor: inference mode is each thread's own
 
         def decode(start: int) -> None:
             for place in range(start, min(start + HAND, len(places))):
-                found[place] = self._image(int(places[place]))
+                found[place] = self._image(int(places[place])).numpy()
 
         hands: list[Future[None]] = [_workers().submit(decode, start) for start in range(0, len(places), HAND)]
 
         def wait() -> Tensor:
             for hand in hands:
                 hand.result()
-            return found
+            return torch.from_numpy(found)
 
         return wait
 

@@ -47,6 +47,8 @@ def test_what_is_read_is_what_pillow_decodes_whatever_is_asked_for(tmp_path: Pat
     assert torch.equal(images[N - 1], every[-1])
     assert torch.equal(images.copied(ids).copied(torch.tensor([1, 4]))[:], every[[0, 3]])
     assert len(images[ids[:0]]) == 0
+    with torch.inference_mode():
+        assert torch.equal(images[ids], every[ids])
     assert (every.int() - torch.from_numpy(pictures(channels)).int()).abs().float().mean() < 2
 
 
