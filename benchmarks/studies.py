@@ -13,7 +13,13 @@ import sys
 from pathlib import Path
 
 SAMPLERS = "sampler=random,margin,entropy,badge,typiclust,coreset"
+MIXED = ("oracle=mixed", "oracle.person=simulated", "experiment=fashion_mixed", "sampler=random,margin")
 DIGITS = ("teacher=resnet8", "data.split.teacher=600")
+SEEN = ("pretrain=simclr", "seed_set=typical", "seed_set.space=pretrained")
+DIGITS_VIEWS = (
+    "pretrain.recipe.augment.kind=crop_flip",
+    "pretrain.recipe.augment.pad=4",
+)  # a mirrored digit is another
 STUDIES = {
     "digits_losses": ("distill", "loss=glob(*)", *DIGITS, "labels=100"),
     "digits_samplers": (
@@ -30,6 +36,32 @@ STUDIES = {
     "fashion_samplers": ("al-loop", "experiment=fashion_samplers", SAMPLERS),
     "mnist_two_by_two": ("al-loop", "experiment=mnist_two_by_two"),
     "fashion_two_by_two": ("al-loop", "experiment=fashion_two_by_two"),
+    "mnist_few_labels": ("al-loop", "experiment=mnist_few_labels"),
+    "mnist_few_pretrained": ("al-loop", "experiment=mnist_few_labels", "loss=none", "pretrain=simclr", *DIGITS_VIEWS),
+    "mnist_few_typical": ("al-loop", "experiment=mnist_few_labels", "loss=none,fixmatch", *SEEN, *DIGITS_VIEWS),
+    "fashion_few_labels": ("al-loop", "experiment=fashion_few_labels"),
+    "fashion_few_pretrained": ("al-loop", "experiment=fashion_few_labels", "loss=none", "pretrain=simclr"),
+    "fashion_few_typical": ("al-loop", "experiment=fashion_few_labels", "loss=none,fixmatch", *SEEN),
+    "fashion_few_margin": (
+        "al-loop",
+        "experiment=fashion_few_labels",
+        "loss=fixmatch",
+        *SEEN,
+        "sampler=margin",
+        "budget.initial=40",
+        "budget.query=60",
+        "budget.rounds=1",
+    ),
+    "fashion_few_comatch": (
+        "al-loop",
+        "experiment=fashion_few_labels",
+        "loss=comatch,simmatch",
+        "budget.initial=40,100",
+    ),
+    "mixed_people": ("al-loop", *MIXED[2:], "teacher=none"),
+    "mixed_weak": ("al-loop", *MIXED, "data.split.teacher=500", "teacher.recipe.steps=600"),
+    "mixed_middle": ("al-loop", *MIXED, "data.split.teacher=10000", "teacher.recipe.steps=1200"),
+    "mixed_strong": ("al-loop", *MIXED, "data.split.teacher=50000", "teacher.recipe.steps=2500"),
     "teachers_none": (
         "distill",
         "experiment=fashion_teachers",

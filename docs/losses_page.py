@@ -37,7 +37,7 @@ STUDENTS: dict[str, Callable[[nn.Module], nn.Module]] = {  # of a loss that is f
     "simkd": lambda backbone: simkd(SHAPE, backbone=backbone, features=32),
 }
 ASKED = "the student's answers to other pixels"
-STRONG, AGAIN = "a strong view", "another view"
+STRONG, SECOND, AGAIN = "a strong view", "a second one", "another view"
 
 INTRODUCTION = """\
 # Losses
@@ -143,7 +143,7 @@ def needs(loss: str, plan: LossPlan) -> str:
     for part in objective.parts.values():
         seen = doubled(batch, dict.fromkeys(objective.more, "both"))
         found |= read_by(part, look(student, seen), live(batch), seen)
-    networks = [word for word in ("logits", "features", "maps", STRONG, AGAIN, ASKED) if word in found]
+    networks = [word for word in ("logits", "features", "maps", STRONG, SECOND, AGAIN, ASKED) if word in found]
     batches = [word for word in ("labels", "ids") if word in found]
     teachers = [] if objective.needs_teacher else ["no teacher"]
     return "; ".join(", ".join(words) for words in (networks, batches, teachers) if words)
@@ -171,7 +171,7 @@ def read_by(part: Part, student: Output, teacher: Output, batch: Batch) -> set[s
     term = getattr(part.term, "first_stage", part.term) if part.when == "first" else part.term
     scheduled = {key: schedule(0.5) for key, schedule in part.scheduled.items()}
     seen = Watched(batch.ids, batch.views, batch.pixels, batch.labels)
-    shown = {"strong": (ours.strong, STRONG), "again": (batch.again, AGAIN)}
+    shown = {"strong": (ours.strong, STRONG), "second": (ours.second, SECOND), "again": (batch.again, AGAIN)}
     found |= {shown[other][1] for other in part.others} | ({"logits"} if "strong" in part.others else set())
     term(ours, teacher, seen, **{other: shown[other][0] for other in part.others}, **scheduled).mean().backward()
     shown = {"logits": [ours.logits], "features": [ours.features], "maps": list(ours.maps.values())}

@@ -17,7 +17,8 @@ class Output:
 
     logits: (B, C), before any softmax. features: (B, D), what enters the classifier. maps: {module path: (B, c, h, w)},
     only those that were asked for. model: who answered, pixels (B, c, H, W) from 0 to 255 -> Output, for the terms that
-    ask about other pixels than those of the batch. strong: what it answers to `Batch.strong`, where that was asked for.
+    ask about other pixels than those of the batch. strong, second: what it answers to the views of these names of
+    `Batch`, where they were asked for.
     """
 
     logits: Tensor
@@ -25,12 +26,11 @@ class Output:
     maps: Mapping[str, Tensor] = field(default_factory=dict)
     model: Callable[[Tensor], "Output"] | None = None
     strong: "Output | None" = None
+    second: "Output | None" = None
 
     def __getitem__(self, rows: slice) -> "Output":
-        part = replace(self, strong=None).each(lambda x: x[rows])
-        if self.strong is None:
-            return part
-        return replace(part, strong=self.strong.each(lambda x: _of_the_last(x, rows, len(self.logits))))
+        part = replace(self, strong=None, second=None).each(lambda x: x[rows])
+        return replace(part, **self._others(lambda x: _of_the_last(x, rows, len(self.logits))))
 
     def float(self) -> "Output":
         """The same in float32 (float64 stays): loss terms are never computed in less."""
@@ -43,8 +43,13 @@ class Output:
     def each(self, change: Callable[[Tensor], Tensor]) -> "Output":
         """The same with every tensor changed."""
         maps = {name: change(m) for name, m in self.maps.items()}
-        strong = self.strong.each(change) if self.strong is not None else None
-        return replace(self, logits=change(self.logits), features=change(self.features), maps=maps, strong=strong)
+        shown = {"logits": change(self.logits), "features": change(self.features), "maps": maps}
+        return replace(self, **shown, **self._others(change))
+
+    def _others(self, change: Callable[[Tensor], Tensor]) -> dict[str, "Output"]:
+        """Its answers to strong views, with every tensor changed."""
+        others = {"strong": self.strong, "second": self.second}
+        return {name: other.each(change) for name, other in others.items() if other is not None}
 
 
 Places = Literal["all", "stages", "middle", "last"] | Sequence[str]
@@ -67,9 +72,9 @@ class Batch:
 
     ids: (B,) rows of the data set. views: (B,) which augmented view of each. pixels: (B, c, H, W) uint8, that view.
     labels: (L,) of the first L rows, the labelled part; the other B - L come from the pool and have none. mixed: with
-    what, where `pixels` are mixtures of that view and another image's. again, strong: (S, c, H, W) uint8, the last S
-    images once more, in another view and in one that is changed strongly; all B of them or the pool's, where a term
-    asks for them.
+    what, where `pixels` are mixtures of that view and another image's. again, strong, second: (S, c, H, W) uint8, the
+    last S images once more, in another view and in two that are changed strongly; all B of them or the pool's, where a
+    term asks for them.
     """
 
     ids: Tensor
@@ -79,14 +84,15 @@ class Batch:
     mixed: Mixed | None = None
     again: Tensor | None = None
     strong: Tensor | None = None
+    second: Tensor | None = None
 
     def __getitem__(self, rows: slice) -> "Batch":
         mixed = replace(self.mixed, labels=self.mixed.labels[rows]) if self.mixed is not None else None
-        again, strong = (
+        others = (
             None if pixels is None else _of_the_last(pixels, rows, len(self.ids))
-            for pixels in (self.again, self.strong)
+            for pixels in (self.again, self.strong, self.second)
         )
-        return Batch(self.ids[rows], self.views[rows], self.pixels[rows], self.labels[rows], mixed, again, strong)
+        return Batch(self.ids[rows], self.views[rows], self.pixels[rows], self.labels[rows], mixed, *others)
 
 
 def _of_the_last(tensor: Tensor, rows: slice, whole: int) -> Tensor:
@@ -96,7 +102,7 @@ def _of_the_last(tensor: Tensor, rows: slice, whole: int) -> Tensor:
     return tensor[max(0, start - missing) : max(0, stop - missing)]
 
 
-Other = Literal["again", "strong"]
+Other = Literal["again", "strong", "second"]
 """The other views of an image that a batch may have."""
 
 
@@ -126,12 +132,14 @@ class Examples:
 class Query:
     """What a sampler chose: `rows` (k,) distinct positions in the pool, in the order picked, with `scores` (k,).
 
-    candidates: rows (S,) of the part of the pool that was looked at, where that was not all of it.
+    candidates: rows (S,) of the part of the pool that was looked at, where that was not all of it. again: (k,) bool,
+    which rows are positions among the labelled images instead, that are to be asked about once more; None: none are.
     """
 
     rows: Tensor
     scores: Tensor
     candidates: Tensor | None = None
+    again: Tensor | None = None
 
 
 @dataclass(frozen=True)

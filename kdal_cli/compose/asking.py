@@ -28,6 +28,13 @@ def asked_on(section: Mapping[str, Any], page: Mapping[str, Any] | None) -> Mapp
     return {**kept, **({"annotator": section["annotator"]} if "annotator" in section else {}), "name": "page", **page}
 
 
+def may_differ(section: Mapping[str, Any]) -> bool:
+    """Whether an oracle may say something else when it is asked about an image again: one simulated one does not."""
+    person = section.get("person") if section.get("name") == "mixed" else section
+    person = person if isinstance(person, Mapping) else {"name": person}
+    return person.get("name") != "simulated" or isinstance(person.get("noise"), Sequence)
+
+
 def desk(lab: Lab, section: Mapping[str, Any]) -> Desk:
     """The desk of a run. section: `data` of its configuration, which says where image files lie if there are any."""
     train, root, table = lab.data.train, section.get("root"), section.get("path")

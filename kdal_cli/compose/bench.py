@@ -100,6 +100,12 @@ class Bench:
         _refuse_untested(data)
         return self._with(self.lab.measured_on(data))
 
+    def changed(self, values: Mapping[str, Any]) -> "Bench":
+        """The same with other values, of what is not made yet: the data and the device stay."""
+        bench = replace(self, values=values)
+        vars(bench).update(lab=self.lab, tracking=self.tracking)
+        return bench
+
     def _with(self, lab: Lab) -> "Bench":
         bench = replace(self)
         vars(bench)["lab"] = lab

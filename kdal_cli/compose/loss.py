@@ -86,7 +86,7 @@ class LossPlan:
             name: term
             for name, term in self.terms.items()
             if term.part.weight != 0 and (teacher is not None or not term.part.asks_teacher)
-            if not term.makes or len(seen(examples, term.part.on).ids)
+            if not term.makes or len(seen(examples, term.part.needs).ids)
         }
         parts = {name: self._part(name, term, student, teacher, examples) for name, term in asked.items()}
         alone = teacher is None and not any(part.when != "first" for part in parts.values())

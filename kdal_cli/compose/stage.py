@@ -9,13 +9,12 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig
 
-from kdal_cli.compose import parts, teaching
-from kdal_cli.compose.asking import asked_on, desk
+from kdal_cli.compose import parts, pretraining, teaching
+from kdal_cli.compose.asking import asked_on, desk, may_differ
 from kdal_cli.compose.bench import Bench
 from kdal_cli.compose.bind import convert, make
 from kdal_cli.compose.compressing import compressed
 from kdal_cli.compose.early import refuse_early, refuse_unlabelled
-from kdal_cli.compose.pretraining import pretraining
 from kdal_cli.compose.settings import plain
 from kdal_cli.compose.start import for_checkpoint, stay_offline
 from kdal_cli.errors import InUse, MachineError, UserError, Waiting
@@ -39,7 +38,7 @@ from kdal_cli.records.folders import begun, discard
 from kdal_cli.records.run import Request, claim
 from kdal_cli.report.display import Display
 from kdal_cli.stages import present
-from kdal_cli.stages.al_loop import Loop
+from kdal_cli.stages.al_loop import Consensus, Loop
 from kdal_cli.stages.distill import Link, distill
 from kdal_cli.stages.evaluate import evaluate
 from kdal_cli.values import Count
@@ -123,6 +122,8 @@ def _distill(bench: Bench) -> dict[str, Any]:
 
 
 def _al_loop(bench: Bench) -> dict[str, Any]:
+    given, pretrain = bench, pretraining.planned(bench)
+    bench = pretraining.unseen(bench)
     lab, loss, student, recipe = bench.lab, bench.loss, bench.student, bench.recipe
     budget, seed_set, sampler = _choosers(bench)
     section = asked_on(bench.section("oracle"), bench.request.page)
@@ -134,29 +135,40 @@ def _al_loop(bench: Bench) -> dict[str, Any]:
     plan, sizes = budget.sentence(len(lab.pool)), budget.plan(len(lab.pool))
     trial = rehearse(lab, student, loss, bench.teacher_plan, recipe)
     asking = [f"scorer={scoring.scorer}"] if scoring.asks_teacher else []
+    again = False
     for key, choose in (("seed_set", seed_set), ("sampler", sampler)):
-        if not isinstance(choose, Replay) and rehearse_sampler(lab, choose, student, bench.teacher_plan, scoring):
-            asking.append(f"{key}={bench.values[key]['name']}")
+        if not isinstance(choose, Replay):
+            asks = rehearse_sampler(lab, choose, student, bench.teacher_plan, scoring)
+            asking += [f"{key}={bench.values[key]['name']}"] * asks.teacher
+            again = asks.again and may_differ(section)
     baselines = _baselines(bench)
     asking += ["baselines"] * baselines.asks_teacher
+    labels_too = section.get("name") == "mixed"
+    asking += ["oracle=mixed"] * labels_too
     _refuse_asking(bench.teacher_plan, asking)
     why = "this loss" if loss.needs_teacher else asking[0] if asking else None
     lines = [
         f"{plan}; validation {len(lab.validation):,} counted",
         *_exam(len(lab.data.asked)),
-        f"student {named(student.spec)}; sampler {named(bench.values['sampler'])}{_looking(sampler, scoring)}",
+        f"student {named(student.spec)}; sampler {named(given.values['sampler'])}{_looking(sampler, scoring)}",
         *teaching.starts(bench, {"student": student}, why),
-        *([] if isinstance(sampler, Replay) else _seed_set(bench.section("seed_set"))),
+        *([] if isinstance(sampler, Replay) else _seed_set(given.section("seed_set"))),
+        *pretraining.told(bench, pretrain),
         f"loss {loss.sentence}",
         *trial.places,
         f"teacher: {teaching.planned(bench, why)}",
         teaching.duration_of(bench, why, len(sizes), sum(sizes)),
     ]
     present.headline(lab, "al-loop", lines)
+    first = []
+    if pretrain is not None:
+        bench = pretraining.seen(given, pretrain.find(lab))
+        (budget, seed_set, sampler), student = _choosers(bench), bench.student
+        first = teaching.starts(bench, {"student": student}, why)
     bench = bench.examined(oracle)
     lab, baselines = bench.lab, _baselines(bench)
     tutors, teacher, guide = teaching.tutors(bench, why, trial.asked)
-    present.begin(lab, [*teaching.introduced(bench, teacher, guide), *_mind(lab, teacher)])
+    present.begin(lab, [*first, *teaching.introduced(bench, teacher, guide), *_mind(lab, teacher)])
     price = bench.teacher_plan.manner.price if bench.teacher_plan else 0.0
     loop = Loop(
         lab,
@@ -173,7 +185,9 @@ def _al_loop(bench: Bench) -> dict[str, Any]:
         stopping=stopping,
         price=price,
         baselines=baselines,
-        mixed=bench.section("oracle")["name"] == "mixed",
+        mixed=labels_too,
+        again=again,
+        consensus=bench.setting("consensus", Consensus | None) or "majority",
     )
     return present.curve(lab, loop.run(), teacher, plan)
 
@@ -268,7 +282,7 @@ STAGES: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "al-loop": _al_loop,
     "evaluate": _evaluate,
     "compress": compressed,
-    "pretrain": pretraining,
+    "pretrain": pretraining.pretraining,
 }
 
 

@@ -75,17 +75,20 @@ def duration_of(bench: Bench, why: str | None, rounds: int, labels: int) -> str:
     taught = plan if bench.loss.needs_teacher else None
     student = forecast.of_student(lab, bench.student, bench.loss, taught, bench.recipe, labels)
     if is_still(lab.network(bench.student, "rehearsal"), bench.recipe):
-        seconds = rounds * student.seconds + forecast.of_features(lab, bench.student)
+        besides = forecast.of_features(lab, bench.student)
     else:
-        seconds = rounds * (student.seconds + forecast.of_looking(lab, student, bench.recipe))
-    open_end = student.open
+        besides = rounds * forecast.of_looking(lab, student, bench.recipe)
+    trainings = [(rounds, student)]
     if why is not None and plan is not None and plan.buys:
         times = rounds if plan.manner.learns == "bought" else 1
-        for member in plan.members:
-            teacher = forecast.of_teacher(lab, member, labels // 2 or 1)
-            seconds, open_end = seconds + times * teacher.seconds, open_end or teacher.open
-    condition = ", where labels are fitted as soon as the floor allows" if open_end else ""
-    return f"time: about {duration(forecast.rounded(seconds))}{condition}"
+        trainings += [(times, forecast.of_teacher(lab, member, labels // 2 or 1)) for member in plan.members]
+    least, most = (
+        duration(forecast.rounded(besides + sum(times * seconds for times, seconds in each)))
+        for each in zip(*(((n, one.seconds), (n, one.longest)) for n, one in trainings), strict=True)
+    )
+    if least == most:
+        return f"time: about {least}"
+    return f"time: about {least} where labels are fitted as soon as the floor allows, at most {most}"
 
 
 def guidance(bench: Bench, why: str | None, asked: Asked) -> tuple[Teacher | None, Guide]:

@@ -2,8 +2,9 @@
 
 A term is a function `(student, teacher, batch, *, …)`, or a class, made once a training as `(student, teacher,
 examples, *, …)` and then called like a function. Its signature says the rest: keyword-only arguments are its settings,
-one called `layers` asks for maps, a `teacher` that may be None works without one, and after the batch `strong` asks for
-the student's answers to strongly changed views of the images, `again` for the pixels of other ones.
+one called `layers` asks for maps, a `teacher` that may be None works without one, and after the batch `strong` and
+`second` ask for the student's answers to strongly changed views of the images, `again` for the pixels of other ones.
+They are of the images that it is `on`, or of those of the pool where an attribute says so, `others_of = "pool"`.
 """
 
 import inspect
@@ -88,7 +89,7 @@ def plan_term(
         settings.min_confidence,
     )
     asks = type(None) not in get_args(hints.get("teacher")) or part.weighs
-    part = replace(part, asks_teacher=asks, others=others)
+    part = replace(part, asks_teacher=asks, others=others, others_of=getattr(term, "others_of", "both"))
     return TermPlan(part, {key: value for key, value in fixed.items() if key not in schedules}, made)
 
 
@@ -98,7 +99,7 @@ def _settings_of(call: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 
 def _others(call: Callable[..., Any]) -> tuple[Other, ...]:
-    """The other views of the images that a term asks for: `strong`, `again` among what it is given after the batch."""
+    """The other views of the images that a term asks for, by name among what it is given after the batch."""
     known = inspect.signature(call).parameters
     return tuple(other for other in get_args(Other) if other in known and known[other].kind is not KEYWORD_ONLY)
 

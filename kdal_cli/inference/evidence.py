@@ -78,7 +78,8 @@ class Evidence:
     (V,) the same for validation. scorer: whose logits and features are shown. teacher: the teacher, or None when there
     is none. past: the students of up to so many rounds before the scorer's, oldest first. images: pixels by id,
     (n, c, H, W) uint8. known: how many images the data set has, the rows of an embedding. other_classes: whether the
-    teacher's classes are not these, so that only its features may be looked at.
+    teacher's classes are not these, so that only its features may be looked at. answers: makes (M, A) int64, what
+    each annotator says of the labelled images, -1 where nothing; None where nobody can be asked again.
     """
 
     ids: Tensor
@@ -93,6 +94,7 @@ class Evidence:
     images: Callable[[Tensor], Tensor] | None = None
     known: int = 0
     other_classes: bool = False
+    answers: Callable[[], Tensor] | None = None
     meter: Meter = field(default_factory=Meter)
     whole: "tuple[Evidence, Tensor] | None" = None
     _kept: dict[tuple[Who, Part], tuple[Tensor, Tensor | None]] = field(default_factory=dict, init=False)
@@ -102,7 +104,16 @@ class Evidence:
 
     def take(self, rows: Tensor) -> "Evidence":
         """Some of the pool, `rows` (n,), that shares everything computed for the whole of it, now or later."""
-        return replace(self, ids=self.ids[rows.cpu()], whole=(self, rows))
+        return replace(self, ids=self.ids[rows.cpu()], whole=(self, rows), answers=None)
+
+    def asked(self, query: Query) -> Tensor:
+        """(k,) ids of a query."""
+        if query.again is None:
+            return self.ids[query.rows]
+        ids = torch.empty_like(query.rows)
+        ids[~query.again] = self.ids[query.rows[~query.again]]
+        ids[query.again] = self.labelled_ids[query.rows[query.again]]
+        return ids
 
     @property
     def seen(self) -> Tensor | None:

@@ -11,15 +11,24 @@ from kdal_cli.inference.predict import predict
 from kdal_cli.lab.lab import Lab
 from kdal_cli.lab.tutors import Tutor
 from kdal_cli.labels.ledger import Ledger
-from kdal_cli.labels.oracle import Occasion, Oracle
+from kdal_cli.labels.oracle import NONE, Occasion, Oracle
 from kdal_cli.network import Network
 from kdal_cli.types import ImageData
 
 
 def occasion(
-    lab: Lab, ledger: Ledger, round: int, purpose: str, network: Network | None, tutor: Tutor | None
+    lab: Lab,
+    ledger: Ledger,
+    round: int,
+    purpose: str,
+    network: Network | None,
+    tutor: Tutor | None,
+    again: Tensor = NONE,
 ) -> Occasion:
-    """The occasion of a question. network: the student of the round before; tutor: the teacher that labels, too."""
+    """The occasion of a question. network: the student of the round before; tutor: the teacher that labels, too.
+
+    again: ids (a,) of images that are asked about once more.
+    """
 
     def look(ids: Tensor) -> Tensor:
         assert network is not None
@@ -27,7 +36,9 @@ def occasion(
 
     guess = partial(_likeliest, look) if network is not None else None
     teacher = partial(_likeliest, tutor.scorer.logits) if tutor is not None else None
-    return Occasion(round, purpose, guess, teacher, ledger.bought("validation"), ledger.audits())
+    said = ledger.votes() if len(again) else {}
+    before = {id: tuple(who for who, _ in said[id]) for id in again.tolist()}
+    return Occasion(round, purpose, guess, teacher, ledger.bought("validation"), ledger.audits(), again=before)
 
 
 def examined(lab: Lab, ledger: Ledger, oracle: Oracle) -> Lab:

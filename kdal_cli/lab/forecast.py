@@ -33,11 +33,22 @@ HEAD_STEP = 1e-3
 
 @dataclass(frozen=True)
 class Forecast:
-    """How long a training is: steps, and seconds. open: whether it may take more, where labels are hard to fit."""
+    """How long a training is: steps, and seconds. longest: seconds at most, where labels are hard to fit."""
 
     steps: int
     seconds: float
-    open: bool
+    longest: float
+
+    @property
+    def open(self) -> bool:
+        return self.longest > self.seconds
+
+    @classmethod
+    def at(cls, pace: float, recipe: Recipe, labelled: int) -> "Forecast":
+        """By seconds a step: of as many steps as the recipe has on so many labels, from its floor to its ceiling."""
+        known = recipe.length(labelled)
+        steps, most = (known, known) if known else (recipe.until.floor, recipe.until.ceiling)
+        return cls(steps, pace * steps, pace * most)
 
 
 def of_teacher(lab: Lab, member: Member, labelled: int) -> Forecast:
@@ -62,9 +73,7 @@ def of_student(
 ) -> Forecast:
     """Of training the student on so many labels, its teacher answering at every step; of a head, of that alone."""
     if is_still(lab.network(blueprint, "rehearsal"), recipe):
-        known = recipe.length(labelled)
-        steps = known or recipe.until.floor
-        return Forecast(steps, steps * HEAD_STEP, known is None)
+        return Forecast.at(HEAD_STEP, recipe, labelled)
 
     def some(recipe: Recipe) -> Fitted:
         student, teacher = lab.network(blueprint, "rehearsal"), sketch(lab, plan, blueprint)
@@ -94,9 +103,6 @@ def of_looking(lab: Lab, student: Forecast, recipe: Recipe) -> float:
 
 
 def _forecast(recipe: Recipe, labelled: int, some: Callable[[Recipe], Fitted]) -> Forecast:
-    known = recipe.length(labelled)
-    steps = known or recipe.until.floor
-
     def seconds_a_step(count: int) -> float:
         fitted = some(replace(recipe, steps=count, epochs=None, checks=1, schedule="constant", compile="none"))
         return fitted.seconds / fitted.steps
@@ -104,7 +110,7 @@ def _forecast(recipe: Recipe, labelled: int, some: Callable[[Recipe], Fitted]) -
     pace = seconds_a_step(WARM)
     if pace * WARM < PATIENCE:
         pace = seconds_a_step(TIMED)
-    return Forecast(steps, pace * steps, known is None)
+    return Forecast.at(pace, recipe, labelled)
 
 
 def rounded(seconds: float) -> int:

@@ -259,19 +259,24 @@ class Both:
         self.second.end()
 
 
-def fingerprint(data: ImageData) -> str:
-    """SHA-256 over what the images and labels are: all of them up to a gibibyte, evenly chosen rows of a larger set; an
-    eighth of that where they have to be decoded."""
-    digest = hashlib.sha256(json.dumps([data.name, data.classes, data.mean, data.std]).encode())
+def fingerprint(data: ImageData, *, labels: bool = True) -> str:
+    """SHA-256 over what the images and labels are: all of them up to a gibibyte, evenly chosen rows of a larger set,
+    an eighth of that where they have to be decoded.
+
+    labels: whether these and the names of the classes are part of it.
+    """
+    named = [data.name, data.classes, data.mean, data.std] if labels else [data.name, data.mean, data.std]
+    digest = hashlib.sha256(json.dumps(named).encode())
     for part in (data.train, data.test):
         size = max(1, math.prod(part.pixels.shape[1:]))
         most = 2**30 if isinstance(part.pixels, Tensor) else 2**27
         rows = min(len(part), max(1, most // size))
         step = max(1, len(part) // rows)
         known = part.labels.known
-        if not part.labels.all_known:
+        if labels and not part.labels.all_known:
             digest.update(known.numpy().tobytes())
-        digest.update(part.labels.of(known).numpy().tobytes())
+        if labels:
+            digest.update(part.labels.of(known).numpy().tobytes())
         if part.frame is not None:
             digest.update(repr((part.frame.size, part.frame.crop)).encode())
             digest.update(part.frame.sizes.numpy().tobytes())

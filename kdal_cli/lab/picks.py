@@ -24,7 +24,7 @@ def reasons(data: ImageData, pool: Evidence, query: Query, student: Scorer | Non
     that is nearest in the student's features, and how far. Empty where nobody has learnt anything yet. The teacher's
     view is shown here and acted upon nowhere, and so it is not charged.
     """
-    ids = pool.ids[query.rows]
+    ids = pool.asked(query)
     paths = [plain_cell(data.train.paths[id]) for id in ids.tolist()] if data.train.paths else [""] * len(ids)
     columns = [range(len(ids)), ids.tolist(), paths, [f"{score:.6g}" for score in query.scores.tolist()]]
     logits, features = student.look(ids) if student is not None else (None, None)

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from kdal_cli.errors import UserError
 from kdal_cli.inference.evidence import Evidence, Meter, Sampler, Scorer
@@ -15,6 +16,7 @@ from kdal_cli.lab.lab import Lab
 from kdal_cli.lab.teacher import TeacherPlan
 from kdal_cli.lab.train import sketch
 from kdal_cli.labels.ledger import Ledger
+from kdal_cli.labels.opinions import matrix
 from kdal_cli.network import Network
 from kdal_cli.values import Count
 
@@ -44,8 +46,19 @@ Load = Callable[[int], Network | None]
 
 
 @dataclass(frozen=True)
+class Asks:
+    """Whom a sampler asks beside the student: the teacher, and people about images that they have answered already."""
+
+    teacher: bool
+    again: bool
+
+
+@dataclass(frozen=True)
 class Onlooker:
-    """Shows the pool to samplers. teacher: remembers its answers through the run. load: earlier students."""
+    """Shows the pool to samplers. teacher: remembers its answers through the run. load: earlier students.
+
+    again: whether labelled images may be asked about once more, so that samplers are shown who said what of them.
+    """
 
     lab: Lab
     student: Blueprint
@@ -53,6 +66,7 @@ class Onlooker:
     teacher: Remembering | None
     load: Load
     siblings: Callable[[int, int], Iterator[Network]]
+    again: bool = False
 
     def look(self, ledger: Ledger, round: int, network: Network | None) -> Evidence:
         """The evidence for the query of a round, `network` being the student of the round before.
@@ -73,6 +87,7 @@ class Onlooker:
             past=partial(self._past, round),
             images=lab.train.whole,
             known=len(lab.data.train),
+            answers=(lambda: matrix(ledger.votes(), bought.tolist())[0]) if self.again else None,
             meter=Meter(lab.engine.finish, lab.engine.peak_megabytes),
         )
 
@@ -102,10 +117,10 @@ class Onlooker:
 
 def rehearse_sampler(
     lab: Lab, sampler: Sampler, student: Blueprint, plan: TeacherPlan | None, scoring: Scoring
-) -> bool:
+) -> Asks:
     """Let a sampler choose some of a few images before anything is spent: what it lacks shows now.
 
-    Student and teacher are new ones. Returns whether the sampler asks the teacher. Raises UserError where answers would
+    Student and teacher are new ones. Raises UserError where answers would
     be compared with those of a teacher of other classes.
     """
     other = plan is not None and plan.manner.classes == "other"
@@ -114,6 +129,12 @@ def rehearse_sampler(
     network = sketch(lab, plan, student)
     teacher = Remembering(Seer(network, lab.train), len(lab.data.train)) if network is not None else None
     onlooker = Onlooker(lab, student, scoring, teacher, lambda round: None, lambda round, count: iter(()))
+    looked: list[bool] = []
+
+    def answers() -> Tensor:
+        looked.append(True)
+        return torch.zeros(0, 0, dtype=torch.int64)
+
     held_out = lab.validation[:REHEARSAL]
     pool = replace(
         onlooker.look(Ledger(lab.run.folder), 0, None),
@@ -121,6 +142,7 @@ def rehearse_sampler(
         validation_ids=held_out,
         validation_labels=torch.arange(len(held_out)) % len(lab.data.classes),  # made up
         other_classes=other,
+        answers=answers,
     )
     sampler(pool, (len(pool) + 1) // 2, lab.streams.at("rehearsal"))
-    return teacher is not None and bool(teacher.asked.any())
+    return Asks(teacher is not None and bool(teacher.asked.any()), bool(looked))

@@ -49,6 +49,9 @@ def replay(folder: Path, lab: Lab) -> Replay:
     if _manifest(folder).get("data_sha256") != fingerprint(lab.data):
         raise UserError(f"that run is of other images than data={lab.data.name}", where=f"replay={folder}", cure=cure)
     purchases = [purchase for purchase in Ledger.look(folder / "ledger.jsonl").purchases if purchase.purpose == "train"]
+    if any(purchase.again for purchase in purchases):
+        reason = "that run asked about images more than once"
+        raise UserError(reason, where=f"replay={folder}", cure="replay one whose sampler asks about each image once")
     queries = tuple(purchase.ids for purchase in purchases)
     if not queries or not torch.isin(torch.cat(queries), lab.pool).all():
         reason = "that run bought images that are not in this pool" if queries else "that run has bought nothing"

@@ -4,10 +4,7 @@ The store holds one folder per configuration, named by a hash of everything that
 is locked while its teacher trains, so that of two runs that start at once one trains and the other waits.
 """
 
-import fcntl
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -18,13 +15,14 @@ from kdal_cli.errors import UserError
 from kdal_cli.inference.predict import predict
 from kdal_cli.lab.blueprint import Blueprint, named
 from kdal_cli.lab.lab import Lab
+from kdal_cli.lab.shelves import locked
 from kdal_cli.lab.train_teacher import train_teacher
 from kdal_cli.metrics.classification import measure
 from kdal_cli.network import Network, freeze, mean_of
 from kdal_cli.records import checkpoint
 from kdal_cli.records.card import Card
 from kdal_cli.records.checkpoint import Checkpoint
-from kdal_cli.records.files import folder_below, opened, sha256
+from kdal_cli.records.files import sha256
 from kdal_cli.records.run import Run
 from kdal_cli.training.recipe import Recipe
 from kdal_cli.values import NonNegative, Share
@@ -196,7 +194,7 @@ def _shelf(member: Member, lab: Lab) -> Path:
 def publish(plan: Member, lab: Lab, network: Network, card: Card) -> None:
     """Put a teacher that was trained for this configuration into the store, unless one is there."""
     folder = _shelf(plan, lab)
-    with _locked(folder):
+    with locked(folder, "a teacher", "teacher.store"):
         if not (folder / "teacher.safetensors").exists():
             checkpoint.write(folder / "teacher.safetensors", network.body, card)
 
@@ -205,7 +203,7 @@ def _stored(plan: Member, lab: Lab) -> Checkpoint:
     """The teacher of this configuration, trained where nobody has, or where what is kept is damaged."""
     folder = _shelf(plan, lab)
     path = folder / "teacher.safetensors"
-    with _locked(folder):
+    with locked(folder, "a teacher", "teacher.store"):
         try:
             if path.exists():
                 return checkpoint.read(path)
@@ -215,19 +213,6 @@ def _stored(plan: Member, lab: Lab) -> Checkpoint:
         network, card = train_teacher(replace(lab, run=Run(folder)), plan.blueprint, plan.recipe, plan.seed)
         checkpoint.write(path, network.body, card)
     return checkpoint.read(path)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    with ExitStack() as stack:
-        try:
-            lock = folder_below(folder.parent, folder.name) / ".lock"
-            handle = stack.enter_context(opened(lock, os.O_RDWR | os.O_CREAT))
-        except OSError as error:
-            cure = "choose another teacher.store"
-            raise UserError(f"cannot keep a teacher here: {error.strerror}", where=folder, cure=cure) from None
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def _preflight(network: Network, lab: Lab, manner: Manner, where: object) -> dict[str, float]:

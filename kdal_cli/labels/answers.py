@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,11 @@ class Answers:
     now: dict[int, Said] = field(default_factory=dict)
     spent: dict[int, float] = field(default_factory=dict)
 
+    @cached_property
+    def known(self) -> frozenset[int]:
+        """The ids that are asked about."""
+        return frozenset(self.ids)
+
     @classmethod
     def open(cls, path: Path, ids: Sequence[int], classes: tuple[str, ...]) -> "Answers":
         """Raises UserError for a file that is not what was written there. A line that a kill tore was not answered."""
@@ -94,7 +100,7 @@ class Answers:
 
     def _read(self, record: dict[str, Any]) -> Said:
         said = Said(**record)
-        known = type(said.id) is int and said.id in set(self.ids)
+        known = type(said.id) is int and said.id in self.known
         labelled = type(said.label) is int and 0 <= said.label < len(self.classes) and said.word == ""
         spoken = said.label is None and said.word in ("", *UNDECIDED)
         texts = isinstance(said.time, str) and isinstance(said.by, str) and len(said.by) <= LONGEST_NAME

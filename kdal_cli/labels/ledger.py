@@ -23,8 +23,9 @@ from torch import Tensor
 
 from kdal_cli.errors import MachineError, UserError, Waiting
 from kdal_cli.labels._record import number, numbers, ranges, spread, whole, wholes
-from kdal_cli.labels.oracle import TEACHER, Answer, NotYet
-from kdal_cli.labels.purchase import REPEATED, Purchase, opinions, purchase, receipt, table
+from kdal_cli.labels.opinions import Votes, agreed, votes
+from kdal_cli.labels.oracle import NONE, TEACHER, Answer, NotYet
+from kdal_cli.labels.purchase import Purchase, purchase, receipt, table
 from kdal_cli.records.files import append, cut, finite, lines, opened, whole_lines, write_bytes
 
 GENESIS = "0" * 64
@@ -42,11 +43,11 @@ MOST_ANSWERS = 1 << 25
 class Ledger:
     """The purchases of a run, on disk and in memory.
 
-    The purpose of a label is `train`, `validation` or `test`; that of a question about an image that has one already is
-    `again`, another opinion, or `review`, which replaces the label.
+    The purpose of a label is `train`, `validation` or `test`; `review` replaces one. A query for training may ask about
+    images that have a label `again`: what is said of these are other opinions.
 
     answered: (round, ids (n,), cost) of what the teacher was asked. computed: {(round, what for): floating-point
-    operations}.
+    operations}. settled: {round: (purchases before it, {id: the label that annotators and a model come to})}.
     """
 
     path: Path
@@ -54,6 +55,7 @@ class Ledger:
     pending: dict[str, Any] | None = None
     answered: list[tuple[int, Tensor, float]] = field(default_factory=list)
     computed: dict[tuple[int, str], int] = field(default_factory=dict)
+    settled: dict[int, tuple[int, dict[int, int]]] = field(default_factory=dict)
     _last: str = GENESIS
     _lines: int = 0
 
@@ -76,15 +78,37 @@ class Ledger:
     def bought(self, purpose: str = "train", through: int | None = None) -> tuple[Tensor, Tensor]:
         """(ids (M,), labels (M,)) of everything bought for a purpose, up to a round, in the order bought.
 
-        Where people were asked again, the label is what they agree on by then.
+        Where people were asked again, the label is what they agree on by then, or what was settled.
         """
         last = math.inf if through is None else through
         so_far = [purchase for purchase in self.purchases if purchase.round <= last]
         mine = [purchase for purchase in so_far if purchase.purpose == purpose]
-        empty = torch.empty(0, dtype=torch.int64)
-        ids, labels = torch.cat([empty, *(p.ids for p in mine)]), torch.cat([empty, *(p.labels for p in mine)])
-        repeated = [purchase for purchase in so_far if purchase.purpose in REPEATED]
-        return opinions(repeated, ids, labels) if repeated else (ids, labels)
+        repeated = [p for p in so_far if p.purpose == "review" or p.again or p.opinions]
+        settled = [round for round in self.settled if round <= last]
+        if not repeated and not settled:
+            return torch.cat([NONE, *(p.ids for p in mine)]), torch.cat([NONE, *(p.labels for p in mine)])
+        said, ids = votes(so_far), [id for purchase in mine for id in purchase.first.tolist()]
+        holds = {id: agreed(said[id]) for id in ids if id in said}
+        if settled:
+            before, labels = self.settled[max(settled)]
+            later = [p for p in self.purchases[before:] if p.round <= last and p.purpose == "review"]
+            reviewed = {fact.id for purchase in later for fact in purchase.facts()}
+            holds |= {id: label for id, label in labels.items() if id in holds and id not in reviewed}
+        return torch.tensor(list(holds), dtype=torch.int64), torch.tensor(list(holds.values()), dtype=torch.int64)
+
+    def votes(self) -> Votes:
+        """What was said of each image for training, by whom."""
+        return votes(purchase for purchase in self.purchases if purchase.purpose in ("train", "review"))
+
+    def labels(self) -> int:
+        """How many answers of people for training name a class, other opinions among them."""
+        again = sum(len(purchase.ids) - len(purchase.first) for purchase in self.purchases)
+        return len(self.bought()[0]) + again - self.by_teacher()
+
+    def settle(self, round: int, labels: dict[int, int]) -> None:
+        """Write down what annotators and a model come to in a round, {id: label} where it is not the majority; once."""
+        if round not in self.settled:
+            self._append(kind="consensus", round=round, ids=list(labels), labels=list(labels.values()))
 
     def by_teacher(self) -> int:
         """How many of the labels for training a teacher gave; all others are people's."""
@@ -146,12 +170,15 @@ class Ledger:
         """The purchase of a round, once it is answered."""
         return next((p for p in self.purchases if (p.round, p.purpose) == (round, purpose)), None)
 
-    def asked(self, round: int, purpose: str = "train") -> tuple[Tensor, Tensor] | None:
-        """(ids, scores) of a request of this round that has no receipt yet: it is asked again, never decided again."""
+    def asked(self, round: int, purpose: str = "train") -> tuple[Tensor, Tensor, Tensor] | None:
+        """(ids, scores, those ids that are asked about again) of a request of this round that has no receipt yet.
+
+        It is asked once more as it is, never decided again.
+        """
         if self.pending is None or (self.pending["round"], self.pending["purpose"]) != (round, purpose):
             return None
-        ids, scores = self.pending["ids"], self.pending["scores"]
-        return torch.tensor(ids, dtype=torch.int64), torch.tensor(scores, dtype=torch.float64)
+        ids, again = (torch.tensor(self.pending[key], dtype=torch.int64) for key in ("ids", "again"))
+        return ids, torch.tensor(self.pending["scores"], dtype=torch.float64), again
 
     def buy(
         self,
@@ -160,22 +187,25 @@ class Ledger:
         scores: Tensor,
         ask: Callable[[Tensor], Answer | NotYet],
         purpose: str = "train",
+        again: Tensor = NONE,
     ) -> Purchase:
         """Ask an oracle for `ids` (k,) and write down the answer; the only place where labels come from.
 
-        A query is bought whole or not at all. Raises Waiting when the answer is still to come; MachineError when an id
-        was bought before or comes twice, when another request waits for its answer, and when an answer is not one label
-        and one price for each id.
+        again: those of them that have a label and are asked about once more. A query is bought whole or not at all.
+        Raises Waiting when the answer is still to come; MachineError when another id was bought before or one comes
+        twice, when another request waits for its answer, and when an answer is not one label and one price for each id.
         """
-        strange = torch.isin(ids, self.closed()) if purpose not in REPEATED else ~torch.isin(ids, self.closed())
+        known = torch.isin(ids, self.closed())
+        strange = known != torch.isin(ids, again) if purpose != "review" else ~known
         if len(ids.unique()) != len(ids) or strange.any():
             raise MachineError(
                 f"round {round} asks for a label twice", where=self.path, cure="this is a fault of the sampler"
             )
-        request = {"round": round, "purpose": purpose, "ids": ids.tolist()}
+        request: dict[str, Any] = {"round": round, "purpose": purpose, "ids": ids.tolist()}
+        request |= {"again": again.tolist()} if len(again) else {}
         if self.pending is None:
             self._append(kind="request", **request, scores=scores.double().tolist())
-        elif any(self.pending[key] != value for key, value in request.items()):
+        elif any(self.pending[key] != value for key, value in ({"again": []} | request).items()):
             raise MachineError(f"round {round} asks for labels while others are still asked for", where=self.path)
         answer = ask(ids)
         if isinstance(answer, NotYet):
@@ -228,12 +258,19 @@ class Ledger:
             ids, scores = wholes(record["ids"]), numbers(record["scores"])
             if self.pending is not None or len(scores) != len(ids):
                 raise ValueError(kind)
-            self.pending = {"round": round, "purpose": str(record["purpose"]), "ids": ids, "scores": scores}
+            again = wholes(record.get("again", []))
+            if not {*again} <= {*ids}:
+                raise ValueError(again)
+            purpose = str(record["purpose"])
+            self.pending = {"round": round, "purpose": purpose, "ids": ids, "scores": scores, "again": again}
         elif kind == "answers":
             asked = sum(len(ids) for _, ids, _ in self.answered)
             self.answered.append((round, spread(record["ids"], MOST_ANSWERS - asked), number(record["cost"])))
         elif kind == "compute":
             self.computed[round, str(record["what"])] = whole(record["flops"], below=MOST_FLOPS)
+        elif kind == "consensus":
+            labels = zip(wholes(record["ids"]), wholes(record["labels"]), strict=True)
+            self.settled[round] = len(self.purchases), dict(labels)
         elif kind == "receipt":
             self._take_receipt(round, record)
         else:

@@ -3,7 +3,7 @@
 An oracle is `(ids (k,), occasion) -> Answer | NotYet`. It is called again with the same ids until it has answered.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -24,7 +24,8 @@ class Answer:
     owner: who answered. undecided: {place in the query: what was said instead of a class}; such an image is paid for,
     is asked about no more, and has no label. Where they are known, of each of the k images: owners, who answered it;
     times, when; seconds, how long it took. audited: {place in the query: the class that a teacher was sure of} of
-    images that people were asked about to see how often it is wrong.
+    images that people were asked about to see how often it is wrong. opinions: {place: (who, class) of each answer that
+    names one} of images about which several people answered.
     """
 
     labels: Tensor
@@ -35,6 +36,7 @@ class Answer:
     times: tuple[str, ...] = ()
     seconds: tuple[float, ...] = ()
     audited: Mapping[int, int] = field(default_factory=dict)
+    opinions: Mapping[int, Sequence[tuple[str, int]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class Occasion:
 
     guess: that of the student of the round before; teacher: that of the teacher which can be asked by then; None
     without one. validation: (ids (V,), labels (V,)) that are known. audits: whether a teacher was right, of each image
-    that people were asked about to see that. current: the labels (k,) that are reviewed.
+    that people were asked about to see that. current: the labels (k,) that are reviewed. again: {id: who has answered
+    already} of images that have a label and are asked about once more.
     """
 
     round: int = 0
@@ -66,6 +69,7 @@ class Occasion:
     validation: tuple[Tensor, Tensor] = field(default_factory=lambda: (NONE, NONE))
     audits: tuple[bool, ...] = ()
     current: Tensor | None = None
+    again: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

@@ -4,7 +4,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,9 +13,6 @@ from torch import Tensor
 from kdal_cli.labels._record import numbers, texts, whole, wholes
 from kdal_cli.labels.oracle import TEACHER, Answer
 from kdal_cli.plain import plain_cell
-
-REPEATED = ("again", "review")
-"""Purposes of questions about images that have a label: another opinion, and a label that may be taken back."""
 
 COLUMNS = ("round", "purpose", "id", "label", "class", "owner", "cost", "score", "time", "path")
 
@@ -39,7 +36,8 @@ class Purchase:
     """One query, answered. owner, time: of the answer as a whole; owners, times, seconds: of each label, or empty.
 
     ids, labels: (k,) int64 of the images whose class was named. costs, scores: (k,) float64. undecided: the others.
-    audited: (id, class) of what a teacher was sure of and people were asked about.
+    audited: (id, class) of what a teacher was sure of and people were asked about. again: ids that had a label before:
+    what is said of these is another opinion. opinions: {id: (who, class) of each} where several answered at once.
     """
 
     round: int
@@ -55,6 +53,8 @@ class Purchase:
     times: tuple[str, ...] = ()
     seconds: tuple[float, ...] = ()
     audited: tuple[tuple[int, int], ...] = ()
+    again: frozenset[int] = frozenset()
+    opinions: Mapping[int, tuple[tuple[str, int], ...]] = field(default_factory=dict)
 
     @property
     def by_teacher(self) -> int:
@@ -66,6 +66,11 @@ class Purchase:
         """Whether the teacher was right, of each image that people looked at and named the class of."""
         named = dict(zip(self.ids.tolist(), self.labels.tolist(), strict=True))
         return tuple(named[id] == label for id, label in self.audited if id in named)
+
+    @property
+    def first(self) -> Tensor:
+        """(n,) ids of images that have their first label by this."""
+        return torch.tensor([id for id in self.ids.tolist() if id not in self.again], dtype=torch.int64)
 
     @property
     def asked(self) -> Tensor:
@@ -106,8 +111,11 @@ def receipt(answer: Answer, count: int) -> dict[str, Any]:
         raise ValueError(len(labels))
     said = [answer.undecided[place] for place in sorted(answer.undecided)]
     audited = {"audited": sorted(answer.audited.items())} if answer.audited else {}
+    several = sorted((place, list(each)) for place, each in answer.opinions.items())
     record = {"labels": labels, "costs": answer.costs.tolist(), "owner": answer.owner}
-    return record | ({"undecided": said} if said else {}) | columns | audited
+    return (
+        record | ({"undecided": said} if said else {}) | columns | audited | ({"opinions": several} if several else {})
+    )
 
 
 def purchase(request: Mapping[str, Any], record: Mapping[str, Any]) -> Purchase:
@@ -138,6 +146,11 @@ def purchase(request: Mapping[str, Any], record: Mapping[str, Any]) -> Purchase:
             for i, word in zip(others, said, strict=True)
         ),
         audited=tuple((ids[whole(place, len(ids))], whole(label)) for place, label in record.get("audited", [])),
+        again=frozenset(request.get("again", ())),
+        opinions={
+            ids[whole(place, len(ids))]: tuple((str(who), whole(label)) for who, label in each)
+            for place, each in record.get("opinions", [])
+        },
         **{key: tuple(column[place] for place in decided) for key, column in columns.items()},
     )
 
@@ -156,23 +169,8 @@ def table(purchases: Sequence[Purchase], classes: Sequence[str], paths: Sequence
 def _rows(bought: Purchase, classes: Sequence[str], paths: Sequence[str], *, timed: bool) -> Iterable[list[object]]:
     for fact in bought.facts():
         name = fact.said if fact.label is None else classes[fact.label]
-        row = [bought.round, bought.purpose, fact.id, "" if fact.label is None else fact.label, plain_cell(name)]
+        purpose = "again" if fact.id in bought.again else bought.purpose
+        row = [bought.round, purpose, fact.id, "" if fact.label is None else fact.label, plain_cell(name)]
         row += [plain_cell(fact.owner), f"{fact.cost:g}", "" if math.isnan(fact.score) else f"{fact.score:.6g}"]
         row += [fact.time, plain_cell(paths[fact.id]) if paths else ""]
         yield [*row, *["" if math.isnan(fact.seconds) else f"{fact.seconds:.1f}"] * timed]
-
-
-def opinions(purchases: Iterable[Purchase], first: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """(ids (M,), labels (M,)) after the answers of `purchases` about images that have a label, `first` (n,).
-
-    Another opinion is a vote beside the first answer, and of a tie the earlier class stays; a review replaces all votes
-    before it, and takes the label away where it names no class.
-    """
-    votes: dict[int, list[int]] = {id: [label] for id, label in zip(first.tolist(), labels.tolist(), strict=True)}
-    for bought in purchases:
-        for fact in bought.facts():
-            if fact.id in votes:
-                kept = votes[fact.id] if bought.purpose == "again" else []
-                votes[fact.id] = kept + ([fact.label] if fact.label is not None else [])
-    agreed = {id: max(said, key=said.count) for id, said in votes.items() if said}
-    return torch.tensor(list(agreed), dtype=torch.int64), torch.tensor(list(agreed.values()), dtype=torch.int64)

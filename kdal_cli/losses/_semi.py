@@ -1,11 +1,13 @@
 """What terms on unlabelled images share: means over the steps, and answers that are balanced between the classes.
 
-Axis letters: B batch, C classes.
+Axis letters: B batch, C classes, D features, E entries of an embedding.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from kdal_cli.losses._unit import unit
 
 RECENT = 0.95
 """How much a figure for the log remembers: about twenty steps."""
@@ -34,6 +36,38 @@ class Running(nn.Module):
         if self.training:
             self.value = held = self.decay * held + (1 - self.decay) * x
         return held
+
+
+class Window(nn.Module):
+    """The mean of the last `steps` probabilities (C,) that it is given in training; a buffer, 0 before these."""
+
+    held: Tensor
+
+    def __init__(self, steps: int, classes: int) -> None:
+        super().__init__()
+        self.register_buffer("held", torch.zeros(steps, classes))
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        """The mean with x in it; in eval mode what it would be."""
+        held = torch.cat([x[None].to(self.held), self.held[:-1]])
+        if self.training:
+            self.held = held
+        return held.sum(0) / held.any(1).sum()
+
+
+class Embedding(nn.Module):
+    """Two linear layers, ReLU between them, whose answers have the length 1: (B, D) -> (B, E).
+
+    slope: of the ReLU below zero. It trains with the student.
+    """
+
+    def __init__(self, features: int, entries: int, slope: float = 0.0) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(features, features), nn.LeakyReLU(slope), nn.Linear(features, entries))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return unit(self.layers(features))
 
 
 class Rate(Running):
@@ -66,3 +100,14 @@ def aligned(probs: Tensor, mean: Tensor) -> Tensor:
     """
     turned = probs * (1 / len(mean) + EPS) / (mean + EPS)
     return turned / turned.sum(1, keepdim=True)
+
+
+def balanced(probs: Tensor, mean: Tensor) -> Tensor:
+    """p_c / p̄_c, rows then summing to 1, (B, C) and (C,) -> (B, C): `aligned` as CoMatch and SimMatch have it."""
+    turned = probs / mean.clamp(min=torch.finfo(mean.dtype).tiny)
+    return turned / turned.sum(1, keepdim=True)
+
+
+def soft_ce(logits: Tensor, probs: Tensor, mask: Tensor) -> Tensor:
+    """1[sure] · (−Σ_c p_c log softmax(z)_c), nats, (B, C) x 2 and (B,) bool -> (B,)."""
+    return mask.to(logits) * -(probs * logits.log_softmax(1)).sum(1)

@@ -1,4 +1,5 @@
-"""What runs keep for later ones and could compute again: decoded images, teachers, their answers, features.
+"""What runs keep for later ones and could compute again: decoded images, teachers, their answers, features, what has
+seen images without labels.
 
 A folder counts as kept when its name is a hash and everything in it is of the names that are written there; one with
 anything else in it is somebody's, and stays. Links are not followed.
@@ -16,13 +17,18 @@ from typing import Literal, get_args
 
 from kdal_cli.records.files import opened
 
-Kind = Literal["images", "teachers", "answers", "features"]
+Kind = Literal["images", "teachers", "pretrained", "answers", "features"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-TEACHER = r"\.lock|teacher\.(safetensors|json)|metrics\.jsonl|seals\.json|timings\.csv|training\.snapshot|run\.log"
+TRAINED = r"\.lock|metrics\.jsonl|seals\.json|timings\.csv|training\.snapshot|run\.log"
 FORMS: dict[Kind, tuple[str, str, str]] = {
     "images": (r"[0-9a-f]{24}", r"(train|test)\.(npy|jpegs|rows\.npy)|index\.json", "index.json"),
-    "teachers": (r"[0-9a-f]{16}", TEACHER, "teacher.safetensors"),
+    "teachers": (r"[0-9a-f]{16}", rf"teacher\.(safetensors|json)|{TRAINED}", "teacher.safetensors"),
+    "pretrained": (
+        r"[0-9a-f]{16}",
+        rf"pretrained\.(safetensors|json)|features(_test)?\.npy|{TRAINED}",
+        "pretrained.safetensors",
+    ),
     "answers": (r"[0-9a-f]{16}", r"[\w-]+\.rows", ""),
     "features": (r"[0-9a-f]{16}", r"(train|test)(_[\w-]+)?\.rows", ""),
 }
@@ -49,7 +55,7 @@ def kept(folder: Path) -> Iterator[Kept]:
 
 def remove(one: Kept) -> bool:
     """Remove it, unless a process is writing it; whoever has it mapped keeps what they see. Returns whether it went."""
-    lock = one.path / ".lock" if one.kind == "teachers" else one.path.with_suffix(".lock")
+    lock = one.path / ".lock" if one.kind in ("teachers", "pretrained") else one.path.with_suffix(".lock")
     if not lock.exists():
         shutil.rmtree(one.path)
         return True

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from kdal_cli.images.opening import Unreadable, opened, quietly, regular
-from kdal_cli.report import study_plots
+from kdal_cli.report import people, study_plots
 from kdal_cli.report.html import Content, Html, element, join, picture, table
 from kdal_cli.report.page_block import judged, sections
 from kdal_cli.report.page_opening import opening, title
@@ -78,6 +78,8 @@ def _content(study: Study) -> Iterator[Html]:
         yield element("section", head, *parts)
     if found := students(study.records):
         yield _section("Which student to ship", _students(found))
+    if told := people.section(study.records):
+        yield _section("Labels of people and teachers", told)
     yield _section("Ranks over data sets", _ranking(study))
     if shown := list(_sheets(study)):
         yield _section("What was bought", element("div", *shown, class_="sheets"))

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,11 +21,13 @@ from kdal_cli.lab.guide import Guide
 from kdal_cli.lab.lab import Lab, MakeObjective
 from kdal_cli.lab.picks import reasons
 from kdal_cli.lab.pool import Onlooker, Scoring
+from kdal_cli.lab.review import settle
 from kdal_cli.lab.train import restarted, train
 from kdal_cli.lab.tutors import Tutors
 from kdal_cli.labels.budget import Plan
 from kdal_cli.labels.ledger import Ledger
-from kdal_cli.labels.oracle import Oracle
+from kdal_cli.labels.opinions import disputed
+from kdal_cli.labels.oracle import NONE, Oracle
 from kdal_cli.labels.promise import audited, told
 from kdal_cli.labels.stopping import Stopping, effort, outlook
 from kdal_cli.metrics.classification import agreement, class_rows, measure
@@ -38,6 +41,9 @@ from kdal_cli.training.loop import Fitted
 from kdal_cli.training.recipe import Recipe
 from kdal_cli.types import Examples
 
+Consensus = Literal["majority", "crowdlab"]
+"""What most people say; or what people and the student come to together, each weighed by how far it can be trusted."""
+
 SHEET = 100
 """Images of a query that are pictured."""
 
@@ -49,7 +55,8 @@ class Loop:
     tutors: the teacher of each round, if there is one. guide: how it teaches; of kind `previous`, the student of the
     round before does. seed_set: the sampler of round 0. scoring: whose answers the sampler looks at. price: of each
     image that the teacher is asked about. baselines: the simple models beside the student. mixed: whether the teacher
-    labels images, too.
+    labels images, too. again: whether images that have a label may be asked about once more. consensus: which label
+    holds where people differ.
     """
 
     lab: Lab
@@ -67,6 +74,8 @@ class Loop:
     price: float = 0.0
     baselines: Baselines | None = None
     mixed: bool = False
+    again: bool = False
+    consensus: Consensus = "majority"
 
     def __post_init__(self) -> None:
         folder = self.lab.run.folder
@@ -82,7 +91,7 @@ class Loop:
             cure = "restore the file from a copy, or start a new run"
             raise UserError("the ledger has fewer rounds than the curve", where=self.ledger.path, cure=cure)
         if self.ledger.of_round(0, "validation") is None and len(lab.validation):
-            self._buy(0, lab.validation, torch.zeros(len(lab.validation)), "validation")
+            self._buy(0, lab.validation, torch.zeros(len(lab.validation)), purpose="validation")
         self.timings.keep(len(self.curve))
         self.per_class.keep(len(self.curve) * len(lab.data.classes))
         network = self._load(len(self.curve) - 1)
@@ -116,8 +125,10 @@ class Loop:
         """Buy the labels of a round, unless a run before this one did."""
         lab = self.lab
         if self.ledger.of_round(round) is None:
-            ids, scores = self.ledger.asked(round) or self._choose(round, k, network, clock)
-            self._buy(round, ids, scores, network=network)
+            query = self.ledger.asked(round) or self._choose(round, k, network, clock)
+            self._buy(round, *query, network=network)
+        if self.consensus == "crowdlab" and network is not None and round not in self.ledger.settled:
+            settle(lab, network, self.ledger, round)
         lab.run.write("ledger.csv", self.ledger.view(lab.data.classes, lab.data.train.paths))
         if not len(self.ledger.bought()[0]):
             cure = "start a new run with other images, or other classes"
@@ -126,18 +137,24 @@ class Loop:
         clock.lap("report_s")
 
     def _buy(
-        self, round: int, ids: Tensor, scores: Tensor, purpose: str = "train", network: Network | None = None
+        self,
+        round: int,
+        ids: Tensor,
+        scores: Tensor,
+        again: Tensor = NONE,
+        purpose: str = "train",
+        network: Network | None = None,
     ) -> None:
         tutor = self.tutors.after(round - 1, self.ledger) if self.mixed else None
-        when = occasion(self.lab, self.ledger, round, purpose, network, tutor)
-        self.ledger.buy(round, ids, scores, partial(self.oracle, occasion=when), purpose)
+        when = occasion(self.lab, self.ledger, round, purpose, network, tutor, again)
+        self.ledger.buy(round, ids, scores, partial(self.oracle, occasion=when), purpose, again)
 
-    def _choose(self, round: int, k: int, network: Network | None, clock: Clock) -> tuple[Tensor, Tensor]:
-        """(ids (k,), scores (k,)) of the query of a round; why these is in `picks/`."""
+    def _choose(self, round: int, k: int, network: Network | None, clock: Clock) -> tuple[Tensor, Tensor, Tensor]:
+        """(ids (k,), scores (k,), those ids that have a label) of the query of a round; why these is in `picks/`."""
         lab, before = self.lab, self.lab.flop_meter.flops
         tutor = self.tutors.after(round - 1, self.ledger)
         asked, teacher = (tutor.scorer, tutor.teacher) if tutor is not None else (None, None)
-        onlooker = Onlooker(lab, self.student, self.scoring, asked, self._load, self._siblings)
+        onlooker = Onlooker(lab, self.student, self.scoring, asked, self._load, self._siblings, self.again)
         pool = onlooker.look(self.ledger, round, network)
         sampler = self.sampler if round else self.seed_set
         clock.lap("score_s")  # of training a committee, if there is one
@@ -160,7 +177,8 @@ class Loop:
         trained = Seer(network, lab.train) if network is not None else None
         guiding = Seer(teacher.network, lab.train) if teacher is not None and teacher.metrics else None
         lab.run.write(f"picks/round_{round:03d}.csv", reasons(lab.data, pool, query, trained, guiding))
-        return pool.ids[query.rows], query.scores
+        ids = pool.asked(query)
+        return ids, query.scores, ids[query.again] if query.again is not None else NONE
 
     def _show(self, round: int) -> None:
         """The contact sheet of a query."""
@@ -240,7 +258,7 @@ class Loop:
         by_teacher = self.ledger.by_teacher()
         row = {
             "round": round,
-            "labels": len(ids) - by_teacher,
+            "labels": self.ledger.labels(),
             "cost": self.ledger.cost(),
             "classes_seen": len(labels.unique()),
         }
@@ -249,6 +267,7 @@ class Loop:
         row["teacher_labels"] = tutor.teacher.labels_of(lab.data.name) if tutor else 0
         row["labels_with_teacher"] = self.tutors.labels_with(len(ids))
         row |= audited(by_teacher, self.ledger.audits()) if self.mixed else {}
+        row |= {"images": len(ids), "disputed": len(disputed(self.ledger.votes()))} if self.again else {}
         row["steps"] = fitted.steps
         row["flops"] = self.ledger.flops()
         row |= {f"test_{name}": value for name, value in measure(seen, truth, classes).items()}

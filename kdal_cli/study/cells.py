@@ -22,6 +22,7 @@ IGNORED = (
     "data.path",
     "data.store",
     "teacher.store",
+    "pretrain.store",
     "replay",
     "baselines",
 )

@@ -105,7 +105,9 @@ class Feed:
         assert plan.numbers is not None
         first = 0 if self.more[kind] == "both" else plan.labels.shape[1]
         ids, numbers = plan.ids[row, first:], plan.numbers[row, first:]
-        return self.images.strong(ids, numbers) if kind == "strong" else self.images.again(ids, numbers)
+        if kind == "again":
+            return self.images.again(ids, numbers)
+        return self.images.strong(ids, numbers if kind == "strong" else numbers + ENDLESS)
 
     def _others(self, plan: "Plan", row: int, pixels: Tensor) -> Tensor:
         """What the images of a row are mixed with: some of its own `pixels`, or looked at again where they are not."""

@@ -112,9 +112,9 @@ class Job:
 
     @property
     def strong_batch(self) -> int:
-        """Images of a step that the student sees in a strongly changed view as well."""
+        """Strongly changed views that the student sees in a step besides the images of its batch."""
         sizes = {None: 0, "pool": self.pool_batch, "both": self.batch + self.pool_batch}
-        return sizes[self.objective.more.get("strong")]
+        return sum(sizes[self.objective.more.get(other)] for other in ("strong", "second"))
 
     @property
     def course(self) -> Course:

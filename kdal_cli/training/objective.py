@@ -60,8 +60,8 @@ class Part:
 
     when: in the first stage of the training, in the main one, or in both. standardize: give the term logits of mean 0
     and deviation 1. sample_weight, min_confidence: see `sample_weights`. asks_teacher: whether the term needs one.
-    others: the other views of the images that it asks for, as arguments of its call: `strong`, the student's answer to
-    the strongly changed one, `again`, the pixels of another.
+    others: the other views of the images that it asks for, as arguments of its call: `strong` and `second`, the
+    student's answers to the strongly changed ones, `again`, the pixels of another. others_of: of which images.
     """
 
     term: Term
@@ -74,6 +74,12 @@ class Part:
     min_confidence: float = 0.0
     asks_teacher: bool = True
     others: tuple[Other, ...] = ()
+    others_of: Literal["pool", "both"] = "both"
+
+    @property
+    def needs(self) -> Literal["labelled", "pool", "both"]:
+        """The images without which it has nothing to say."""
+        return "pool" if self.others_of == "pool" else self.on
 
     @property
     def weighs(self) -> bool:
@@ -87,7 +93,7 @@ class Part:
         ours, theirs = student, teacher
         if self.standardize:
             ours, theirs = _standardized(student), _standardized(teacher) if teacher is not None else None
-        shown = {"again": batch.again, "strong": ours.strong}
+        shown = {"again": batch.again, "strong": ours.strong, "second": ours.second}
         arguments = {key: schedule(progress) for key, schedule in self.scheduled.items()}
         arguments |= {key: shown[key] for key in self.others}
         term = getattr(self.term, "first_stage", self.term) if first else self.term
@@ -143,7 +149,8 @@ class Objective(nn.Module):
         more: dict[Other, Literal["pool", "both"]] = {}
         for part in self.parts.values():
             for other in part.others:
-                more[other] = "pool" if part.on == "pool" and more.get(other) != "both" else "both"
+                of_pool = "pool" in (part.on, part.others_of) and more.get(other) != "both"
+                more[other] = "pool" if of_pool else "both"
         return more
 
     def settings(self, progress: float) -> dict[str, float]:
@@ -233,8 +240,9 @@ def standardized(logits: Tensor) -> Tensor:
 
 
 def _standardized(output: Output) -> Output:
-    strong = _standardized(output.strong) if output.strong is not None else None
-    return replace(output, logits=standardized(output.logits), strong=strong)
+    others = {"strong": output.strong, "second": output.second}
+    views = {name: _standardized(other) for name, other in others.items() if other is not None}
+    return replace(output, logits=standardized(output.logits), **views)
 
 
 def sample_weights(

@@ -10,12 +10,19 @@ from kdal_cli.types import Batch, Output
 
 
 def look(student: Network, batch: Batch) -> Output:
-    """The student's answer, `strong` besides where the batch has such views: one pass, so that norms see both."""
-    if batch.strong is None:
+    """The student's answer, `strong` and `second` besides where the batch has such views.
+
+    One pass, so that norms see all of them.
+    """
+    shown = {name: pixels for name in ("strong", "second") if (pixels := getattr(batch, name)) is not None}
+    if not shown:
         return student(batch.pixels)
-    both = student(torch.cat([batch.pixels, batch.strong]))
-    images = len(batch.pixels)
-    return replace(both[:images], strong=both[images:])
+    together = student(torch.cat([batch.pixels, *shown.values()]))
+    others, end = {}, len(batch.pixels)
+    for name, pixels in shown.items():
+        others[name] = together[end : end + len(pixels)]
+        end += len(pixels)
+    return replace(together[: len(batch.pixels)], **others)
 
 
 def doubled(batch: Batch, more: More) -> Batch:

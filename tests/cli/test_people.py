@@ -126,6 +126,53 @@ def test_killed_while_it_asks_it_asks_the_same_and_nothing_is_lost(go_on, run, s
     assert len(set(run.bought())) == len(run.bought())
 
 
+def test_a_teacher_that_only_labels_is_trained_and_labels(kdal: Kdal) -> None:
+    """Nothing else of the run asks it; and without one the oracle is refused before anything is bought."""
+    words = [word for word in SMALL if word != "teacher=none"]
+    mixed = ("oracle=mixed", "oracle.person=simulated", "oracle.error=0.2")
+    ended = kdal(*words, *mixed)
+    last = ended.run.table()[-1]
+    assert int(last["labels_by_teacher"]) > 0
+    assert int(last["labels"]) + int(last["labels_by_teacher"]) == 40
+    ended = kdal(*words, *mixed, "teacher=none", "hydra.run.dir=other")
+    assert (ended.code, ended.refusal.split(" (")[0]) == (2, "oracle=mixed needs a teacher")
+
+
+AGAIN = (*SMALL[:2], "budget.rounds=2", "sampler=activelab", "consensus=crowdlab", *SMALL[4:])
+
+
+@pytest.fixture(scope="session")
+def asked_again(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A run of one annotator, who is always right and is asked about some images more than once."""
+    here = tmp_path_factory.mktemp("again") / "here"
+    here.mkdir()
+    return Kdal(here)(*AGAIN, "oracle.noise=[0.0]").run
+
+
+@pytest.mark.slow
+def test_a_run_that_asks_again_and_is_killed_and_waits_ends_like_a_simulated_one(kdal: Kdal, run, asked_again) -> None:
+    """Killed between request, table, receipt and what is settled; no image is asked about again by accident."""
+    kinds = [json.loads(line)["kind"] for line in (asked_again.path / "ledger.jsonl").read_text().splitlines()]
+    assert "consensus" in kinds
+    rows = asked_again.table("ledger.csv")
+    assert {row["purpose"] for row in rows} == {"validation", "train", "again"}
+    before_table = iter([DieBefore(1, of="round_001.csv")])
+    after_table = iter([DieBefore(1, of="ledger.jsonl"), DieBefore(2, of="ledger.jsonl")])
+    codes: list[int] = []
+    while not codes or codes[-1] != 0:
+        asking = run.path / "asking"
+        moments = after_table if (asking / "round_001.csv").exists() else before_table
+        words = ("al-loop", "resume=run") if codes else (*AGAIN, "oracle=files")
+        codes.append(kdal(*words, first=next(moments, None) if (asking / "round_000.csv").exists() else None).code)
+        assert len(codes) < 12
+        if codes[-1] == 5 and (table := waited_for(run)) is not None:
+            fill(table)
+    assert codes.count(-signal.SIGKILL) == 3
+    assert same(run.outcome(), asked_again.outcome())
+    answers = [(row["round"], row["purpose"], row["id"], row["label"]) for row in run.table("ledger.csv")]
+    assert answers == [(row["round"], row["purpose"], row["id"], row["label"]) for row in rows]
+
+
 def test_a_table_with_a_mistake_is_refused_and_nothing_is_bought(go_on, run: RunFolder) -> None:
     go_on()
     table = waited_for(run)

@@ -42,16 +42,25 @@ NO_TEACHER = {
     "gradient_norm": "it bounds the student's own slope",
     "fixmatch": "it compares two views that the student sees",
     "freematch": "it compares two views that the student sees",
+    "comatch": "it compares three views that the student sees",
+    "simmatch": "it compares two views that the student sees",
     "uda": "it compares two views that the student sees",
     "pseudo_label": "the student's own first choice is the label",
     "mean_teacher": "the mean of the student's own weights is the teacher",
 }
 EAGER = {  # settings with which a student learns that has not learnt yet: else it is sure of nothing
     "fixmatch": {"threshold": 0.0},
+    "comatch": {"threshold": 0.0},
+    "simmatch": {"threshold": 0.0},
     "uda": {"threshold": 0.0},
     "pseudo_label": {"threshold": 0.0},
 }
-MOVES = {"freematch": "its thresholds follow the answers", "mean_teacher": "its mean follows the weights"}
+MOVES = {
+    "freematch": "its thresholds follow the answers",
+    "mean_teacher": "its mean follows the weights",
+    "comatch": "its memory follows the answers",
+    "simmatch": "its memory follows the embeddings",
+}
 STUDENTS: dict[str, Callable[[nn.Module], nn.Module]] = {  # of a loss that is for one kind of student
     "simkd": lambda body: simkd(SHAPE, backbone=body, features=32),
 }
@@ -69,6 +78,8 @@ NOT_ZERO_AT_EQUALITY = {
     "review_kd": "what is compared with the teacher's maps is fused by convolutions that have yet to learn",
     "fixmatch": "it compares no answers of a teacher",
     "freematch": "it compares no answers of a teacher",
+    "comatch": "it compares no answers of a teacher",
+    "simmatch": "it compares no answers of a teacher",
     "uda": "it compares no answers of a teacher",
     "pseudo_label": "it compares no answers of a teacher",
     "mean_teacher": "the answers that it compares are not the teacher's",
@@ -123,7 +134,13 @@ def images(ids: Tensor, labelled: int) -> Batch:
     every = torch.randint(0, 256, (16, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(5))
     other = every.flip(3)
     return Batch(
-        ids, torch.zeros_like(ids), every[ids], ids[:labelled] % SHAPE.classes, again=other[ids], strong=other[ids]
+        ids,
+        torch.zeros_like(ids),
+        every[ids],
+        ids[:labelled] % SHAPE.classes,
+        again=other[ids],
+        strong=other[ids],
+        second=every.flip(2)[ids],
     )
 
 
@@ -144,14 +161,14 @@ class Bench:
         """Each with what is scheduled as it is half way, and the other views that it asks for."""
 
         def call(part: Part, student: Output, teacher: Output, batch: Batch) -> Tensor:
-            shown = {"strong": student.strong or student, "again": batch.again}
+            shown = {"strong": student.strong or student, "second": student.second or student, "again": batch.again}
             others = {other: shown[other] for other in part.others}
             return part.term(student, teacher, batch, **others, **{k: s(0.5) for k, s in part.scheduled.items()})
 
         return {name: partial(call, part) for name, part in self.objective.parts.items()}
 
     def answers(self, batch: Batch = BATCH) -> tuple[Output, Output]:
-        seen = batch if "strong" in self.objective.more else replace(batch, strong=None)
+        seen = replace(batch, **{other: None for other in ("strong", "second") if other not in self.objective.more})
         return look(self.student, seen), self.live(batch)
 
     def equal(self) -> tuple[Output, Output]:
@@ -195,9 +212,10 @@ def leaf(output: Output, logits: Tensor | None = None) -> Output:
     """The same numbers, of which each tensor wants its own gradient."""
     fresh = {name: m.detach().clone().requires_grad_() for name, m in output.maps.items()}
     logits = (output.logits if logits is None else logits).detach().clone().requires_grad_()
-    strong = leaf(output.strong, logits) if output.strong is not None else None
+    views = {"strong": output.strong, "second": output.second}
+    others = {name: leaf(view, logits) for name, view in views.items() if view is not None}
     features = output.features.detach().clone().requires_grad_()
-    return replace(output, logits=logits, features=features, maps=fresh, strong=strong)
+    return replace(output, logits=logits, features=features, maps=fresh, **others)
 
 
 def gradients(output: Output) -> list[Tensor]:

@@ -247,6 +247,11 @@ def _answer(said: Sequence[Sequence[_Said]], price: float, price_per_hour: float
         owners=tuple(" + ".join(one.by for one in each)[:LONGEST_NAME] for each in said),
         times=tuple(each[-1].time for each in said),
         seconds=tuple(seconds),
+        opinions={
+            place: [(one.by, one.label) for one in each if isinstance(one.label, int)]
+            for place, each in enumerate(said)
+            if len(each) > 1
+        },
     )
 
 

@@ -102,7 +102,8 @@ def _shares(ids: Tensor, occasion: Occasion, error: float, level: float, audit: 
     said, confidence = (tensor.cpu() for tensor in occasion.teacher(known))
     least = threshold(confidence, said == truth, error, level)
     labels, sure = (tensor.cpu() for tensor in occasion.teacher(ids))
-    places = (sure >= least).nonzero().flatten()
+    fresh = ~torch.isin(ids, torch.tensor(list(occasion.again), dtype=torch.int64))  # it would say the same again
+    places = ((sure >= least) & fresh).nonzero().flatten()
     rng = Streams(0).at("audit", occasion.round)
     audited = places[torch.rand(len(places), generator=rng) < audit].tolist()
     named = {place: int(labels[place]) for place in places.tolist()}
@@ -135,4 +136,5 @@ def _together(count: int, shares: Shares, places: list[int], told: Answer | None
         times=tuple(times) if told is not None and told.times else (),
         seconds=tuple(seconds) if told is not None and told.seconds else (),
         audited=shares.audited,
+        opinions={places[row]: each for row, each in told.opinions.items()} if told is not None else {},
     )

@@ -13,7 +13,6 @@ from kdal_cli.values import NonNegative, Port, Positive
 TITLES = {
     "validation": "Validation: the student is chosen by these",
     "test": "Test: what the student is measured by",
-    "again": "Another opinion",
     "review": "Review",
 }
 

@@ -110,7 +110,7 @@ class Board:
         """An image of the question that is open, or None for any other."""
         with self.changed:
             question = self.question
-        if question is None or id not in question.answers.ids:
+        if question is None or id not in question.answers.known:
             return None
         shown = self._pictures.get(id) or question.picture(id)
         if len(self._pictures) < 8:

@@ -60,7 +60,7 @@ def test_a_name_that_is_not_there_is_refused_with_the_nearest_one(name: str) -> 
     with pytest.raises(UserError) as refused:
         resolve(kdal_cli.samplers, name, [], "sampler")
     assert str(refused.value).startswith(f"sampler.name={name}: ")
-    assert "known: alfa_mix, badge, " in str(refused.value)
+    assert "known: activelab, alfa_mix, " in str(refused.value)
     if name == "marign":
         assert "did you mean 'margin'?" in str(refused.value)
 

@@ -1,14 +1,16 @@
 """What people say beside a class, who and how long it took: recorded, read back, and told in the table."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from kdal_cli.errors import MachineError
+from kdal_cli.errors import MachineError, Waiting
 from kdal_cli.labels.ledger import Ledger
-from kdal_cli.labels.oracle import Answer
+from kdal_cli.labels.opinions import disputed, matrix, standing
+from kdal_cli.labels.oracle import Answer, NotYet
 from kdal_cli.labels.purchase import table
 
 
@@ -100,11 +102,69 @@ def labels_of(ledger: Ledger, through: int | None = None) -> dict[int, int]:
     return dict(zip(found.tolist(), labels.tolist(), strict=True))
 
 
+def ask_again(ledger: Ledger, round: int, asked: torch.Tensor, again: torch.Tensor, answer: Answer):
+    return ledger.buy(round, asked, torch.zeros(len(asked)), lambda _: answer, again=again)
+
+
 def test_the_majority_decides_and_of_a_tie_the_first_answer(bought: Ledger) -> None:
-    buy(bought, 1, ids(6), said([2]), "again")
+    """New images and other opinions come in one query; each answer is a label that was bought, and a cost."""
+    ask_again(bought, 1, ids(8, 6), ids(6), said([3, 2]))
+    assert labels_of(bought) == {5: 2, 6: 0, 7: 1, 8: 3}
+    ask_again(bought, 2, ids(6, 9), ids(6), said([2, 0]))
+    read = Ledger.open(bought.path)
+    assert labels_of(read) == {5: 2, 6: 2, 7: 1, 8: 3, 9: 0}
+    assert labels_of(read, through=1) == {5: 2, 6: 0, 7: 1, 8: 3}
+    assert (read.labels(), read.cost(), disputed(read.votes())) == (7, 7.0, [6])
+    purposes = [line.split(",")[:3] for line in read.view(list("abcd"), []).splitlines()[4:]]
+    assert purposes == [["1", "train", "8"], ["1", "again", "6"], ["2", "again", "6"], ["2", "train", "9"]]
+
+
+def test_another_opinion_that_names_no_class_is_paid_for_and_changes_nothing(bought: Ledger) -> None:
+    ask_again(bought, 1, ids(6), ids(6), said([], undecided={0: "cannot tell"}))
     assert labels_of(bought) == {5: 2, 6: 0, 7: 1}
-    buy(bought, 2, ids(6), said([2]), "again")
-    assert labels_of(Ledger.open(bought.path)) == {5: 2, 6: 2, 7: 1}
+    assert (bought.labels(), bought.cost()) == (3, 4.0)
+
+
+def test_people_who_are_asked_about_an_image_of_the_teacher_have_the_last_word(ledger: Ledger) -> None:
+    buy(ledger, 0, ids(5, 6), replace(said([2, 0]), owners=("teacher", "anna")))
+    ask_again(ledger, 1, ids(5), ids(5), said([1]))
+    assert labels_of(ledger) == {5: 1, 6: 0}
+    assert (ledger.labels(), ledger.by_teacher()) == (2, 1)
+
+
+def test_a_query_that_waits_is_asked_again_with_what_it_asks_again(bought: Ledger) -> None:
+    with pytest.raises(Waiting):
+        bought.buy(1, ids(8, 6), torch.zeros(2), lambda _: NotYet(2, "wait"), again=ids(6))
+    read = Ledger.open(bought.path)
+    assert [part.tolist() for part in read.asked(1) or ()] == [[8, 6], [0.0, 0.0], [6]]
+    ask_again(read, 1, ids(8, 6), ids(6), said([3, 2]))
+    assert len(Ledger.open(bought.path).votes()[6]) == 2
+
+
+def test_what_was_settled_holds_from_its_round_on_until_it_is_reviewed(bought: Ledger) -> None:
+    ask_again(bought, 1, ids(6), ids(6), said([2]))
+    bought.settle(1, {6: 2, 7: 3})
+    bought.settle(1, {6: 1})  # once
+    assert labels_of(bought, through=0) == {5: 2, 6: 0, 7: 1}
+    read = Ledger.open(bought.path)
+    assert labels_of(read) == {5: 2, 6: 2, 7: 3}
+    buy(read, 2, ids(7), said([0]), "review")
+    assert labels_of(read) == {5: 2, 6: 2, 7: 0}
+    read.settle(2, {})
+    assert labels_of(read) == {5: 2, 6: 0, 7: 0}
+
+
+def test_who_agrees_least_with_the_others_comes_first(ledger: Ledger) -> None:
+    buy(ledger, 0, ids(5, 6, 7), replace(said([2, 0, 1]), owners=("anna", "ben", "ben")))
+    ask_again(ledger, 1, ids(5, 6), ids(5, 6), replace(said([2, 1]), owners=("ben", "anna")))
+    ask_again(ledger, 2, ids(6), ids(6), replace(said([1]), owners=("carl",)))
+    rows = standing(ledger.votes(), labels_of(ledger))
+    assert rows == [("ben", 3, 2, 1), ("anna", 2, 2, 2), ("carl", 1, 1, 1)]
+    answers, annotators = matrix(ledger.votes(), [6, 7])
+    assert (annotators, answers.tolist()) == (("ben", "anna", "carl"), [[0, 1, 1], [1, -1, -1]])
+    ask_again(ledger, 3, ids(6), ids(6), replace(said([0]), owners=("anna",)))
+    answers, annotators = matrix(ledger.votes(), [6])
+    assert (annotators, answers.tolist()) == (("ben", "anna", "carl", "anna (2)"), [[0, 1, 1, 0]])
 
 
 def test_a_review_replaces_the_label_from_its_round_on_and_what_was_before_stays_known(bought: Ledger) -> None:
@@ -115,7 +175,9 @@ def test_a_review_replaces_the_label_from_its_round_on_and_what_was_before_stays
     assert [p.labels.tolist() for p in Ledger.open(bought.path).purchases] == [[2, 0, 1], [1]]
 
 
-@pytest.mark.parametrize("purpose", ["again", "review"])
-def test_only_what_was_asked_about_can_be_asked_about_again(bought: Ledger, purpose: str) -> None:
+def test_only_what_was_asked_about_can_be_asked_about_again_and_only_on_purpose(bought: Ledger) -> None:
     with pytest.raises(MachineError):
-        buy(bought, 1, ids(6, 8), said([1, 1]), purpose)
+        buy(bought, 1, ids(6, 8), said([1, 1]), "review")
+    for again in (ids(6, 8), ids(8), ids()):
+        with pytest.raises(MachineError):
+            ask_again(bought, 1, ids(6, 8), again, said([1, 1]))

@@ -18,14 +18,16 @@ from kdal_cli.losses.barlow_twins import barlow_twins_loss
 from kdal_cli.losses.byol import byol_loss
 from kdal_cli.losses.nt_xent import nt_xent_loss
 from kdal_cli.methods.byol import Byol
+from kdal_cli.methods.distillation import Distillation, queue_loss
 from kdal_cli.methods.vicreg import covariance_loss, variance_loss, vicreg_loss
 from kdal_cli.models.mlp import mlp
 from kdal_cli.network import Network
 from kdal_cli.training.objective import Objective
-from kdal_cli.types import Batch, Examples, Shape
+from kdal_cli.types import Batch, Examples, Output, Shape
 
 CONF = Path(__file__).parents[3] / "conf" / "method"
-METHODS = names(kdal_cli.methods)
+TAUGHT = {"distillation"}
+METHODS = [name for name in names(kdal_cli.methods) if name not in TAUGHT]
 SHAPE = Shape(1, 4, 4, 3)
 EXAMPLES = Examples(torch.arange(8), torch.zeros(0, dtype=torch.int64))
 PIXELS, AGAIN = torch.randint(0, 256, (2, 8, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -114,7 +116,8 @@ def test_vicreg_holds_collapse_for_the_worst() -> None:
 
 
 def test_every_method_can_be_chosen_and_asks_for_two_views_and_no_teacher() -> None:
-    assert {path.stem for path in CONF.glob("*.yaml")} == set(METHODS)
+    assert {path.stem for path in CONF.glob("*.yaml")} == {*METHODS, *TAUGHT, "loss"}
+    assert all(plan(method).needs_teacher for method in TAUGHT)
     for method in METHODS:
         part = plan(method).terms[method].part
         assert (part.others, part.asks_teacher, part.on) == (("again",), False, "pool")
@@ -161,3 +164,34 @@ def test_byols_target_is_the_slow_mean_of_the_network_and_learns_nothing_itself(
 def test_byols_momentum_rises_to_one_by_a_cosine() -> None:
     schedule = plan("byol").terms["byol"].part.scheduled["momentum"]
     assert (schedule(0.0), schedule(0.5), schedule(1.0)) == pytest.approx((0.99, 0.995, 1.0))
+
+
+# From a teacher.
+
+
+def test_the_queue_loss_is_the_divergence_of_two_softmaxes_over_what_the_queue_holds() -> None:
+    queue = torch.tensor([[1.0, 0.0], [0.0, 1.0], [9.0, 9.0]], dtype=torch.float64)
+    held, one, two = torch.tensor([True, True, False]), torch.tensor([[0.6, 0.8]]), torch.tensor([[1.0, 0.0]])
+    found = queue_loss(one.double(), two.double(), queue, held, 0.5, 0.25)
+    theirs, ours = F.softmax(torch.tensor([4.0, 0.0]), 0), F.softmax(torch.tensor([1.2, 1.6]), 0)
+    assert found.item() == pytest.approx(float((theirs * (theirs / ours).log()).sum()), abs=1e-6)
+    assert queue_loss(two.double(), two.double(), queue, held, 0.25, 0.25).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_its_queue_has_the_newest_first_forgets_the_oldest_and_stands_still_outside_training() -> None:
+    """With SEED's loop written anew: the teacher's features are put into the queue before they are compared with it."""
+    features = [torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(n), dtype=torch.float64) for n in range(4)]
+    blank = torch.zeros(1, 2, dtype=torch.float64)
+    term = Distillation(Output(blank, features[0][0]), Output(blank, features[0][1]), EXAMPLES, queue=7).double()
+    kept = torch.empty(0, 4, dtype=torch.float64)
+    for student, teacher in features:
+        kept = torch.cat([F.normalize(teacher), kept])[:7]
+        logits, targets = (F.normalize(x) @ kept.T / 0.07 for x in (term.projector(student), teacher))
+        expected = F.kl_div(logits.log_softmax(1), targets.softmax(1), reduction="none").sum(1)
+        value = term(Output(blank, student), Output(blank, teacher.requires_grad_()), BATCH)
+        torch.testing.assert_close(value, expected, rtol=0, atol=1e-9)
+        value.sum().backward()
+        assert teacher.grad is None
+    before = bits(term)
+    term.eval()(Output(blank, features[0][0]), Output(blank, features[0][1]), BATCH)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in bits(term).items())

@@ -30,6 +30,8 @@ TERMS: dict[str, dict[str, Any]] = {
     "freematch": {"momentum": 0.9},
     "mean_teacher": {"decay": 0.9},
     "uda": {"threshold": 0.4},
+    "comatch": {"on": "both", "threshold": 0.4, "memory": 36, "smoothing": 0.5},
+    "simmatch": {"on": "both", "threshold": 0.4, "smoothing": 0.5},
     "pseudo_label": {"threshold": 0.4},
 }
 
@@ -95,6 +97,7 @@ def test_the_student_is_charged_for_the_strong_views_too(run, make_network, imag
     fitted = run(student, objective(student, "fixmatch", images, on="both"))
     assert fitted.strong == 12 * 12
     assert run(student, objective(student, "mean_teacher", images)).strong == 0
+    assert run(student, objective(student, "comatch", images)).strong == 2 * 12 * 8, "two views, of the pool alone"
 
 
 def test_beside_a_teacher_it_sees_the_same_images(run, make_network, images, engine) -> None:

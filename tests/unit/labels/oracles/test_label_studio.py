@@ -9,6 +9,7 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from PIL import Image
 
 from kdal_cli.errors import MachineError, UserError
 from kdal_cli.labels.desk import Desk
+from kdal_cli.labels.ledger import Ledger
+from kdal_cli.labels.opinions import disputed
 from kdal_cli.labels.oracle import Answer, NotYet, Occasion
 from kdal_cli.labels.oracles import label_studio as module
 from kdal_cli.labels.oracles.label_studio import label_studio
@@ -171,7 +174,7 @@ def test_an_empty_answer_names_no_class_and_none_of_these_is_said(desk: Desk, se
     assert dict(answer.undecided) == {0: "cannot tell", 1: "none of these"}
 
 
-def test_of_several_people_most_are_right_and_the_first_of_as_many(desk: Desk, server: Server) -> None:
+def test_of_several_people_most_are_right_and_the_first_of_as_many(desk: Desk, server: Server, tmp_path: Path) -> None:
     asked(desk, annotators=2)
     for id, choices in ((7, ("hat", "dress")), (3, ("dress", "dress")), (12, ("hat", "hat"))):
         server.annotate(id, choices[0], by=1)
@@ -186,6 +189,14 @@ def test_of_several_people_most_are_right_and_the_first_of_as_many(desk: Desk, s
     assert isinstance(answer, Answer)
     assert answer.labels.tolist() == [1, 0, 0]
     assert answer.costs.tolist() == [2, 2, 2]
+    ledger = Ledger.open(tmp_path / "ledger.jsonl")
+    ledger.buy(0, torch.tensor([7, 3, 12]), torch.zeros(3), lambda _: answer)
+    read = Ledger.open(ledger.path)  # who said what is kept beside what they agree on
+    assert read.bought()[1].tolist() == [1, 0, 0]
+    assert [label for _, label in read.votes()[7]] == [1, 0]
+    assert disputed(read.votes()) == [7]
+    (one, _), (other, _) = read.votes()[7]
+    assert one != other
 
 
 def test_a_choice_that_is_no_class_of_the_run_is_told_with_its_task(desk: Desk, server: Server) -> None:

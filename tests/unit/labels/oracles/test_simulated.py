@@ -5,6 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kdal_cli.errors import UserError
+from kdal_cli.labels.oracle import Occasion
 from kdal_cli.labels.oracles.simulated import simulated
 from kdal_cli.types import Labels
 
@@ -72,3 +74,25 @@ def test_neither_the_true_labels_nor_later_answers_change_with_an_answer() -> No
     first.zero_()
     assert torch.equal(oracle(torch.arange(100)).labels, kept)
     assert torch.equal(labels, MANY)
+
+
+def test_annotators_of_a_list_err_apart_and_answer_in_turn() -> None:
+    """Each as often as its noise says; who is asked again says the same again."""
+    oracle = simulated(Labels.complete(MANY), 5, noise=[0.0, 0.3], price=0.5)
+    ids = torch.arange(20_000)
+    first = oracle(ids)
+    whose = [owner == "simulated 2" for owner in first.owners]
+    assert 0.47 < sum(whose) / 20_000 < 0.53
+    assert not (first.labels != MANY)[~torch.tensor(whose)].any()
+    assert 0.27 < float((first.labels != MANY)[torch.tensor(whose)].double().mean()) < 0.33
+    second = oracle(ids, Occasion(1, again={id: (who,) for id, who in enumerate(first.owners)}))
+    assert all(one != other for one, other in zip(first.owners, second.owners, strict=True))
+    third = oracle(ids[:50], Occasion(2, again=dict.fromkeys(range(50), ("a", "b"))))
+    assert (third.labels.tolist(), third.owners) == (first.labels[:50].tolist(), first.owners[:50])
+    other = simulated(Labels.complete(MANY), 5, noise=[0.0, 0.3], seed=1)(ids)
+    assert other.owners != first.owners
+
+
+def test_a_list_of_no_annotators_is_refused() -> None:
+    with pytest.raises(UserError, match="noise"):
+        simulated(Labels.complete(MANY), 5, noise=[])

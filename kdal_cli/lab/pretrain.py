@@ -1,9 +1,10 @@
-"""`kdal pretrain`: a network learns from images alone. What it has learnt is weights, and a space."""
+"""A network learns from images alone, or from a frozen teacher's answers: it ends as weights, and as a space."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +16,12 @@ from kdal_cli.errors import UserError
 from kdal_cli.inference.embedding import VECTORS
 from kdal_cli.inference.predict import predict
 from kdal_cli.lab.blueprint import Blueprint
+from kdal_cli.lab.guide import Guide, answers
 from kdal_cli.lab.lab import Lab, MakeObjective
 from kdal_cli.metrics.representation import collapsed, effective_rank, knn_accuracy, spread
 from kdal_cli.network import Network
 from kdal_cli.records import checkpoint
+from kdal_cli.records.card import Card
 from kdal_cli.records.curve import Table
 from kdal_cli.records.snapshots import Snapshots
 from kdal_cli.training.fit import fit
@@ -65,11 +68,16 @@ class Quality:
     @property
     def half(self) -> int:
         """Validation images that are known, and asked about."""
-        return len(self.lab.validation) // 2
+        return len(self._known) // 2
+
+    @property
+    def _known(self) -> Tensor:
+        """(V,) ids of the validation images whose labels the data say: nobody is asked."""
+        return self.lab.data.train.labels.among(self.lab.validation)
 
     def _halves(self, network: Network) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(features (V/2, D) and labels (V/2,) of those that are known, the same of those that are asked about)."""
-        ids, labels = self.lab.validated
+        ids, labels = self._known, self.lab.data.train.labels.of(self._known)
         order = torch.randperm(len(ids), generator=self.lab.streams.at("halves"))
         features = predict(network, self.lab.train, ids[order]).features
         labels = labels[order].to(features.device)
@@ -77,29 +85,39 @@ class Quality:
 
 
 def pretrain(
-    lab: Lab, student: Blueprint, make_objective: MakeObjective, recipe: Recipe, method: str
+    lab: Lab,
+    student: Blueprint,
+    make_objective: MakeObjective,
+    recipe: Recipe,
+    method: str,
+    file: Path,
+    guide: Guide | None = None,
+    cards: Sequence[Card] = (),
 ) -> tuple[Network, dict[str, float]]:
-    """Train a network on the images of the pool, without a label, and save it and its features of all images.
+    """Train a network on the images of the pool, without a label; save it in `file`, and its features of all images.
 
-    Returns what it is worth, before (`…_before`) and after. A training that was stopped goes on from its last snapshot.
-    Raises UserError where the recipe does not say for how long.
+    guide: the frozen teacher, where the method asks one; cards: of its members. Returns what the network is worth,
+    before (`…_before`) and after. A training that was stopped goes on from its last snapshot. Raises UserError where
+    the recipe does not say for how long.
     """
+    guide = guide or Guide()
     if recipe.steps is None:
         cure = "count steps: recipe.steps=1500"
         raise UserError("a training without labels has no end of its own", where="recipe.steps=null", cure=cure)
     network, quality = lab.network(student, "pretrain"), Quality(lab)
     before = quality(network)
     examples = Examples(lab.pool, torch.empty(0, dtype=torch.int64))
-    snapshots = Snapshots(lab.run.folder / "training.snapshot", method)
+    snapshots, images = Snapshots(lab.run.folder / "training.snapshot", method), lab.views(recipe.augment)
     fitted = fit(
         network,
-        lab.views(recipe.augment),
+        images,
         examples,
-        lab.objective(make_objective, network, None, examples, "pretrain"),
+        lab.objective(make_objective, network, guide.teacher, examples, "pretrain"),
         recipe,
         lab.engine,
         lab.streams.under("fit", "pretrain"),
         lab.watcher,
+        teacher=answers(lab, guide, images, recipe.precision, recipe.mixes),
         validate=quality.on_the_way if quality.half else None,
         keeper=snapshots,
         what=method,
@@ -110,9 +128,10 @@ def pretrain(
     Table(lab.run.folder / "timings.csv").add({"training": 0, **fitted.spent, **lab.pace(network, fitted)})
     lab.run.write(VECTORS, _npy(predict(network, lab.train, torch.arange(len(lab.data.train))).features))
     lab.run.write(Path(VECTORS).stem + "_test.npy", _npy(lab.test_output(network).features))
-    trained_on = {"data": lab.data.name, "labels": 0, "validation_labels": len(lab.validation)}
-    card = lab.card(ROLE, student, trained_on, after)
-    checkpoint.write(lab.run.checkpoints / "student.safetensors", network.body, card)
+    trained_on: dict[str, Any] = {"data": lab.data.name, "labels": 0, "validation_labels": len(lab.validation)}
+    if cards:
+        trained_on["teachers"] = [dict(card.trained_on) for card in cards]
+    checkpoint.write(file, network.body, lab.card(ROLE, student, trained_on, after))
     snapshots.clear()
     return network, {**after, **{f"{key}_before": value for key, value in before.items()}}
 

@@ -17,13 +17,14 @@ from kdal_cli.compose.terms import plan_term
 from kdal_cli.errors import UserError
 from kdal_cli.images.augment import Augment
 from kdal_cli.inference.embedding import embedding, vectors
+from kdal_cli.lab import pretrain as stage
+from kdal_cli.lab.blueprint import Blueprint
 from kdal_cli.lab.lab import Lab
+from kdal_cli.lab.pretrain import Quality, pretrain, warned
 from kdal_cli.metrics.representation import collapsed, effective_rank, knn_accuracy, spread
-from kdal_cli.network import classifier
+from kdal_cli.network import Network, classifier
 from kdal_cli.records import checkpoint
 from kdal_cli.records.snapshots import Snapshots
-from kdal_cli.stages import pretrain as stage
-from kdal_cli.stages.pretrain import Quality, pretrain, warned
 from kdal_cli.training.recipe import Recipe
 from kdal_cli.types import ImageData, Labels
 
@@ -38,6 +39,11 @@ def method(name: str, images: ImageData) -> LossPlan:
     return LossPlan(0.0, 1.0, 0.0, {name: term}, images.shape)
 
 
+def trained(lab: Lab, student: Blueprint, images: ImageData, name: str) -> tuple[Network, dict[str, float]]:
+    file = lab.run.checkpoints / "student.safetensors"
+    return pretrain(lab, student, method(name, images), RECIPE, name, file)
+
+
 def with_labels(lab: Lab, answers: torch.Tensor) -> Lab:
     train = replace(lab.data.train, labels=Labels.complete(answers))
     return replace(lab, data=replace(lab.data, train=train))
@@ -49,7 +55,7 @@ def test_other_labels_give_the_same_weights_and_the_same_space(name: str, bench,
     outcomes = []
     for folder, answers in (("one", truth), ("two", truth.flip(0)), ("three", torch.zeros_like(truth))):
         lab = with_labels(bench(folder), answers)
-        network, _ = pretrain(lab, student, method(name, images), RECIPE, name)
+        network, _ = trained(lab, student, images, name)
         space = (lab.run.folder / "features.npy").read_bytes()
         outcomes.append((network.state_dict(), space))
     for weights, space in outcomes[1:]:
@@ -72,10 +78,10 @@ class Album(Snapshots):
 def test_a_stopped_pretraining_goes_on_to_the_same_bits(name: str, bench, student, images, monkeypatch) -> None:
     monkeypatch.setattr(stage, "Snapshots", Album)
     whole, again = bench("whole"), bench("again")
-    network, figures = pretrain(whole, student, method(name, images), RECIPE, name)
+    network, figures = trained(whole, student, images, name)
     for step in (3, 6):
         shutil.copy(whole.run.folder / f"training.{step}", again.run.folder / "training.snapshot")
-        resumed, figures_again = pretrain(again, student, method(name, images), RECIPE, name)
+        resumed, figures_again = trained(again, student, images, name)
         assert all(torch.equal(t, resumed.state_dict()[key]) for key, t in network.state_dict().items())
         assert figures_again == figures
     assert not (whole.run.folder / "training.snapshot").exists()
@@ -83,7 +89,7 @@ def test_a_stopped_pretraining_goes_on_to_the_same_bits(name: str, bench, studen
 
 def test_what_comes_out_is_a_body_to_start_from_with_another_head_and_a_space(bench, student, images) -> None:
     lab = bench()
-    network, figures = pretrain(lab, student, method("simclr", images), RECIPE, "simclr")
+    network, figures = trained(lab, student, images, "simclr")
     assert {"knn_accuracy", "probe_accuracy", "spread", "effective_rank", "knn_accuracy_before"} <= set(figures)
     card = checkpoint.read(lab.run.folder).card
     assert card is not None
@@ -109,8 +115,9 @@ def test_a_folder_without_a_space_is_no_space(tmp_path: Path) -> None:
 
 
 def test_without_a_length_it_is_refused(bench, student, images) -> None:
+    endless = replace(RECIPE, steps=None)
     with pytest.raises(UserError, match=r"recipe\.steps"):
-        pretrain(bench(), student, method("simclr", images), replace(RECIPE, steps=None), "simclr")
+        pretrain(bench(), student, method("simclr", images), endless, "simclr", Path("nowhere.safetensors"))
 
 
 # What features are worth.
