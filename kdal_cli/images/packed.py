@@ -106,7 +106,7 @@ class Packed:
             raise IndexError(f"there are {len(self.ends)} images, numbered from 0: not {row}")
         start = int(self.ends[row - 1]) if row else 0
         jpeg = self.data[start : int(self.ends[row])]
-        if zlib.crc32(jpeg.numpy()) == self.checks[row]:
+        if zlib.crc32(jpeg.numpy().data) == self.checks[row]:
             pixels = decoder()(jpeg, self.shape[1])
             if pixels.shape == self.shape[1:]:
                 return pixels
@@ -131,7 +131,7 @@ def decoder() -> Decoder:
 
 
 def _by_pillow(data: Tensor, channels: int) -> Tensor:
-    with Image.open(io.BytesIO(data.numpy()), formats=("JPEG",)) as image:
+    with Image.open(io.BytesIO(data.numpy().data), formats=("JPEG",)) as image:
         rows = np.array(image.convert("L" if channels == 1 else "RGB"))
     return torch.from_numpy(rows.reshape(*rows.shape[:2], channels)).permute(2, 0, 1)
 
