@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-CLASSES, AT_ONCE = 20, 1000
+CLASSES, AT_ONCE, STORE = 20, 1000, "outputs/store"
 LIMIT = {"packed": 0, "decoded": 1000}
 """data.decoded_gb of each kind of store."""
 
@@ -56,7 +56,7 @@ def run(folder: Path, kind: str, share: float) -> None:
     root = folder if share == 1 else _part(folder, work / f"part{share:g}", share)
     for what in ("first start", "second start"):
         subprocess.run([sys.executable, __file__, "load", str(root), kind, what], cwd=work, check=True)
-    words = ["data=photos", f"data.root={root}", "data.size=64", f"data.decoded_gb={LIMIT[kind]}", "data.store=store"]
+    words = ["data=photos", f"data.root={root}", "data.size=64", f"data.decoded_gb={LIMIT[kind]}"]
     words += ["teacher=none", "loss=none", "sampler=random", "student=small_cnn", "student.width=8", "baselines=[]"]
     words += ["budget.initial=200", "budget.query=200", "recipe.steps=100", "data.split.validation=200"]
     one, two = (
@@ -80,25 +80,27 @@ def _part(folder: Path, to: Path, share: float) -> Path:
 
 def _al_loop(words: list[str], home: Path, work: Path, stop: int) -> Path:
     """A run of two rounds; with `stop` 1 it is killed after its first, and resumed."""
-    command = [sys.executable, "-m", "kdal_cli", "al-loop"]
-    started = time.time()
-    fresh = [*words, f"hydra.run.dir={home}", "budget.rounds=2"]
-    process = subprocess.Popen(
-        [*command, *fresh], cwd=work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    command, before = [sys.executable, "-m", "kdal_cli", "al-loop"], _children()
+    fresh = [*command, *words, f"hydra.run.dir={home}", "budget.rounds=2"]
+    process = subprocess.Popen(fresh, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
     for line in process.stdout:
-        if line.startswith("round 0: 200 labels, test"):
-            print(f"  a run: its first round is measured after {time.time() - started:.1f} s")
-            if stop == 1:
-                process.kill()
-                break
-    process.wait()
+        if stop == 1 and line.startswith("round 0: 200 labels, test"):
+            process.kill()
+    if process.wait() and stop != 1:
+        sys.exit(f"the run failed: {home}")
+    print(f"  a run{', killed after its first round' * (stop == 1)}: {_children() - before:.1f} s of the CPU")
     if stop == 1:
-        started = time.time()
+        before = _children()
         subprocess.run([*command, f"resume={home}"], cwd=work, check=True, stdout=subprocess.DEVNULL)
-        print(f"  resumed and done after {time.time() - started:.1f} s more")
+        print(f"  resumed to its end: {_children() - before:.1f} s of the CPU")
     return home
+
+
+def _children() -> float:
+    """Seconds of the CPU of all processes that were started here and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def load(root: Path, kind: str, what: str) -> None:
@@ -108,13 +110,13 @@ def load(root: Path, kind: str, what: str) -> None:
     from kdal_cli.types import Unwatched
 
     base, started, before = _memory(), time.time(), time.process_time()
-    data = photos(Unwatched(), root=root, size=64, store="store", decoded_gb=LIMIT[kind])
+    data = photos(Unwatched(), root=root, size=64, store=STORE, decoded_gb=LIMIT[kind])
     opened, spent = time.time() - started, time.process_time() - before
     fingerprint(data)
-    total, more = len(data.train) + len(data.test), time.time() - started - opened
-    size = sum(path.stat().st_size for path in Path("store").rglob("*") if path.is_file())
+    total, more = len(data.train) + len(data.test), time.process_time() - before - spent
+    size = sum(path.stat().st_size for path in Path(STORE).rglob("*") if path.is_file())
     figures = {"images": total, "s": opened, "cpu_s": spent, "images/s": total / opened, "images/cpu_s": total / spent}
-    figures |= {"fingerprint_s": more, "MB at the peak": _memory() - base, "GB of stores": size / 1e9}
+    figures |= {"fingerprint_cpu_s": more, "MB at the peak": _memory() - base, "GB of stores": size / 1e9}
     print(f"{kind}, {what}: {json.dumps({name: round(value, 2) for name, value in figures.items()})}", flush=True)
 
 

@@ -15,11 +15,10 @@ from pathlib import Path
 SAMPLERS = "sampler=random,margin,entropy,badge,typiclust,coreset"
 MIXED = ("oracle=mixed", "oracle.person=simulated", "experiment=fashion_mixed", "sampler=random,margin")
 DIGITS = ("teacher=resnet8", "data.split.teacher=600")
-SEEN = ("pretrain=simclr", "seed_set=typical", "seed_set.space=pretrained")
-DIGITS_VIEWS = (
-    "pretrain.recipe.augment.kind=crop_flip",
-    "pretrain.recipe.augment.pad=4",
-)  # a mirrored digit is another
+HEAD = ("loss=none", "pretrain=simclr", "recipe.learns=head")  # all of it, at the usual rate, forgets what it has seen
+SEEN = ("pretrain=simclr", "pretrain.start=false", "seed_set=typical", "seed_set.space=pretrained")
+# a mirrored digit is another one
+DIGITS_VIEWS = ("pretrain.recipe.augment.kind=crop_flip", "pretrain.recipe.augment.pad=4")
 STUDIES = {
     "digits_losses": ("distill", "loss=glob(*)", *DIGITS, "labels=100"),
     "digits_samplers": (
@@ -37,10 +36,10 @@ STUDIES = {
     "mnist_two_by_two": ("al-loop", "experiment=mnist_two_by_two"),
     "fashion_two_by_two": ("al-loop", "experiment=fashion_two_by_two"),
     "mnist_few_labels": ("al-loop", "experiment=mnist_few_labels"),
-    "mnist_few_pretrained": ("al-loop", "experiment=mnist_few_labels", "loss=none", "pretrain=simclr", *DIGITS_VIEWS),
+    "mnist_few_pretrained": ("al-loop", "experiment=mnist_few_labels", *HEAD, *DIGITS_VIEWS),
     "mnist_few_typical": ("al-loop", "experiment=mnist_few_labels", "loss=none,fixmatch", *SEEN, *DIGITS_VIEWS),
     "fashion_few_labels": ("al-loop", "experiment=fashion_few_labels"),
-    "fashion_few_pretrained": ("al-loop", "experiment=fashion_few_labels", "loss=none", "pretrain=simclr"),
+    "fashion_few_pretrained": ("al-loop", "experiment=fashion_few_labels", *HEAD),
     "fashion_few_typical": ("al-loop", "experiment=fashion_few_labels", "loss=none,fixmatch", *SEEN),
     "fashion_few_margin": (
         "al-loop",

@@ -84,7 +84,7 @@ def page() -> str:
     )
     gains_told = (
         "Digits: test accuracy in % at 80 labels, and what it is above `random`, in points: "
-        "[the study](../benchmarks/results/2026-11-29-digits.md), mean of three seeds, 20 labels to start and 20 a "
+        "[the study](../benchmarks/results/2026-11-29-digits.md), one seed, 20 labels to start and 20 a "
         "round, labels alone; one small data set at a small budget, not a ranking."
     )
     return (

@@ -1,14 +1,14 @@
 """Learning without labels: its method as a plan, for its own stage and for what al-loop's students start from."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import kdal_cli.methods
 from kdal_cli.compose import teaching
 from kdal_cli.compose.bench import Bench
-from kdal_cli.compose.bind import convert, make
+from kdal_cli.compose.bind import make
 from kdal_cli.compose.loss import LossPlan
 from kdal_cli.compose.terms import plan_term
 from kdal_cli.errors import UserError
@@ -28,8 +28,15 @@ Section = Mapping[str, Any]
 SPACE = "pretrained"
 """What `space` is called where it is the one of `pretrain=…`."""
 
-KEYS = ("method", "recipe", "seed", "store")
-"""Of `pretrain`."""
+
+@dataclass(frozen=True)
+class Wanted:
+    """What `pretrain` says beside its method. start: whether students start from the network; else it is a space."""
+
+    recipe: Recipe
+    store: Path
+    start: bool = True
+    seed: Natural = 0
 
 
 def plan_method(bench: Bench, section: Section, where: str = "method") -> LossPlan:
@@ -89,24 +96,21 @@ def planned(bench: Bench) -> Pretraining | None:
                 cure = "pretrain=simclr, or the folder of a run of kdal pretrain"
                 raise UserError(f"{key}: space={SPACE}, and nothing is pretrained", cure=cure)
         return None
-    if not isinstance(section, Mapping) or set(section) - {*KEYS} or not isinstance(section.get("method"), Mapping):
-        raise UserError(f"pretrain={section}", cure=f"an option of the group, as pretrain=simclr; its keys: {KEYS}")
-    method = plan_method(bench, section["method"], "pretrain.method")
+    wanted, chosen = _wanted(section), section.get("method")
+    if not isinstance(chosen, Mapping):
+        raise UserError(f"pretrain.method={chosen}", cure="an option of the group: pretrain=simclr")
+    method = plan_method(bench, chosen, "pretrain.method")
     if method.needs_teacher:
         cure = "kdal pretrain method=distillation, then student.weights=RUN"
-        raise UserError(f"pretrain.method.name={section['method']['name']} asks a teacher", cure=cure)
-    if bench.plain_student.start is not None:
-        where = f"student.weights={bench.section('student').get('weights')}"
-        raise UserError("pretrain=… and a student that starts from weights", where=where, cure="one of the two")
-    return Pretraining(
-        _name(section["method"]),
-        section["method"],
-        method,
-        bench.plain_student,
-        make(Recipe, section.get("recipe", {}), "pretrain.recipe"),
-        convert(section.get("seed", 0), Natural, "pretrain.seed"),
-        convert(section.get("store"), Path, "pretrain.store"),
-    )
+        raise UserError(f"pretrain.method.name={chosen['name']} asks a teacher", cure=cure)
+    student = bench.plain_student
+    if student.start is not None and wanted.start:
+        where, cure = (
+            f"student.weights={bench.section('student').get('weights')}",
+            "one of the two; or pretrain.start=false",
+        )
+        raise UserError("pretrain=… and a student that starts from weights", where=where, cure=cure)
+    return Pretraining(_name(chosen), chosen, method, student, wanted.recipe, wanted.seed, wanted.store)
 
 
 def told(bench: Bench, plan: Pretraining | None) -> list[str]:
@@ -126,15 +130,25 @@ def told(bench: Bench, plan: Pretraining | None) -> list[str]:
 
 
 def seen(bench: Bench, folder: Path) -> Bench:
-    """The same where students start from the network in `folder`, and `space=pretrained` is its features."""
+    """The same where `space=pretrained` is the features of the network in `folder`, and students start from it.
+
+    Unless `pretrain.start` says otherwise.
+    """
     values = {key: _spaced(value, str(folder)) for key, value in bench.values.items()}
-    values["student"] = {**bench.section("student"), "weights": str(folder / WEIGHTS)}
+    if _wanted(bench.section("pretrain")).start:
+        values["student"] = {**bench.section("student"), "weights": str(folder / WEIGHTS)}
     return bench.changed(values)
 
 
 def unseen(bench: Bench) -> Bench:
     """The same with pixels instead of that space, to try everything on before anything is spent."""
     return bench.changed({key: _spaced(value, "pixels") for key, value in bench.values.items()})
+
+
+def _wanted(section: Any) -> Wanted:
+    if not isinstance(section, Mapping):
+        raise UserError(f"pretrain={section}", cure="an option of the group: pretrain=simclr")
+    return make(Wanted, {key: value for key, value in section.items() if key != "method"}, "pretrain")
 
 
 def _spaced(value: Any, space: str) -> Any:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from kdal_cli.errors import UserError
 from kdal_cli.images.augment import Augment, Resident
-from kdal_cli.images.packed import OpenFile, Packed
+from kdal_cli.images.packed import Packed
 from kdal_cli.types import Frame, OnDemand
 
 MAPS = Path("/proc/self/maps")
@@ -123,7 +123,7 @@ def pack(thing: Any, lent: Lent) -> bytes:
                 how = part.augment, part.device, _frame(part.frame)
                 if isinstance(part.pixels, Tensor):
                     return _images, (lent.place(part.pixels), *how)
-                return _images_of_pack, (_pack(part.pixels), *how)
+                return _images_of_pack, (*_pack(part.pixels, lent), *how)
             return NotImplemented
 
     parcel, by_reference = io.BytesIO(), SimpleNamespace(__name__=__name__, Pickler=Pickler)
@@ -156,49 +156,29 @@ def _images(
     return Resident(place.pixels(), augment, device, frame=_framed(frame))
 
 
-@dataclass(frozen=True)
-class Pack:
-    """What another process opens a pack by. one: shape of an image; chosen: which images, all where none is said."""
-
-    host: str
-    handle: str
-    file: str
-    ends: bytes
-    checks: bytes
-    chosen: bytes | None
-    one: tuple[int, int, int]
-
-    def pixels(self) -> Packed:
-        """Read on demand, each image against its checksum. Raises UserError where the file is out of reach."""
-        path = Path(self.handle if self.host == host() else self.file)
-        try:
-            file = OpenFile(path, os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-        except OSError as error:
-            cure = "data.store=… on a file system that all machines share"
-            raise UserError(f"{path}: {error.strerror} on another machine", cure=cure) from error
-        ends, checks = (np.frombuffer(each, np.int64).copy() for each in (self.ends, self.checks))
-        chosen = None if self.chosen is None else torch.frombuffer(bytearray(self.chosen), dtype=torch.int64)
-        return Packed(file, ends, checks, self.one, chosen)
-
-
 @lru_cache(maxsize=2)
 def _images_of_pack(
-    pack: Pack,
+    place: Place,
+    numbers: tuple[bytes, bytes, bytes | None],
+    shape: tuple[int, int, int],
     augment: Augment,
     device: torch.device,
     frame: tuple[int, float, bytes] | None,
 ) -> Resident:
-    """The images of a pack that another process has open, which this one reads for itself."""
-    return Resident(pack.pixels(), augment, device, frame=_framed(frame))
+    """The images of a pack, whose JPEGs this process decodes for itself."""
+    ends, checks, chosen = (None if each is None else np.frombuffer(each, np.int64).copy() for each in numbers)
+    assert ends is not None
+    assert checks is not None
+    pixels = Packed(place.pixels(), ends, checks, shape, None if chosen is None else torch.from_numpy(chosen))
+    return Resident(pixels, augment, device, frame=_framed(frame))
 
 
-def _pack(pixels: OnDemand) -> Pack:
+def _pack(pixels: OnDemand, lent: Lent) -> tuple[Place, tuple[bytes, bytes, bytes | None], tuple[int, int, int]]:
+    """What another process has a pack by: its bytes go the way of pixels."""
     if not isinstance(pixels, Packed):
-        raise TypeError(f"cannot be sent to another process: {type(pixels).__name__}")
+        raise TypeError(type(pixels).__name__)
     chosen = None if pixels.chosen is None else pixels.chosen.numpy().tobytes()
-    handle = f"/proc/{os.getpid()}/fd/{pixels.file.handle}"
-    numbers = pixels.ends.tobytes(), pixels.checks.tobytes(), chosen
-    return Pack(host(), handle, os.path.realpath(handle), *numbers, pixels.one)
+    return lent.place(pixels.data), (pixels.ends.tobytes(), pixels.checks.tobytes(), chosen), pixels.one
 
 
 def _frame(frame: Frame | None) -> tuple[int, float, bytes] | None:

@@ -8,12 +8,10 @@ Axis letters: N images, n some of them, c channels, K side.
 
 import io
 import os
-import weakref
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,8 +23,8 @@ from kdal_cli.errors import MachineError
 HAND = 16
 """Images that a worker decodes at a time."""
 
-Decoder = Callable[[bytes, int], Tensor]
-"""(bytes of a JPEG, c) -> (c, K, K) uint8."""
+Decoder = Callable[[Tensor, int], Tensor]
+"""(a JPEG (n,) uint8, c) -> (c, K, K) uint8."""
 
 
 def encoded(pixels: np.ndarray, quality: int) -> bytes:
@@ -37,30 +35,22 @@ def encoded(pixels: np.ndarray, quality: int) -> bytes:
     return data.getvalue()
 
 
-class OpenFile:
-    """A file that is open as long as somebody has this. handle: its descriptor, which is taken over."""
-
-    def __init__(self, path: Path, handle: int) -> None:
-        self.path, self.handle = path, handle
-        weakref.finalize(self, os.close, handle)
-
-
 class Packed:
     """Images (N, c, K, K) uint8 that are decoded when they are read, see `kdal_cli.types.OnDemand`.
 
-    file: of their JPEGs. ends: (N,) int64, where each ends in the file. checks: (N,) int64, the CRC-32 of each.
-    shape: (c, K, K). chosen: (n,) int64, which of them these are, in this order; None is all.
+    data: (bytes,) uint8, their JPEGs, mapped from a file. ends: (N,) int64, where each ends in it. checks: (N,) int64,
+    the CRC-32 of each. shape: (c, K, K). chosen: (n,) int64, which of them these are, in this order; None is all.
     """
 
     def __init__(
         self,
-        file: "OpenFile",
+        data: Tensor,
         ends: np.ndarray,
         checks: np.ndarray,
         shape: tuple[int, int, int],
         chosen: Tensor | None = None,
     ) -> None:
-        self.file, self.ends, self.checks, self.chosen = file, ends, checks, chosen
+        self.data, self.ends, self.checks, self.chosen = data, ends, checks, chosen
         self.shape = torch.Size((len(ends) if chosen is None else len(chosen), *shape))
         self._coming: tuple[Tensor, Callable[[], Tensor]] | None = None
 
@@ -86,7 +76,7 @@ class Packed:
     def copied(self, ids: Tensor) -> "Packed":
         """A set whose image number i is image `ids[i]` of this one; nothing is read for that."""
         chosen = ids if self.chosen is None else self.chosen[ids]
-        return Packed(self.file, self.ends, self.checks, self.one, chosen)
+        return Packed(self.data, self.ends, self.checks, self.one, chosen)
 
     def expect(self, ids: Tensor) -> None:
         """Begin to decode the images that will be asked for next, (n,), in this order."""
@@ -95,18 +85,18 @@ class Packed:
     def _begun(self, rows: Tensor) -> Callable[[], Tensor]:
         """What waits for rows (n,) that workers are decoding."""
         places = (rows if self.chosen is None else self.chosen[rows]).numpy()
-        found = torch.empty(len(places), *self.shape[1:], dtype=torch.uint8)
+        found = np.empty((len(places), *self.one), np.uint8)  # no tensor: inference mode is each thread's own
 
         def decode(start: int) -> None:
             for place in range(start, min(start + HAND, len(places))):
-                found[place] = self._image(int(places[place]))
+                found[place] = self._image(int(places[place])).numpy()
 
         hands: list[Future[None]] = [_workers().submit(decode, start) for start in range(0, len(places), HAND)]
 
         def wait() -> Tensor:
             for hand in hands:
                 hand.result()
-            return found
+            return torch.from_numpy(found)
 
         return wait
 
@@ -115,13 +105,13 @@ class Packed:
         if not 0 <= row < len(self.ends):
             raise IndexError(f"there are {len(self.ends)} images, numbered from 0: not {row}")
         start = int(self.ends[row - 1]) if row else 0
-        data = os.pread(self.file.handle, int(self.ends[row]) - start, start)
-        if zlib.crc32(data) == self.checks[row]:
-            pixels = decoder()(data, self.shape[1])
+        jpeg = self.data[start : int(self.ends[row])]
+        if zlib.crc32(jpeg.numpy().data) == self.checks[row]:
+            pixels = decoder()(jpeg, self.shape[1])
             if pixels.shape == self.shape[1:]:
                 return pixels
         what = f"kept image {row} is not what was written there"
-        raise MachineError(what, where=self.file.path, cure="kdal store --clear images, and start again")
+        raise MachineError(what, cure="kdal store --clear images, and start again")
 
 
 @cache
@@ -132,7 +122,7 @@ def decoder() -> Decoder:
     except (ImportError, OSError, RuntimeError):  # not there, too old, or made for another torch
         return _by_pillow
 
-    def by_torchcodec(data: bytes, channels: int) -> Tensor:
+    def by_torchcodec(data: Tensor, channels: int) -> Tensor:
         found = decode_jpeg(data, mode="GRAY" if channels == 1 else "RGB")
         assert isinstance(found, Tensor)  # a list for a list
         return found
@@ -140,8 +130,8 @@ def decoder() -> Decoder:
     return by_torchcodec
 
 
-def _by_pillow(data: bytes, channels: int) -> Tensor:
-    with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+def _by_pillow(data: Tensor, channels: int) -> Tensor:
+    with Image.open(io.BytesIO(data.numpy().data), formats=("JPEG",)) as image:
         rows = np.array(image.convert("L" if channels == 1 else "RGB"))
     return torch.from_numpy(rows.reshape(*rows.shape[:2], channels)).permute(2, 0, 1)
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdal_cli.images.packed import OpenFile, Packed
+from kdal_cli.images.packed import Packed
 from kdal_cli.images.seals import Seal
 
 FOLDER_MODE, FILE_MODE = 0o755, 0o644
@@ -70,12 +70,13 @@ def write_pack(path: Path, images: Iterable[bytes]) -> tuple[Seal, np.ndarray]:
 
 def open_pack(path: Path, table: np.ndarray, shape: tuple[int, int, int]) -> Packed:
     """The images of a pack, each of `shape` (c, H, W). Raises ValueError where the table does not fit the file."""
-    with reading(path) as opened:
-        file, size = OpenFile(path, os.dup(opened.fileno())), os.fstat(opened.fileno()).st_size
     ends = np.ascontiguousarray(table[:, END])
+    with reading(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        data = np.memmap(file, np.uint8, "c") if size else np.empty(0, np.uint8)
     if (int(ends[-1]) if len(ends) else 0) != size or (np.diff(ends, prepend=0) <= 0).any():
         raise ValueError(path)
-    return Packed(file, ends, np.ascontiguousarray(table[:, CHECK]), shape)
+    return Packed(torch.from_numpy(data), ends, np.ascontiguousarray(table[:, CHECK]), shape)
 
 
 def write_table(path: Path, table: np.ndarray) -> Seal:

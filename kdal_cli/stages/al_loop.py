@@ -1,6 +1,6 @@
 """`kdal al-loop`: buy, retrain, measure, and again."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
@@ -10,15 +10,15 @@ from torch import Tensor
 
 from kdal_cli.errors import UserError
 from kdal_cli.inference.evidence import Sampler
-from kdal_cli.inference.predict import predict
 from kdal_cli.inference.scorers import Seer
 from kdal_cli.lab.asking import occasion
 from kdal_cli.lab.baselines import Baselines
 from kdal_cli.lab.blueprint import Blueprint
-from kdal_cli.lab.checkup import complaints, tie
+from kdal_cli.lab.checkup import tie
 from kdal_cli.lab.clock import Clock
 from kdal_cli.lab.guide import Guide
 from kdal_cli.lab.lab import Lab, MakeObjective
+from kdal_cli.lab.measurements import Measurements
 from kdal_cli.lab.picks import reasons
 from kdal_cli.lab.pool import Onlooker, Scoring
 from kdal_cli.lab.review import settle
@@ -27,19 +27,15 @@ from kdal_cli.lab.tutors import Tutors
 from kdal_cli.labels.budget import Plan
 from kdal_cli.labels.ledger import Ledger
 from kdal_cli.labels.naming import gone_on, something_else
-from kdal_cli.labels.opinions import disputed
 from kdal_cli.labels.oracle import NONE, Oracle
-from kdal_cli.labels.promise import audited, told
 from kdal_cli.labels.purchase import proposed
 from kdal_cli.labels.stopping import Stopping, effort, outlook
-from kdal_cli.metrics.classification import agreement, class_rows, measure
 from kdal_cli.network import Network, freeze
 from kdal_cli.records import checkpoint
 from kdal_cli.records.curve import Table
 from kdal_cli.records.files import shown
 from kdal_cli.records.snapshots import Snapshots
 from kdal_cli.report.contact import contact_png
-from kdal_cli.study.baselines import remark
 from kdal_cli.training.loop import Fitted
 from kdal_cli.training.recipe import Recipe
 from kdal_cli.types import Examples
@@ -82,11 +78,10 @@ class Loop:
     open_classes: bool = False
 
     def __post_init__(self) -> None:
-        folder = self.lab.run.folder
-        self.ledger = Ledger.open(folder / "ledger.jsonl")
-        self.right: Tensor | None = None
-        self.curve, self.timings = Table(folder / "curve.csv"), Table(folder / "timings.csv")
-        self.per_class = Table(folder / "classes.csv")
+        self.ledger = Ledger.open(self.lab.run.folder / "ledger.jsonl")
+        of = (self.lab, self.ledger, self.tutors, self.baselines, self._load)
+        self.measurements = Measurements(*of, mixed=self.mixed, again=self.again)
+        self.curve = self.measurements.curve
 
     def run(self) -> Table:
         """Do every round that is not done yet, and return the curve."""
@@ -96,8 +91,7 @@ class Loop:
             raise UserError("the ledger has fewer rounds than the curve", where=self.ledger.path, cure=cure)
         if self.ledger.of_round(0, "validation") is None and len(lab.validation):
             self._buy(0, lab.validation, torch.zeros(len(lab.validation)), purpose="validation")
-        self.timings.keep(len(self.curve))
-        self.per_class.keep(len(self.curve) * len(lab.data.classes))
+        self.measurements.begin()
         network = self._load(len(self.curve) - 1)
         for round in range(len(self.curve), len(plan)):
             if round and self._enough(round - 1, plan[round]):
@@ -106,7 +100,8 @@ class Loop:
             clock = Clock()
             self._purchase(round, plan[round], network, clock)
             network, fitted = self._train(round, network, clock)
-            self._measure(round, network, fitted, clock)
+            self.measurements.add(round, network, fitted, clock)
+            self._tell_new(round)
         return self.curve
 
     def _enough(self, round: int, query: int) -> bool:
@@ -253,82 +248,16 @@ class Loop:
         before = self._load(round - 1)
         return self.guide.taught_by(freeze(before)) if before else replace(self.guide, teacher=None)
 
-    def _measure(self, round: int, network: Network, fitted: Fitted, clock: Clock) -> None:
-        """Measure on the test set and write the line that makes the round done."""
-        lab = self.lab
-        ids, labels = self.ledger.bought()
-        seen = lab.test_output(network).logits
-        truth, classes = lab.data.test.labels.all(), len(lab.data.classes)
-        by_teacher = self.ledger.by_teacher()
-        row = {
-            "round": round,
-            "labels": self.ledger.labels(),
-            "cost": self.ledger.cost(),
-            "classes_seen": len(labels.unique()),
-        }
-        row["teacher_answers"] = len(self.ledger.teacher_ids())
-        tutor = self.tutors.after(round, self.ledger)
-        row["teacher_labels"] = tutor.teacher.labels_of(lab.data.name) if tutor else 0
-        row["labels_with_teacher"] = self.tutors.labels_with(len(ids))
-        row |= audited(by_teacher, self.ledger.audits()) if self.mixed else {}
-        row |= {"images": len(ids), "disputed": len(disputed(self.ledger.votes()))} if self.again else {}
-        row["steps"] = fitted.steps
-        row["flops"] = self.ledger.flops()
-        row |= {f"test_{name}": value for name, value in measure(seen, truth, classes).items()}
-        right = seen.argmax(1).cpu() == truth
-        row["forgotten"] = int((self._right(round - 1) & ~right).sum())
-        self.right = right
-        own = predict(network, lab.train, ids).logits
-        row["train_accuracy"] = float((own.argmax(1).cpu() == labels).float().mean())
-        validate = lab.accuracy(*self.ledger.bought("validation"))
-        if validate is not None and fitted.best is not None:
-            row["val_accuracy"] = validate(network)
-            row["test_accuracy_at_best_val"] = self._accuracy_of(fitted, network)
-        if tutor is not None and tutor.teacher.metrics:
-            row["teacher_test_accuracy"] = tutor.teacher.metrics["accuracy"]
-            row["teacher_agreement"] = agreement(seen, tutor.teacher.test_logits)
-        clock.lap("evaluate_s")
-        if self.baselines is not None:
-            row |= self.baselines.measure(ids, labels, network, tutor.teacher.network if tutor else None)
-            clock.lap("baselines_s")
-        self.timings.add({"round": round, **clock.seconds, **lab.pace(network, fitted)})
-        self.per_class.add(*class_rows(round, seen.argmax(1).cpu(), truth, labels, classes))
-        self.curve.add(row)
-        lab.log.figures(row)
-        lab.display.say(f"round {round}: {row['labels']:,} labels, test accuracy {row['test_accuracy']:.2%}")
-        if self.mixed:
-            lab.watcher.say(f"round {round}: {told(by_teacher, self.ledger.audits())}")
-        if against := remark(row):
-            lab.watcher.say(f"round {round}: {against}")
-        for complaint in complaints(lab, network, ids, labels, own, seen):
-            lab.watcher.say(f"round {round}: the student {complaint}")
-        if said := proposed(self.ledger.purchases):
-            lab.watcher.say(f"round {round}: {something_else(said)}; to learn them, {self._anew(said)}")
-
-    def _anew(self, said: Mapping[int, str]) -> str:
-        """What can be done about images {id: name} of classes that are not there."""
-        if not self.open_classes:
-            return "start a new run of data that has these classes"
-        asked = torch.cat([purchase.asked for purchase in self.ledger.purchases if purchase.purpose == "train"])
-        words = gone_on(said, shown(self.lab.run.folder), len(asked.unique()))
-        return f"start a new run with the words of this one and {words}"
-
-    def _right(self, round: int) -> Tensor:
-        """Which test images the student of a round is right on, (N,) bool; none before round 0."""
-        if self.right is None:
-            network, truth = self._load(round), self.lab.data.test.labels.all()
-            if network is None:
-                return torch.zeros(len(truth), dtype=torch.bool)
-            self.right = self.lab.test_output(network).logits.argmax(1).cpu() == truth
-        return self.right
-
-    def _accuracy_of(self, fitted: Fitted, network: Network) -> float:
-        """Test accuracy of the weights that were best on validation; the network keeps its last ones."""
-        last = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-        network.load_state_dict(fitted.best or last)
-        accuracy = self.lab.measure_test(network)["accuracy"]
-        network.load_state_dict(last)
-        return accuracy
+    def _tell_new(self, round: int) -> None:
+        """Say how many images are of classes that there are not, and what can be done about it."""
+        if not (said := proposed(self.ledger.purchases)):
+            return
+        how = "start a new run of data that has these classes"
+        if self.open_classes:
+            asked = torch.cat([purchase.asked for purchase in self.ledger.purchases if purchase.purpose == "train"])
+            words = gone_on(said, shown(self.lab.run.folder), len(asked.unique()))
+            how = f"start a new run with the words of this one and {words}"
+        self.lab.watcher.say(f"round {round}: {something_else(said)}; to learn them, {how}")
 
     def _load(self, round: int) -> Network | None:
         """The student that a finished round ended with, trained again when its checkpoint is damaged; None before 0."""

@@ -358,7 +358,8 @@ def test_a_class_that_was_missing_is_named_and_a_new_run_learns_it_and_asks_nobo
             state = asked(address, "wait=1")
         except OSError:
             break
-        for id in (state.get("question") or {"ids": []})["ids"]:
+        answered = {id for id, _, _ in state.get("events", [])}
+        for id in [id for id in (state.get("question") or {"ids": []})["ids"] if id not in answered]:
             label = id % 3  # the order of ids is that of the names
             typed = {"word": "none of these", "proposed": ("mid grey", "MID  GREY")[id % 2]} if label == 2 else {}
             tell(address, state["question"]["name"], id, label if label < 2 else None, **typed)

@@ -29,6 +29,8 @@ def test_al_loop_does_it_once_for_all_of_a_sweep_and_its_features_are_a_space(kd
     (folder,) = here.glob("outputs/pretrained/*")
     assert "pretrained" in kdal("store").out
     named = [word.replace("=pretrained", f"={folder}") for word in words if not word.startswith("pretrain")]
+    alone = kdal("al-loop", *words, "pretrain.start=false", "seed=0")
+    assert (alone.code, "starts from" in alone.out) == (0, False)
     by_hand = kdal("al-loop", *named, f"student.weights={folder / 'pretrained.safetensors'}", "seed=0")
     assert by_hand.run.contents()["curve.csv"] == ended[0].run.contents()["curve.csv"]
 

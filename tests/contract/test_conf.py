@@ -52,6 +52,7 @@ MISSING = {  # what only the user knows
     ("data", "csv"): {"data.path"},
     ("data", "parquet"): {"data.path"},
     ("experiment", "photos"): {"data.root"},
+    ("experiment", "photos_teacher"): {"data.root"},
     ("student", "custom"): {"student.name"},
     ("student", "simkd"): {"student.features"},
     ("teacher", "custom"): {"teacher.model.name"},

@@ -155,12 +155,12 @@ def test_every_command_tells_at_some_write_that_the_disk_fails_and_works_when_it
             break
         if ended.code != 3 or "No space left on device" not in ended.refusal:
             wrong[step] = f"{ended.code}: {ended.err}"
-        again = kdal(*COMMANDS[command])
+        again = kdal(*(word.replace("answers", "again") for word in COMMANDS[command]))  # answers are never overwritten
         if (again.code, again.err) != (0, ""):
             wrong[step] = f"again {again.code}: {again.err}"
         if half := [*kdal.here.rglob("*.kdal-tmp")]:
             wrong[step] = f"half written: {half}"
-        for left in ("run", "answers", "outputs", "student/export"):
+        for left in ("run", "answers", "again", "outputs", "student/export"):
             shutil.rmtree(kdal.here / left, ignore_errors=True)
     assert step > 1
     assert not wrong

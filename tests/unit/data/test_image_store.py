@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from kdal_cli.cli.storing import store
 from kdal_cli.data import image_folder as source
 from kdal_cli.data.image_folder import image_folder
 from kdal_cli.errors import MachineError, UserError
@@ -240,3 +241,17 @@ def test_two_at_once_decode_once_and_the_second_waits(root, tmp_path, ear, decod
     assert torch.equal(first.train.pixels, second.train.pixels)
     assert len(decoded) == 10
     assert sum(any("waiting for it" in text for text in each.said) for each in ears) == 1
+
+
+def test_a_whole_check_names_what_is_damaged(load, stores, capsys) -> None:
+    load()
+    store([str(stores()[0].parent), "--check"])
+    assert capsys.readouterr().out == "1 of 1 stores of images are as they were written\n"
+    _flip(stores()[0] / "test.npy")
+    with pytest.raises(UserError, match=r"1 stores of images are damaged .*kdal store --clear images"):
+        store([str(stores()[0].parent), "--check"])
+    assert capsys.readouterr().out.startswith("damaged: test.npy in ")
+    (stores()[0] / "index.json").write_text("{}")
+    with pytest.raises(UserError):
+        store([str(stores()[0].parent), "--check"])
+    assert capsys.readouterr().out.startswith("damaged: index.json in ")

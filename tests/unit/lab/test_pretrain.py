@@ -19,12 +19,14 @@ from kdal_cli.images.augment import Augment
 from kdal_cli.inference.embedding import embedding, vectors
 from kdal_cli.lab import pretrain as stage
 from kdal_cli.lab.blueprint import Blueprint
+from kdal_cli.lab.guide import Guide
 from kdal_cli.lab.lab import Lab
 from kdal_cli.lab.pretrain import Quality, pretrain, warned
 from kdal_cli.metrics.representation import collapsed, effective_rank, knn_accuracy, spread
-from kdal_cli.network import Network, classifier
+from kdal_cli.network import Network, classifier, freeze
 from kdal_cli.records import checkpoint
 from kdal_cli.records.snapshots import Snapshots
+from kdal_cli.streams import Streams
 from kdal_cli.training.recipe import Recipe
 from kdal_cli.types import ImageData, Labels
 
@@ -33,6 +35,8 @@ RECIPE = Recipe(steps=9, pool_batch=16, lr=0.01, checks=3, optimizer="adamw", au
 
 def method(name: str, images: ImageData) -> LossPlan:
     section: dict[str, Any] = {"name": name, "on": "pool", "hidden": 8, "dimensions": 6}
+    if name == "distillation":
+        section = {"name": name, "on": "pool", "queue": 40}
     if name == "byol":
         section["momentum"] = {"schedule": "cosine", "start": 0.9, "end": 1.0}
     term = plan_term("method", section, 1.0, [], package=kdal_cli.methods)
@@ -40,8 +44,10 @@ def method(name: str, images: ImageData) -> LossPlan:
 
 
 def trained(lab: Lab, student: Blueprint, images: ImageData, name: str) -> tuple[Network, dict[str, float]]:
-    file = lab.run.checkpoints / "student.safetensors"
-    return pretrain(lab, student, method(name, images), RECIPE, name, file)
+    file, guide = lab.run.checkpoints / "student.safetensors", None
+    if name == "distillation":
+        guide = Guide(teacher=freeze(replace(lab, streams=Streams(7)).network(student, "teacher")))
+    return pretrain(lab, student, method(name, images), RECIPE, name, file, guide)
 
 
 def with_labels(lab: Lab, answers: torch.Tensor) -> Lab:
@@ -49,7 +55,7 @@ def with_labels(lab: Lab, answers: torch.Tensor) -> Lab:
     return replace(lab, data=replace(lab.data, train=train))
 
 
-@pytest.mark.parametrize("name", ["simclr", "byol"])
+@pytest.mark.parametrize("name", ["simclr", "byol", "distillation"])
 def test_other_labels_give_the_same_weights_and_the_same_space(name: str, bench, student, images) -> None:
     truth = images.train.labels.all()
     outcomes = []
@@ -74,7 +80,7 @@ class Album(Snapshots):
         shutil.copy(self.path, self.path.with_suffix(f".{state['step']}"))
 
 
-@pytest.mark.parametrize("name", ["byol", "barlow_twins", "vicreg"])
+@pytest.mark.parametrize("name", ["byol", "barlow_twins", "vicreg", "distillation"])
 def test_a_stopped_pretraining_goes_on_to_the_same_bits(name: str, bench, student, images, monkeypatch) -> None:
     monkeypatch.setattr(stage, "Snapshots", Album)
     whole, again = bench("whole"), bench("again")

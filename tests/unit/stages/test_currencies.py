@@ -156,7 +156,7 @@ def test_killed_before_any_write_a_run_ends_with_the_same_currencies(loop, bench
 def test_the_classes_are_told_round_by_round(loop, images) -> None:
     run = loop(objective=labels_alone)
     curve = run.run()
-    rows = run.per_class.rows
+    rows = run.measurements.per_class.rows
     assert [(row["round"], row["class"]) for row in rows] == [(r, c) for r in range(ROUNDS) for c in range(3)]
     for round in range(ROUNDS):
         mine = [row for row in rows if row["round"] == round]

@@ -166,3 +166,18 @@ def test_a_balanced_feed_knows_the_images_of_a_training(images, resident) -> Non
     seen = torch.cat([batch.ids for batch in feed.batches(feed.plan(0, 2))])
     assert feed.ids(2).tolist() == sorted(set(seen.tolist()))
     assert feed.ids(0).tolist() == []
+
+
+FIRST = {"strong": "pool"}
+
+
+def test_a_second_strong_view_is_another_one_and_leaves_the_first_as_it_was(images, resident) -> None:
+    examples = Examples(torch.arange(60), images.train.labels.all()[:20])
+    alone, both = (
+        Feed(resident, examples, 6, 5, Streams(3), more=more) for more in (FIRST, FIRST | {"second": "pool"})
+    )
+    for one, two in zip(alone.batches(alone.plan(0, 3)), both.batches(both.plan(0, 3)), strict=True):
+        assert torch.equal(one.strong, two.strong)
+        assert two.second.shape == two.strong.shape
+        assert not torch.equal(two.second, two.strong)
+        assert torch.equal(two[6:].second, two.second), "of the images of the pool"
