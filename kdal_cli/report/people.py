@@ -89,7 +89,7 @@ def _teachers(records: Sequence[Record]) -> Html | None:
 
 def _something_else(records: Sequence[Record]) -> Html | None:
     """Names that people typed of classes that there are not, and of how many images, run by run."""
-    rows: list[list[object]] = []
+    rows: list[list[Html | str]] = []
     for record in records:
         if any(record.settings.get(key) for key in ("oracle.new_classes", "oracle.person.new_classes")):
             said = proposed(Ledger.look(record.folder / "ledger.jsonl").purchases)
