@@ -58,13 +58,13 @@ def archive(path: Path, images: int) -> float:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as file:
         for part, count in (("train", images), ("test", TEST)):
             labels = rng.integers(CLASSES, size=count)
-            with file.open(f"x_{part}.npy", "w", force_zip64=True) as array:
+            with file.open(f"x_{part}.npy", mode="w", force_zip64=True) as array:
                 header = {"descr": "|u1", "fortran_order": False, "shape": (count, 3, 32, 32)}
                 np.lib.format.write_array_header_2_0(array, header)
                 for some in np.array_split(labels, -(-count // BLOCK)):
                     noise = rng.integers(0, 128, size=(len(some), 3, 32, 32), dtype=np.uint8)
                     array.write((noise + (12 * some[:, None, None, None]).astype(np.uint8)).tobytes())
-            with file.open(f"y_{part}.npy", "w") as array:
+            with file.open(f"y_{part}.npy", mode="w") as array:
                 np.lib.format.write_array(array, labels)
     return time.perf_counter() - started
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdal_cli.losses._unit import unit
+from kdal_cli.metrics.directions import unit
 
 RECENT = 0.95
 """How much a figure for the log remembers: about twenty steps."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from kdal_cli.losses._maps import pairs, same_size
-from kdal_cli.losses._unit import unit
+from kdal_cli.metrics.directions import unit
 from kdal_cli.types import Batch, Examples, Output, Places
 from kdal_cli.values import NonNegative, Positive
 

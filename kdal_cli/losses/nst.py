@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from kdal_cli.losses._maps import pairs, same_size
-from kdal_cli.losses._unit import unit
+from kdal_cli.metrics.directions import unit
 from kdal_cli.types import Batch, Output, Places
 
 

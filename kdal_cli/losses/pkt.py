@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from kdal_cli.losses._unit import unit
+from kdal_cli.metrics.directions import unit
 from kdal_cli.types import Batch, Output
 
 EPS = 1e-7

@@ -6,7 +6,7 @@ Axis letters: B batch, D features, K queue.
 import torch
 from torch import Tensor, nn
 
-from kdal_cli.losses._unit import unit
+from kdal_cli.metrics.directions import unit
 from kdal_cli.types import Batch, Examples, Output
 from kdal_cli.values import Count, Positive
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from kdal_cli.losses._unit import unit
 from kdal_cli.losses.pkt import neighbours, pkt, pkt_loss
+from kdal_cli.metrics.directions import unit
 from kdal_cli.types import Batch, Output
 
 BATCH = Batch(torch.arange(5), torch.zeros(5), torch.zeros(5, 1, 1, 1), torch.zeros(0, dtype=torch.int64))

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from kdal_cli.losses._unit import unit
+from kdal_cli.metrics.directions import unit
 
 
 def test_every_vector_of_the_last_axis_is_divided_by_its_length() -> None:
