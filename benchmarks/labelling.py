@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.request import Request, urlopen
 
+KDAL = Path(sys.executable).with_name("kdal")
 COMMON = ("al-loop", "oracle=page", "loss=none", "teacher=none", "threads=1", "recipe=equal_steps")
 LONG = ("data=blobs", "data.train=20000", "data.split.validation=0", "budget.rounds=0")
 HEAD = ("data=digits", "data.split.validation=0", "recipe.learns=head", "recipe.steps=100", "budget.initial=20")
@@ -32,7 +33,7 @@ class Page:
 
     def __init__(self, words: Sequence[str]) -> None:
         folder = tempfile.mkdtemp(prefix="kdal-labelling-")
-        command = ["kdal", *COMMON, *words, f"hydra.run.dir={folder}"]
+        command = [str(KDAL), *COMMON, *words, f"hydra.run.dir={folder}"]
         self.run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8")
         assert self.run.stdout is not None
         found = next(found for line in self.run.stdout if (found := re.search(r"labels: (http\S+)", line)))
