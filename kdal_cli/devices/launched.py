@@ -30,6 +30,9 @@ from kdal_cli.errors import MachineError, UserError
 ARRIVAL = timedelta(minutes=30)
 """How long the first of the processes waits for the last."""
 
+FAREWELL = timedelta(seconds=5)
+"""How long number 0 keeps a store for others that leave."""
+
 CHUNK = 64 << 20
 """Bytes of images that are sent at a time."""
 
@@ -62,16 +65,20 @@ class Launch:
             raise UserError(told, cure="whole numbers, as torchrun sets them") from None
         return cls(rank, size, number, beside, environment["MASTER_ADDR"], port) if size > 1 else None
 
+    @property
+    def hosts(self) -> bool:
+        """Whether this process keeps the store, which the agents of torchrun do otherwise."""
+        return self.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+
     @cached_property
     def store(self) -> Any:
         """For the group and for this thread."""
-        return self.connected()
+        return self.connected(self.hosts)
 
-    def connected(self) -> Any:
-        """The store that torchrun keeps, or that number 0 keeps for the others."""
-        kept = self.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    def connected(self, hosts: bool = False) -> Any:
+        """The store, through a connection of its own. Raises MachineError where nobody answers."""
         try:
-            store = dist.TCPStore(self.address, self.port, None, kept, ARRIVAL)  # pyright: ignore[reportPrivateImportUsage]
+            store = dist.TCPStore(self.address, self.port, None, hosts, ARRIVAL)  # pyright: ignore[reportPrivateImportUsage]
         except (RuntimeError, OSError) as error:
             raise MachineError(f"nobody answers at {self.address}:{self.port}: {str(error).splitlines()[0]}") from error
         again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
@@ -181,9 +188,11 @@ def over() -> None:
     if mine is None:
         return
     with suppress(Exception):  # they may have ended, and torchrun with them
+        mine.store.set("over", OVER)
         if not mine.store.check(["begin"]):
             mine.store.set("begin", OVER)
-        mine.store.set("over", OVER)
+        if mine.hosts:
+            mine.store.wait([f"left/{rank}" for rank in range(1, mine.size)], FAREWELL)
     collectives.leave()
 
 
@@ -209,7 +218,7 @@ def serve(mine: Launch) -> NoReturn:
                 os._exit(1)
             _send(answer)
     except Deserted:
-        os._exit(0 if mine.store.check(["over"]) else 3)
+        _leave(mine.store, mine.rank)
 
 
 def _begun(mine: Launch) -> str:
@@ -217,8 +226,17 @@ def _begun(mine: Launch) -> str:
     mine.store.wait(["begin"], PATIENCE)
     said = mine.store.get("begin")
     if said == OVER:
-        os._exit(0)
+        _leave(mine.store, mine.rank)
     return said.decode()
+
+
+def _leave(store: Any, rank: int) -> NoReturn:
+    """End: well when it is over, and as after a failure of the machine when number 0 is gone."""
+    with suppress(RuntimeError):
+        if store.check(["over"]):
+            store.set(f"left/{rank}", OVER)
+            os._exit(0)
+    os._exit(MachineError.exit_code)
 
 
 def _reaches(place: Place) -> bool:
@@ -282,7 +300,7 @@ def _live(mine: Launch, others: range) -> None:
         try:
             store.set(f"alive/{mine.rank}", str(beat))
             if mine.rank and store.check(["over"]):
-                os._exit(0)
+                _leave(store, mine.rank)
             for rank in others:
                 said = store.get(key) if store.check([key := f"alive/{rank}"]) else b""
                 if said != heard[rank]:

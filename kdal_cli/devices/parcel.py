@@ -29,7 +29,6 @@ from kdal_cli.types import Frame, OnDemand
 
 MAPS = Path("/proc/self/maps")
 
-
 BLOCKS, BLOCK = 64, 1 << 16
 """How many blocks of how many bytes tell two files of images apart."""
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kdal_cli.devices import collectives
 from kdal_cli.devices.collectives import Deserted
-from kdal_cli.devices.parcel import Carry, Lent, pack, unpack
+from kdal_cli.devices.parcel import RECEIVED, Carry, Lent, pack, unpack
 from kdal_cli.errors import KdalError, MachineError
 
 GRACE = 5.0
@@ -102,11 +102,13 @@ class Team:
         if self.size == 1 or self.rank or self.recruit is None:
             yield answers
             return
-        if self._crew is None:
-            pack((work, args), self._lent)  # what cannot be sent is refused before anybody starts
+        parcel = pack((work, args), self._lent)  # what cannot be sent is refused before anybody starts
         try:
-            crew = self._crew or self._gather(self.recruit)
-            crew.tell(pack((work, args), self._lent))
+            crew = self._crew
+            if crew is None:
+                crew = self._gather(self.recruit)
+                parcel = pack((work, args), self._lent) if crew.beyond else parcel  # with images for other machines
+            crew.tell(parcel)
             yield answers
             answers += self._answers()
         except Deserted:
@@ -202,6 +204,7 @@ def _here() -> Team:
 def _join(size: int, kind: str, settle: Settle) -> None:
     global _mine
     rank, device = _seat
+    RECEIVED.clear()  # images of the team before
     _mine = Team(size, kind, settle, rank)
     settle(device)
 

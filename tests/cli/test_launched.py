@@ -75,6 +75,21 @@ def test_two_processes_of_torchrun_buy_and_learn_what_devices_2_does(kdal: Kdal)
     assert len(weights(kdal.here / "there")) == 3
 
 
+@pytest.mark.slow
+def test_without_torchruns_store_number_0_keeps_one_and_everybody_ends_well(kdal: Kdal) -> None:
+    port = free_port()
+    several = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    command = [sys.executable, "-m", "kdal_cli", *SMALL, "hydra.run.dir=by_hand"]
+    started = [
+        subprocess.Popen(command, cwd=kdal.here, env=os.environ | several | {"RANK": rank, "LOCAL_RANK": rank})
+        for rank in ("0", "1")
+    ]
+    assert [process.wait(300) for process in started] == [0, 0]
+    here = kdal(*SMALL, "device=cpu", "devices=2", "hydra.run.dir=here")
+    assert here.code == 0
+    assert weights(kdal.here / "by_hand") == weights(kdal.here / "here")
+
+
 def test_an_error_is_told_once_and_nobody_is_left(kdal: Kdal) -> None:
     wrong = launched(kdal.here, "al-loop", "typo=1")
     assert wrong.returncode != 0
