@@ -120,8 +120,8 @@ def rehearse_sampler(
 ) -> Asks:
     """Let a sampler choose some of a few images before anything is spent: what it lacks shows now.
 
-    Student and teacher are new ones. Raises UserError where answers would
-    be compared with those of a teacher of other classes.
+    Student and teacher are new ones. Raises UserError where answers would be compared with those of a teacher of other
+    classes.
     """
     other = plan is not None and plan.manner.classes == "other"
     if other and scoring.asks_teacher:

@@ -79,8 +79,9 @@ class Loop:
 
     def __post_init__(self) -> None:
         self.ledger = Ledger.open(self.lab.run.folder / "ledger.jsonl")
-        of = (self.lab, self.ledger, self.tutors, self.baselines, self._load)
-        self.measurements = Measurements(*of, mixed=self.mixed, again=self.again)
+        self.measurements = Measurements(
+            self.lab, self.ledger, self.tutors, self.baselines, self._load, self.mixed, self.again
+        )
         self.curve = self.measurements.curve
 
     def run(self) -> Table:
