@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -83,13 +84,13 @@ class Folder:
 
     def _items(self, wanted: Callable[[str], bool]) -> Iterator["Folder | File"]:
         with os.scandir(self.trail[-1]) as items:
-            found = sorted((item for item in items if wanted(item.name)), key=lambda item: item.name)
+            found = sorted((item for item in items if wanted(item.name)), key=attrgetter("name"))
         for item in found:
             yield self._item(item)
 
     def _item(self, item: os.DirEntry[str]) -> "Folder | File":
         shown = f"{self.path}/{item.name}" if self.path else item.name
-        if not _is_text(item.name):
+        if not (item.name.isascii() or _is_text(item.name)):
             raise UserError(f"the name {shown!r} is not UTF-8", where=self.links.root, cure="rename it")
         linked = item.is_symlink()
         if not (linked or self.linked or item.is_dir()):

@@ -8,7 +8,9 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
+from typing import NamedTuple
 
 from kdal_cli.errors import UserError
 from kdal_cli.images.links import Folder, Links
@@ -25,8 +27,7 @@ SHOWN = 10
 """How many names a message lists before it counts the rest."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A file below the root: its path with "/", its class, size in bytes (-1: not a regular file) and mtime in ns.
 
     label: None where the class is not known. target: where it really lies, when a link led there; empty for a file that
@@ -42,6 +43,9 @@ class Entry:
     def file(self, root: Path) -> Path:
         """What is to be opened."""
         return Path(self.target) if self.target else root / self.path
+
+
+PATH = attrgetter("path")
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ def scan(root: Path, links: Links, test_share: float, named: Sequence[str] = ())
             cure = WANTED if folders else "name the classes of images without a label: data.classes=[cat,dog]"
             raise UserError(what, where=root, cure=cure)
         entries = {split: _entries(split, own, classes, root) for split, own in folders.items()}
-        unknown = tuple(sorted(_files(unlabelled, None), key=_path)) if unlabelled is not None else ()
+        unknown = tuple(sorted(_files(unlabelled, None), key=PATH)) if unlabelled is not None else ()
     except OSError as error:
         raise UserError(f"the folder cannot be read, {error.strerror}", where=error.filename or root) from error
     validation = next((entries[name] for name in VALIDATION if name in entries), ())
@@ -181,17 +185,13 @@ def _notes(folders: dict[str, Classes]) -> tuple[str, ...]:
 
 def _entries(split: str, folders: Classes, classes: tuple[str, ...], root: Path) -> tuple[Entry, ...]:
     files = [
-        sorted((entry for folder in folders[name] for entry in _files(folder, label)), key=_path)
+        sorted((entry for folder in folders[name] for entry in _files(folder, label)), key=PATH)
         for label, name in enumerate(classes)
     ]
     empty = [repr(name) for name, entries in zip(classes, files, strict=True) if not entries]
     if empty:
         raise UserError(f"{split}/ has classes without an image: {enumerated(empty)}", where=root, cure=WANTED)
     return tuple(entry for entries in files for entry in entries)
-
-
-def _path(entry: Entry) -> str:
-    return entry.path
 
 
 def _files(folder: Folder, label: int | None) -> Iterator[Entry]:

@@ -83,7 +83,7 @@ def listed(
         raise UserError("there is no image in it", where=path, cure=CURE)
     named, numbers = _classes([value for *_, value in known], tuple(classes) or columns.names, path)
     for split, entry, value in known:
-        parts[split].append(replace(entry, label=_number(value, numbers, len(named), entry.path)))
+        parts[split].append(entry._replace(label=_number(value, numbers, len(named), entry.path)))
     blind = [e.path for part in (parts["validation"], parts["test"]) for e in part if e.label is None]
     if blind:
         cure = "what is measured on needs its labels: leave these files out"
