@@ -30,6 +30,7 @@ def stage_help(conf: Path, stage: str) -> str:
         (conf / "base.yaml").read_text(encoding="utf-8"),
     )
     chosen = choices(base) | choices(primary)
+    chosen |= _chosen_besides(conf, chosen)
     groups = sorted(folder.name for folder in conf.iterdir() if folder.is_dir())
     title = primary.splitlines()[0].removeprefix("# ")
     settings = [*_body(base), *_body(primary)]
@@ -47,6 +48,17 @@ def choices(text: str) -> dict[str, str]:
     """{group: option} of a defaults list; `group@package` keeps its package."""
     found = re.findall(r"^ +- (?:override +)?(?!hydra/)/?([\w/@.]+): +(\w+)", text, re.MULTILINE)
     return dict(found)
+
+
+def _chosen_besides(conf: Path, chosen: dict[str, str]) -> dict[str, str]:
+    """What the chosen options choose in other groups."""
+    files = [
+        conf / group / f"{option}.yaml" for group, option in chosen.items() if option != "null" and "@" not in group
+    ]
+    texts = [file.read_text(encoding="utf-8") for file in files]
+    return dict(
+        found for text in texts for found in re.findall(r"^ +- override /(\w+)@_global_\.\1: (\w+)$", text, re.M)
+    )
 
 
 def options(conf: Path, group: str) -> list[str]:
