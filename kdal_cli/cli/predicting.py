@@ -75,10 +75,12 @@ def predict(words: Sequence[str]) -> None:
     options = parser.parse_args(words)
     if options.top < 1:
         raise UserError(f"--top {options.top}", cure="a whole number from 1 on")
+    from kdal_cli.images.sources import image_files
+
+    files = image_files(options.source)  # before torch is imported: a word that stands for nothing is refused at once
 
     from kdal_cli.compose.answerer import opened
     from kdal_cli.images.decode import Reading
-    from kdal_cli.images.sources import image_files
     from kdal_cli.inference.answering import Judge, answers
     from kdal_cli.report.answers import Sorted, columns
     from kdal_cli.report.display import Display
@@ -88,7 +90,6 @@ def predict(words: Sequence[str]) -> None:
         threshold, least = answerer.threshold(options.at), answerer.least(options.sets)
         judge = Judge.of(card.classes, card.calibration, threshold, options.top, least)
         reading = Reading.of(card.shape, card.preparation)
-        files = image_files(options.source)
         for line in answerer.told(options.at):
             display.say(line)
         out = output_folder(options.out, "predict")

@@ -46,6 +46,9 @@ def watch(words: Sequence[str]) -> None:
     options = parser.parse_args(words)
     if options.ask < 1:
         raise UserError(f"--ask {options.ask}", cure="a whole number from 1 on")
+    from kdal_cli.images.sources import image_files
+
+    files = image_files(options.source)  # before torch is imported: a word that stands for nothing is refused at once
 
     import torch
 
@@ -53,7 +56,6 @@ def watch(words: Sequence[str]) -> None:
     from kdal_cli.compose.shipped import shipped
     from kdal_cli.devices.engine import Engine
     from kdal_cli.images.decode import Reading
-    from kdal_cli.images.sources import image_files
     from kdal_cli.inference.answering import Answer, Judge, answers
     from kdal_cli.inference.watching import Reservoir, Worthiest, watched
     from kdal_cli.metrics.drift import mmd
@@ -69,7 +71,7 @@ def watch(words: Sequence[str]) -> None:
         if run.data is None:
             raise UserError("the images of the run are not here", where=folder, cure="watch where they are")
         display.say(ship.sentence)
-        files, known = image_files(options.source), _known(ship, run)
+        known = _known(ship, run)
         rng, worthiest, seen = torch.Generator().manual_seed(0), Worthiest(options.ask), Seen()
         features = Reservoir(COMPARED, rng)
         judge = Judge.of(card.classes, card.calibration, card.calibration.threshold if card.calibration else 0.0, 1)

@@ -15,6 +15,7 @@ INSTANT = [["--version"], ["--help"], ["-h"], [], ["completion", "bash"], ["comp
 INSTANT += [[stage, "--help"] for stage in STAGES]
 TYPOS = [["al-lop"], ["al-loop", "sampler=margn"], ["al-loop", "seeed=3"], ["al-loop", "recipe.stepz=3"]]
 TYPOS += [["al-loop", "-m", "budget=small,50"], ["al-loop", "resume=nowhere"], ["al-loop", "--bogus"]]
+TYPOS += [["predict", "run", "nosuch"], ["watch", "run", "nosuch"]]
 COMPOSED = [
     ["al-loop", "--cfg", "job"],
     ["al-loop", "--info", "defaults"],
