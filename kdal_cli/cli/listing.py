@@ -50,18 +50,26 @@ def report(words: Sequence[str]) -> None:
 
     from kdal_cli.records.files import folder_below
     from kdal_cli.report.display import Display
-    from kdal_cli.report.write import write_figure, write_report
+    from kdal_cli.report.write import write_figure, write_report, write_students
     from kdal_cli.study.compare import compare
+    from kdal_cli.study.students import students
 
     told = {"figure": options.metric, "x": options.x, "against": options.against, "target": options.target}
-    study = compare(find(options.folders), **told)
+    records = find(options.folders)
+    stages = sorted({record.stage for record in records})
+    shipped = students(records) if len(stages) > 1 and not options.figure else []
+    study = None if shipped else compare(records, **told)
     try:
         out = folder_below(options.out) if options.out else folder_below(options.folders[0], "report")
     except OSError as error:
         where, cure = error.filename, "choose another --out"
         raise UserError(f"cannot write here: {error.strerror}", where=where, cure=cure) from None
     with Display() as display:
-        _say_unsealed(study.records, display.say)
+        _say_unsealed(records, display.say)
+        if study is None:
+            display.say(f"runs of several stages, {', '.join(stages)}: their students are compared, and nothing else")
+            write_students(shipped, out, display)
+            return
         write_report(study, out, display)
         if options.figure:
             write_figure(study, options.figure, options.width, display)

@@ -8,6 +8,8 @@ from kdal_cli.study.students import Student, front
 
 AXES = {"ms": "milliseconds an image, at batch 1", "mb": "megabytes", "labels": "labels bought"}
 
+MOST_TICKS = 10
+
 
 def students_png(students: Sequence[Student]) -> bytes:
     """A panel for each cost. Colours are data sets, markers are formats; a line joins what nothing beats in a panel."""
@@ -31,6 +33,10 @@ def students_png(students: Sequence[Student]) -> bytes:
                 axes.step(*line, where="post", color=INK, linewidth=1, zorder=0)
             if known:
                 axes.set_xscale("log")
+                ticks = _ticks([getattr(s, cost) for s in known])
+                axes.set_xticks(ticks, [f"{tick:,g}" for tick in ticks])
+                axes.set_xticks([], minor=True)
+                axes.set_xlim(0.9 * ticks[0], 1.1 * ticks[-1])
             axes.set_xlabel(label)
             axes.grid(color=FAINT, linewidth=0.8)
         panels[0].set_ylabel("test accuracy of the file, %")
@@ -41,6 +47,16 @@ def students_png(students: Sequence[Student]) -> bytes:
             panels[-1].plot([], [], "-", color=PALETTE[n % len(PALETTE)], label=name)
         panels[-1].legend(loc="lower right")
     return png.getvalue()
+
+
+def _ticks(values: Sequence[float]) -> list[float]:
+    """Round numbers around positive values, 1, 2 and 5 times powers of ten; powers alone where there would be many."""
+    low, high = min(values), max(values)
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = [step * 10.0**decade for decade in decades for step in (1, 2, 5)]
+    first, last = max(step for step in steps if step <= low), min(step for step in steps if step >= high)
+    ticks = [step for step in steps if first <= step <= last]
+    return ticks if len(ticks) <= MOST_TICKS else [10.0**decade for decade in decades]
 
 
 def students_rows(students: Sequence[Student]) -> list[dict[str, float | str | None]]:

@@ -1,7 +1,7 @@
 """`kdal report`: a study on the screen and as files."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -16,7 +16,7 @@ from kdal_cli.report.study_tables import claims_table, summary_rows, summary_tab
 from kdal_cli.report.study_text import ahead, answer, question
 from kdal_cli.report.tables import csv_text, curve_table
 from kdal_cli.study.doubts import doubts
-from kdal_cli.study.students import students
+from kdal_cli.study.students import Student, students
 from kdal_cli.study.study import Study
 
 PICTURES = ("curves.png", "curves.svg", "critical_difference.png", "students.png", "students.csv")
@@ -52,11 +52,28 @@ def write_report(study: Study, folder: Path, display: Display, *, table: str = "
     if study.ranking:
         write_bytes(folder / "critical_difference.png", critical_difference(study.ranking, "png"))
     if found := students(study.records):
-        rows = students_rows(found)
-        display.table(curve_table(rows[:SHIPPED], title="Which student to ship"))
-        write_bytes(folder / "students.csv", csv_text(rows).encode())
-        write_bytes(folder / "students.png", students_png(found))
+        _write_students(found, folder, display)
     display.say(f"report in {folder / 'report.html'}")
+
+
+def write_students(found: Sequence[Student], folder: Path, display: Display) -> None:
+    """Which student to ship, alone: of runs of several stages, which share no curve.
+
+    Raises UserError for a folder in which files of these names are somebody else's.
+    """
+    hold(folder)
+    table, header = folder / "students.csv", csv_text(students_rows(found)).splitlines()[0].encode()
+    if not (table.is_file() and read_bytes(table).startswith(header)):
+        _refuse_strange(folder, ("students.csv", "students.png"))
+    _write_students(found, folder, display)
+    display.say(f"picture in {folder / 'students.png'}")
+
+
+def _write_students(found: Sequence[Student], folder: Path, display: Display) -> None:
+    rows = students_rows(found)
+    display.table(curve_table(rows[:SHIPPED], title="Which student to ship"))
+    write_bytes(folder / "students.csv", csv_text(rows).encode())
+    write_bytes(folder / "students.png", students_png(found))
 
 
 def write_figure(study: Study, path: Path, width: float, display: Display) -> None:
