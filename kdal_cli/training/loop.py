@@ -47,13 +47,14 @@ class Fitted:
 
     visits: images looked at, each as often as it was, and `images` those of them since it was resumed. strong: how
     often the student saw one in a strongly changed view besides. taught: (n,) ids of those that a frozen teacher
-    answered about. teacher_seconds: of `seconds`, those that its answers took. precision: what the student was
-    computed in.
+    answered about. fitted: the share of its labels that the student has fitted (`Fitness`). teacher_seconds: of
+    `seconds`, those that its answers took. precision: what the student was computed in.
     """
 
     steps: int
     visits: int
     taught: Tensor
+    fitted: float
     images: int
     seconds: float
     teacher_seconds: float
@@ -138,7 +139,7 @@ class Training:
         others = [p for p in self.learners.parameters() if p.requires_grad and p not in own]
         self.optimizer = optimizer_of(self.tuning.groups(others), job.recipe)
         self.average = Average(job.student, job.recipe.ema) if job.recipe.ema else None
-        self.fitness = Fitness(job.images, job.examples, job.streams)
+        self.fitness = Fitness(job.images, job.examples, job.streams, self.teacher)
         self.state = State(self.learners, self.optimizer, self.course, self.average)
         self.begun = self.done = self.state.load(begun)
         self.feed.pieces = self.state.pieces
@@ -168,7 +169,8 @@ class Training:
         return Fitted(
             steps=self.done,
             visits=self.done * self.batch,
-            taught=self.feed.ids(self.done) if teacher is not None else job.examples.ids[:0],
+            taught=self._taught() if teacher is not None else job.examples.ids[:0],
+            fitted=self._fitted(),
             images=(self.done - self.begun) * self.batch,
             seconds=time.perf_counter() - started,
             teacher_seconds=teacher.seconds - answered if teacher is not None else 0.0,
@@ -308,6 +310,10 @@ class Training:
         decided = torch.tensor([share], dtype=torch.float64, device=self.job.engine.device)
         self.team.follow([decided])
         return float(decided)
+
+    def _taught(self) -> Tensor:
+        """(n,) ids of the images that the teacher answered about, in steps and when it was asked what is fitted."""
+        return torch.cat([self.feed.ids(self.done), self.fitness.ids]).unique()
 
     def _refuse_broken(self, step: int) -> None:
         if step >= 0:

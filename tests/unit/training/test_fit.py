@@ -54,6 +54,9 @@ class Blank:
     def __call__(self, batch: Batch) -> Output:
         return Output(torch.zeros(len(batch.ids), 3), torch.zeros(len(batch.ids), 1))
 
+    def classes_of(self, images: Resident, ids: Tensor) -> Tensor:
+        return torch.full((len(ids),), -1)
+
 
 def weights(network: Network) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
@@ -315,6 +318,33 @@ def test_what_cannot_be_fitted_ends_at_the_ceiling(learn: Learn, make_network, i
     nothing = Resident(torch.zeros_like(images.train.pixels), Augment())
     recipe = replace(OPEN, until=Until(floor=30, ceiling=70, decay=10))
     assert learn(make_network(), recipe, images=nothing).steps == 70
+
+
+def test_a_label_that_the_teacher_contradicts_is_fitted_by_either_answer(
+    learn: Learn, make_network, images, engine
+) -> None:
+    """The teacher knows better about a quarter of the labels, and has nearly all of the loss."""
+    plain, truth = Resident(images.train.pixels, Augment()), images.train.labels.all()
+    teacher, student = make_network(1, width=32), make_network(2, width=32)
+    learn(teacher, Recipe(steps=150, batch=32, lr=0.05), labels=96, images=plain)
+    wrong = torch.where(torch.arange(96) % 4 == 0, (truth + 1) % 3, truth)
+    examples, live = Examples(torch.arange(96), wrong), LiveTeacher(teacher, engine, "fp32")
+    objective = Objective(0.05, {"kd": Part(kd, 0.95)})
+    fitted = fit(student, plain, examples, objective, OPEN, engine, Streams(0), Unwatched(), teacher=live)
+    answers = predict(student, plain, torch.arange(96)).logits.argmax(1)
+    assert float((answers == wrong).float().mean()) < 0.9
+    assert fitted.fitted == float(
+        ((answers == wrong) | (answers == live.classes_of(plain, examples.ids))).float().mean()
+    )
+    assert fitted.fitted >= 0.99
+    assert fitted.steps < OPEN.until.ceiling
+
+
+def test_a_teacher_that_was_asked_about_labels_has_answered_about_them(learn: Learn, make_network, engine) -> None:
+    """Also where its answers count on the pool alone: what it is asked has a price."""
+    objective, teacher = Objective(0.5, {"kd": Part(kd, 0.5, "pool")}), LiveTeacher(make_network(1), engine, "fp32")
+    fitted = learn(make_network(), objective=objective, teacher=teacher, pool=torch.arange(40, 96))
+    assert set(range(40)) <= set(fitted.taught.tolist())
 
 
 def test_validation_is_measured_in_the_decay_alone(learn: Learn, make_network) -> None:
