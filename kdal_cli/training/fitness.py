@@ -20,8 +20,8 @@ ASKED, BATCH = 500, 250
 class Fitness:
     """The share of the labelled images that a student has fitted, without augmentation, batch-norm in eval.
 
-    An image is fitted when the student gives it its label. Where a teacher gives it another class, the loss asks for
-    both, and either is fitted. ids: (N,) the images that are looked at, about which the teacher is asked once.
+    An image is fitted when the student gives it its label; where there is a teacher whose word counts and who gives it
+    another class, either is fitted. ids: (N,) the images that are looked at, about which the teacher is asked once.
     """
 
     def __init__(self, images: Resident, examples: Examples, streams: Streams, teacher: Teacher | None) -> None:

@@ -41,6 +41,10 @@ WARM_UPS = 3
 """Passes before the clock of a compiled training: CUDA graphs are recorded in the second."""
 
 
+HALF = 0.5
+"""The weight of cross-entropy below which a label that the teacher contradicts is fitted by either answer."""
+
+
 @dataclass(frozen=True)
 class Fitted:
     """What a training was: its length and speed, each weighted loss part over the last chunk, and the best check.
@@ -139,7 +143,8 @@ class Training:
         others = [p for p in self.learners.parameters() if p.requires_grad and p not in own]
         self.optimizer = optimizer_of(self.tuning.groups(others), job.recipe)
         self.average = Average(job.student, job.recipe.ema) if job.recipe.ema else None
-        self.fitness = Fitness(job.images, job.examples, job.streams, self.teacher)
+        self.asked = self.teacher if self.objective.hard < HALF else None  # what is fitted is for the labels to say
+        self.fitness = Fitness(job.images, job.examples, job.streams, self.asked)
         self.state = State(self.learners, self.optimizer, self.course, self.average)
         self.begun = self.done = self.state.load(begun)
         self.feed.pieces = self.state.pieces
@@ -313,7 +318,8 @@ class Training:
 
     def _taught(self) -> Tensor:
         """(n,) ids of the images that the teacher answered about, in steps and when it was asked what is fitted."""
-        return torch.cat([self.feed.ids(self.done), self.fitness.ids]).unique()
+        ids = self.feed.ids(self.done)
+        return torch.cat([ids, self.fitness.ids]).unique() if self.asked is not None else ids
 
     def _refuse_broken(self, step: int) -> None:
         if step >= 0:

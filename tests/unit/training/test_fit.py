@@ -340,11 +340,14 @@ def test_a_label_that_the_teacher_contradicts_is_fitted_by_either_answer(
     assert fitted.steps < OPEN.until.ceiling
 
 
-def test_a_teacher_that_was_asked_about_labels_has_answered_about_them(learn: Learn, make_network, engine) -> None:
-    """Also where its answers count on the pool alone: what it is asked has a price."""
-    objective, teacher = Objective(0.5, {"kd": Part(kd, 0.5, "pool")}), LiveTeacher(make_network(1), engine, "fp32")
-    fitted = learn(make_network(), objective=objective, teacher=teacher, pool=torch.arange(40, 96))
-    assert set(range(40)) <= set(fitted.taught.tolist())
+@pytest.mark.parametrize(("hard", "all_of_them"), [(0.4, True), (0.5, False)])
+def test_a_teacher_that_is_asked_what_is_fitted_has_answered_about_it(
+    hard: float, all_of_them: bool, learn: Learn, make_network, engine
+) -> None:
+    """What it is asked has a price; and where the labels have half of the loss, they say what is fitted."""
+    objective, teacher = Objective(hard, {"kd": Part(kd, 1 - hard)}), LiveTeacher(make_network(1), engine, "fp32")
+    fitted = learn(make_network(), Recipe(steps=1, batch=8, checks=1), objective, teacher=teacher)
+    assert len(fitted.taught) == (40 if all_of_them else 8)
 
 
 def test_validation_is_measured_in_the_decay_alone(learn: Learn, make_network) -> None:
