@@ -19,7 +19,7 @@ from kdal_cli.metrics.classification import agreement, class_rows, measure
 from kdal_cli.network import Network
 from kdal_cli.records.curve import Table
 from kdal_cli.study.baselines import remark
-from kdal_cli.training.loop import Fitted
+from kdal_cli.training.job import Fitted
 
 
 @dataclass

@@ -18,7 +18,7 @@ from kdal_cli.records.snapshots import Snapshots
 from kdal_cli.streams import undisturbed
 from kdal_cli.training.answers import Asked, CachedTeacher
 from kdal_cli.training.fit import fit
-from kdal_cli.training.loop import Fitted, Peer
+from kdal_cli.training.job import Fitted, Peer
 from kdal_cli.training.objective import Objective
 from kdal_cli.training.recipe import Recipe, Retrain
 from kdal_cli.training.sight import doubled, look

@@ -36,7 +36,7 @@ from kdal_cli.records.curve import Table
 from kdal_cli.records.files import shown
 from kdal_cli.records.snapshots import Snapshots
 from kdal_cli.report.contact import contact_png
-from kdal_cli.training.loop import Fitted
+from kdal_cli.training.job import Fitted
 from kdal_cli.training.recipe import Recipe
 from kdal_cli.types import Examples
 
