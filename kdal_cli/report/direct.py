@@ -47,7 +47,9 @@ def name_ends(axes: "Axes", ends: Sequence[End], size: float) -> None:
 
 def _make_room(axes: "Axes", names: Sequence["Annotation"]) -> None:
     """Narrow the axes until the widest name ends within the picture."""
-    whole = axes.get_figure(root=True).bbox.width
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    whole = figure.bbox.width
     over = max((name.get_window_extent().x1 for name in names), default=0.0) / whole - (1 - EDGE)
     if over > 0:
         place = axes.get_position()
