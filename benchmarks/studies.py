@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+KDAL = str(Path(sys.executable).with_name("kdal"))
 SAMPLERS = "sampler=random,margin,entropy,badge,typiclust,coreset"
 MIXED = ("oracle=mixed", "oracle.person=simulated", "experiment=fashion_mixed", "sampler=random,margin")
 DIGITS = ("teacher=resnet8", "data.split.teacher=600")
@@ -106,8 +107,8 @@ def main() -> int:
         print("\n".join(f"{name:20} kdal {' '.join(rest)}" for name, rest in STUDIES.items()))
         return 0
     folder = chosen.out / chosen.study
-    run = subprocess.run(["kdal", *words(chosen.study, folder, chosen.root, chosen.seeds)], check=False)
-    return run.returncode or subprocess.run(["kdal", "report", str(folder)], check=False).returncode
+    run = subprocess.run([KDAL, *words(chosen.study, folder, chosen.root, chosen.seeds)], check=False)
+    return run.returncode or subprocess.run([KDAL, "report", str(folder)], check=False).returncode
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ Features are what enters the classifier, the last linear layer; maps are the out
 forward hooks, so no architecture is written for distillation, and its state dict stays the plain one.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal, Protocol
@@ -35,6 +35,8 @@ class Network(nn.Module):
 
     mean: Tensor
     std: Tensor
+    known: Mapping[int, int] | None = None
+    """{output that it has learnt: class of the data that it is}. None: all, each the class of its place."""
 
     def __init__(
         self, body: nn.Module, mean: Sequence[float], std: Sequence[float], size: tuple[int, int] | None = None

@@ -26,31 +26,41 @@ LOOKED = 1000
 """Labelled images that a network is looked at in training mode, at most."""
 
 
-def examine(lab: Lab, network: Network, who: str, ids: Tensor, labels: Tensor) -> None:
-    """Say what is wrong with a network that learnt from images `ids` (M,) with their `labels` (M,), if anything is."""
+def examine(lab: Lab, network: Network, who: str, ids: Tensor, labels: Tensor, fitted: float | None = None) -> None:
+    """Say what is wrong with a network that learnt from images `ids` (M,) with their `labels` (M,), if anything is.
+
+    fitted: the share of them that it has fitted, where a teacher had its say too; None: those that it is right on.
+    """
     if not len(ids):
         return
     some = torch.linspace(0, len(ids) - 1, min(LOOKED, len(ids))).round().long()
     logits = predict(network, lab.train, ids[some]).logits
-    for complaint in complaints(lab, network, ids[some], labels[some], logits, logits):
+    for complaint in complaints(lab, network, ids[some], labels[some], logits, logits, fitted):
         lab.watcher.say(f"{who} {complaint}")
 
 
 def complaints(
-    lab: Lab, network: Network, ids: Tensor, labels: Tensor, logits: Tensor, others: Tensor
+    lab: Lab,
+    network: Network,
+    ids: Tensor,
+    labels: Tensor,
+    logits: Tensor,
+    others: Tensor,
+    fitted: float | None = None,
 ) -> Iterator[str]:
     """What is wrong with a network that learnt from images `ids` (M,) with their `labels` (M,): what it does, and why.
 
-    logits: its answers to these, (M, C). others: its answers to other images, (N, C), or to these.
+    logits: its answers to these, (M, C). others: its answers to other images, (N, C), or to these. fitted: the share of
+    the labels that it has fitted, where that is not those that it is right on.
     """
     answer = one_answer(others)
     if answer is not None and len(lab.data.test.labels.all().unique()) > 1:
         alone = ", the one class that it has labels of" if labels.unique().tolist() == [answer] else ""
         yield f"answers every image with {lab.data.classes[answer]}{alone}"
-    right = accuracy(logits, labels)
-    if right < FITTED:
+    share = accuracy(logits, labels) if fitted is None else fitted
+    if share < FITTED:
         reason = _reason(lab, network, ids, labels, logits)
-        yield f"fits only {right:.1%} of its own labels; its scores say little: {reason}"
+        yield f"fits only {share:.1%} of its own labels; its scores say little: {reason}"
 
 
 def _reason(lab: Lab, network: Network, ids: Tensor, labels: Tensor, logits: Tensor) -> str:

@@ -15,7 +15,7 @@ from kdal_cli.lab.train import sketch
 from kdal_cli.streams import Streams
 from kdal_cli.training.answers import LiveTeacher
 from kdal_cli.training.fit import fit
-from kdal_cli.training.loop import Fitted
+from kdal_cli.training.job import Fitted
 from kdal_cli.training.objective import Objective
 from kdal_cli.training.recipe import Recipe
 from kdal_cli.training.tuning import is_still

@@ -29,7 +29,7 @@ from kdal_cli.records.run import Log, Run
 from kdal_cli.records.tracking import Tracking
 from kdal_cli.report.display import Display
 from kdal_cli.streams import Streams
-from kdal_cli.training.loop import Fitted
+from kdal_cli.training.job import Fitted
 from kdal_cli.training.objective import Objective
 from kdal_cli.types import Calibration, Examples, ImageData, Output, Preprocessing, Watcher
 

@@ -19,7 +19,7 @@ from kdal_cli.metrics.classification import agreement, class_rows, measure
 from kdal_cli.network import Network
 from kdal_cli.records.curve import Table
 from kdal_cli.study.baselines import remark
-from kdal_cli.training.loop import Fitted
+from kdal_cli.training.job import Fitted
 
 
 @dataclass
@@ -59,6 +59,7 @@ class Measurements:
         row["forgotten"] = int((self._right(round - 1) & ~right).sum())
         self._last = right
         row["train_accuracy"] = float((own.argmax(1).cpu() == labels).float().mean())
+        row["train_fitted"] = fitted.fitted
         validate = lab.accuracy(*self.ledger.bought("validation"))
         if validate is not None and fitted.best is not None:
             row["val_accuracy"] = validate(network)
@@ -80,7 +81,7 @@ class Measurements:
             lab.watcher.say(f"round {round}: {told(self.ledger.by_teacher(), self.ledger.audits())}")
         if against := remark(row):
             lab.watcher.say(f"round {round}: {against}")
-        for complaint in complaints(lab, network, ids, labels, own, seen):
+        for complaint in complaints(lab, network, ids, labels, own, seen, fitted.fitted):
             lab.watcher.say(f"round {round}: the student {complaint}")
 
     def _spent(self, round: int, ids: Tensor, labels: Tensor) -> dict[str, float]:

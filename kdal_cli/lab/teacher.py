@@ -167,11 +167,18 @@ def teacher_of(
         lab.engine.place(freeze(network))
         at = f" at T={temperature:g}" if manner.average == "probabilities" else ""
         name = f"mean {manner.average}{at} of {len(networks)}: {name}"
+    if manner.classes == "other" and cards:
+        network.known = shared(cards[0].classes, lab.data.classes)
     logits = lab.test_output(network).logits
     same = manner.classes == "same"
     metrics = measure(logits, lab.data.test.labels.all(), len(lab.data.classes)) if same else {}
     checks = _preflight(network, lab, manner, plan.members[0].checkpoint or name)
     return Teacher(network, name, cards, metrics, logits, checks)
+
+
+def shared(theirs: Sequence[str], ours: Sequence[str]) -> dict[int, int]:
+    """The places of the classes that have the same name in both."""
+    return {place: ours.index(name) for place, name in enumerate(theirs) if name in ours}
 
 
 def _find(member: Member, lab: Lab, manner: Manner) -> tuple[Network, Checkpoint]:

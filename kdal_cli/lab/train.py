@@ -13,12 +13,12 @@ from kdal_cli.lab.lab import Lab, MakeObjective
 from kdal_cli.lab.memory import remember
 from kdal_cli.lab.mixtures import refuse_unmixable
 from kdal_cli.lab.teacher import Manner, TeacherPlan
-from kdal_cli.network import Network, freeze, mean_of
+from kdal_cli.network import Network, classifier, freeze, mean_of
 from kdal_cli.records.snapshots import Snapshots
 from kdal_cli.streams import undisturbed
 from kdal_cli.training.answers import Asked, CachedTeacher
 from kdal_cli.training.fit import fit
-from kdal_cli.training.loop import Fitted, Peer
+from kdal_cli.training.job import Fitted, Peer
 from kdal_cli.training.objective import Objective
 from kdal_cli.training.recipe import Recipe, Retrain
 from kdal_cli.training.sight import doubled, look
@@ -188,18 +188,25 @@ def confident_rows(logits: Tensor, least: float, *, balance: bool) -> Tensor:
     return torch.cat([group[torch.arange(wanted) % len(group)] for group in groups])
 
 
-def restarted(fresh: Network, before: Network | None, how: Retrain) -> Network:
+def restarted(fresh: Network, before: Network | None, how: Retrain, new: Sequence[int] = ()) -> Network:
     """The weights that a round starts from: `fresh` ones, or those that were trained `before`, changed in place.
 
-    Shrunk and perturbed: Ash and Adams 2020, arXiv:1910.08475.
+    Shrunk and perturbed: Ash and Adams 2020, arXiv:1910.08475. Grown: the head has fresh weights for the classes `new`,
+    of which there was no label before, so that all it has learnt of them is that no image is one (Li and Hoiem 2016,
+    arXiv:1606.09282).
     """
     if before is None or how == "scratch":
         return fresh
+    if how == "grow":
+        old, drawn = (dict(classifier(network.body).named_parameters()) for network in (before, fresh))
+        with torch.no_grad():
+            for name, weights in old.items():
+                weights[new] = drawn[name][new]
     if how == "shrink_perturb":
         state = before.state_dict()
-        for name, new in fresh.state_dict().items():
-            if new.is_floating_point() and "running" not in name:
-                state[name].mul_(0.5).add_(new, alpha=0.1)
+        for name, drawn in fresh.state_dict().items():
+            if drawn.is_floating_point() and "running" not in name:
+                state[name].mul_(0.5).add_(drawn, alpha=0.1)
     return before
 
 

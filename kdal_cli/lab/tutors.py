@@ -107,7 +107,8 @@ class Learning:
         ids, labels = ledger.bought(through=round)
         address, flops, streams = ("teacher", round), lab.flop_meter.flops, Streams(member.seed)
         fresh = replace(lab, streams=streams).network(member.blueprint, *address)
-        network = restarted(fresh, self._before(number, member, round, ledger), member.recipe.retrain)
+        before, new = self._before(number, member, round, ledger), ledger.first_seen(round)
+        network = restarted(fresh, before, member.recipe.retrain, new)
         what = f"round {round} {self._name(number)}"
         fitted, snapshots = learn(
             lab, network, member.recipe, Examples(ids, labels), streams.under("fit", *address), None, what

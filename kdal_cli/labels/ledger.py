@@ -96,6 +96,15 @@ class Ledger:
             holds |= {id: label for id, label in labels.items() if id in holds and id not in reviewed}
         return torch.tensor(list(holds), dtype=torch.int64), torch.tensor(list(holds.values()), dtype=torch.int64)
 
+    def classes_seen(self, round: int) -> list[int]:
+        """The classes of which there is a label by the end of a round, in order."""
+        return self.bought(through=round)[1].unique().tolist()
+
+    def first_seen(self, round: int) -> list[int]:
+        """Those of which there was none before this round."""
+        before = self.classes_seen(round - 1)
+        return [c for c in self.classes_seen(round) if c not in before]
+
     def votes(self) -> Votes:
         """What was said of each image for training, by whom."""
         return votes(purchase for purchase in self.purchases if purchase.purpose in ("train", "review"))

@@ -6,9 +6,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.text import Annotation
 
 LINE = 1.25
 """Height of a line of text, in its font size."""
+
+PAST, EDGE = 0.02, 0.01
+"""Where names begin, to the right of the axes as a share of their width; and what stays free of a picture's width."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +33,27 @@ def name_ends(axes: "Axes", ends: Sequence[End], size: float) -> None:
     axes.autoscale(False)  # the lines to the names are no data
     (low, high), right = axes.get_ylim(), axes.get_xlim()[1]
     gap = LINE * size / points * (high - low)
-    order = sorted(ends, key=lambda end: end.y)
+    order, names = sorted(ends, key=lambda end: end.y), []
     for end, y in zip(order, spread([end.y for end in order], gap, low + gap / 2, high - gap / 2), strict=True):
-        past = right + 0.02 * (right - axes.get_xlim()[0])
+        past = right + PAST * (right - axes.get_xlim()[0])
         axes.plot([end.x, past], [end.y, y], color=end.colour, linewidth=0.6, alpha=0.6, clip_on=False, zorder=1)
-        axes.annotate(
+        name = axes.annotate(
             end.text, (past, y), (2, 0), textcoords="offset points", va="center", fontsize=size, color=end.colour,
             annotation_clip=False,
         )  # fmt: skip
+        names.append(name)
+    _make_room(axes, names)
+
+
+def _make_room(axes: "Axes", names: Sequence["Annotation"]) -> None:
+    """Narrow the axes until the widest name ends within the picture."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    whole = figure.bbox.width
+    over = max((name.get_window_extent().x1 for name in names), default=0.0) / whole - (1 - EDGE)
+    if over > 0:
+        place = axes.get_position()
+        axes.set_position((place.x0, place.y0, place.width - over / (1 + PAST), place.height))
 
 
 def spread(heights: Sequence[float], gap: float, low: float, high: float) -> list[float]:

@@ -36,7 +36,7 @@ from kdal_cli.records.curve import Table
 from kdal_cli.records.files import shown
 from kdal_cli.records.snapshots import Snapshots
 from kdal_cli.report.contact import contact_png
-from kdal_cli.training.loop import Fitted
+from kdal_cli.training.job import Fitted
 from kdal_cli.training.recipe import Recipe
 from kdal_cli.types import Examples
 
@@ -201,7 +201,8 @@ class Loop:
 
     def _train(self, round: int, before: Network | None, clock: Clock) -> tuple[Network, Fitted]:
         """A student for the labels bought so far, saved before it is measured."""
-        lab, network = self.lab, restarted(self.lab.network(self.student, round), before, self.recipe.retrain)
+        lab, fresh = self.lab, self.lab.network(self.student, round)
+        network = restarted(fresh, before, self.recipe.retrain, self.ledger.first_seen(round))
         self.tutors.after(round, self.ledger)
         clock.lap("teacher_s")
         flops = lab.flop_meter.flops
@@ -247,7 +248,10 @@ class Loop:
         if self.guide.manner.kind != "previous" or round == 0:
             return self.guide
         before = self._load(round - 1)
-        return self.guide.taught_by(freeze(before)) if before else replace(self.guide, teacher=None)
+        if before is None:
+            return replace(self.guide, teacher=None)
+        before.known = {c: c for c in self.ledger.classes_seen(round - 1)}
+        return self.guide.taught_by(freeze(before))
 
     def _tell_new(self, round: int) -> None:
         """Say how many images are of classes that there are not, and what can be done about it."""

@@ -45,7 +45,9 @@ def _named(cells: Sequence[str]) -> str:
 
 def _unfitted(runs: Sequence[Record]) -> str:
     """The least and the most of a round, means over seeds, where the least is too little."""
-    columns = [run.values("train_accuracy") for run in runs if "train_accuracy" in run.keys]
+    shares = ("train_fitted", "train_accuracy")  # a run of an earlier version has the second alone
+    told = [[run.values(share) for share in shares if share in run.keys] for run in runs]
+    columns = [values[0] for values in told if values]
     means = [fmean(column) for column in zip(*columns, strict=False)]
     if not means or min(means) >= FITTED:
         return ""

@@ -50,6 +50,10 @@ class Teacher(Protocol):
 
     def __call__(self, batch: Batch) -> Output: ...
 
+    def classes_of(self, images: Resident, ids: Tensor) -> Tensor:
+        """The class (N,) that it gives each of images `ids` (N,), without augmentation."""
+        ...
+
 
 class LiveTeacher:
     """The teacher's answer at each step. Frozen: eval mode, no gradient, never trained.
@@ -79,6 +83,12 @@ class LiveTeacher:
         """pixels: (B, c, H, W) uint8."""
         with self.engine.autocast(self.precision):
             return self.network(pixels)
+
+    def classes_of(self, images: Resident, ids: Tensor) -> Tensor:
+        """The class (N,) that it gives each of images `ids` (N,), without augmentation."""
+        images = images if self.clean is None else self.clean
+        parts = ids.split(images_a_pass(self.network, images, FILL))
+        return torch.cat([self.look(images.whole(part)).logits.argmax(1).cpu() for part in parts])
 
 
 class Table:
@@ -184,6 +194,10 @@ class CachedTeacher:
         self._step += 1
         features = row[:, self.classes :] if row.shape[1] > self.classes else row.new_full((len(row), 1), torch.nan)
         return Output(row[:, : self.classes], features)
+
+    def classes_of(self, images: Resident, ids: Tensor) -> Tensor:
+        """The class (N,) that it gives each of images `ids` (N,), without augmentation; these answers are not kept."""
+        return self.live.classes_of(images, ids)
 
     def blank(self, many: int) -> Output:
         """An answer of the form that it gives, about so many images, which says nothing."""

@@ -15,7 +15,8 @@ from kdal_cli.images.augment import Resident
 from kdal_cli.network import Network
 from kdal_cli.streams import Streams
 from kdal_cli.training.answers import Teacher
-from kdal_cli.training.loop import Fitted, Job, Peer, Training, Validate
+from kdal_cli.training.job import Fitted, Job, Peer, Validate
+from kdal_cli.training.loop import Training
 from kdal_cli.training.objective import Objective
 from kdal_cli.training.recipe import Recipe
 from kdal_cli.training.state import Keeper

@@ -4,121 +4,36 @@ Inside a chunk of steps nothing waits for the device; figures are added up there
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
 from itertools import islice, repeat
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from kdal_cli.devices.engine import Engine, is_out_of_memory
-from kdal_cli.devices.precision import Precision
+from kdal_cli.devices.engine import is_out_of_memory
 from kdal_cli.errors import MachineError, UserError
-from kdal_cli.images.augment import Resident
-from kdal_cli.network import Network
-from kdal_cli.streams import Streams
-from kdal_cli.training.answers import Teacher
 from kdal_cli.training.average import Average
 from kdal_cli.training.balance import gradient_norms, ratios
 from kdal_cli.training.centring import Centring
-from kdal_cli.training.course import Course
 from kdal_cli.training.feed import Feed, Plan
 from kdal_cli.training.fitness import Fitness
+from kdal_cli.training.job import Fitted, Job, Validate
 from kdal_cli.training.mixing import Mixer
-from kdal_cli.training.objective import Objective
 from kdal_cli.training.pieces import aside, of_step, release, smaller, told
 from kdal_cli.training.recall import recalls, remembered
-from kdal_cli.training.recipe import Recipe
 from kdal_cli.training.sight import look
 from kdal_cli.training.state import Keeper, State, is_finite, optimizer_of
 from kdal_cli.training.statistics import settle
 from kdal_cli.training.tuning import Tuning, is_still
-from kdal_cli.types import Batch, Examples, Watcher
+from kdal_cli.types import Batch, Watcher
 
 WARM_UPS = 3
 """Passes before the clock of a compiled training: CUDA graphs are recorded in the second."""
 
-
-@dataclass(frozen=True)
-class Fitted:
-    """What a training was: its length and speed, each weighted loss part over the last chunk, and the best check.
-
-    visits: images looked at, each as often as it was, and `images` those of them since it was resumed. strong: how
-    often the student saw one in a strongly changed view besides. taught: (n,) ids of those that a frozen teacher
-    answered about. teacher_seconds: of `seconds`, those that its answers took. precision: what the student was
-    computed in.
-    """
-
-    steps: int
-    visits: int
-    taught: Tensor
-    images: int
-    seconds: float
-    teacher_seconds: float
-    precision: Precision
-    losses: Mapping[str, float]
-    best: Mapping[str, Tensor] | None
-    best_accuracy: float | None
-    strong: int = 0
-
-    @property
-    def spent(self) -> dict[str, float]:
-        """Seconds of the teacher and of the student, as `timings.csv` tells them."""
-        return {"teacher_s": self.teacher_seconds, "train_s": self.seconds - self.teacher_seconds}
-
-
-class Peer(nn.Module):
-    """A network that learns at the same time: the student's teacher and, as its objective says, its pupil.
-
-    Zhang et al. 2018, arXiv:1706.00384, with one difference to the paper's algorithm: both look at the answers of the
-    same step, and each sees the other's without a gradient.
-    """
-
-    def __init__(self, network: Network, objective: Objective) -> None:
-        super().__init__()
-        self.network, self.objective = network, objective
-
-
-Validate = Callable[[Network], float]
-"""The accuracy that decides which check was best."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is trained, on what, by whom and how."""
-
-    student: Network
-    images: Resident
-    examples: Examples
-    objective: Objective
-    recipe: Recipe
-    engine: Engine
-    streams: Streams
-    teacher: Teacher | None
-    peer: Peer | None
-    what: str
-
-    @property
-    def batch(self) -> int:
-        """Labelled images in a step."""
-        return self.recipe.batch if len(self.examples.labels) else 0
-
-    @property
-    def pool_batch(self) -> int:
-        """Images of the pool in a step."""
-        return self.recipe.pool_batch if self.objective.needs_pool and len(self.examples.pool_ids) else 0
-
-    @property
-    def strong_batch(self) -> int:
-        """Strongly changed views that the student sees in a step besides the images of its batch."""
-        sizes = {None: 0, "pool": self.pool_batch, "both": self.batch + self.pool_batch}
-        return sum(sizes[self.objective.more.get(other)] for other in ("strong", "second"))
-
-    @property
-    def course(self) -> Course:
-        return Course(self.recipe, len(self.examples.labels), self.objective.first)
+HALF = 0.5
+"""The weight of cross-entropy below which a label that the teacher contradicts is fitted by either answer."""
 
 
 class Training:
@@ -138,7 +53,8 @@ class Training:
         others = [p for p in self.learners.parameters() if p.requires_grad and p not in own]
         self.optimizer = optimizer_of(self.tuning.groups(others), job.recipe)
         self.average = Average(job.student, job.recipe.ema) if job.recipe.ema else None
-        self.fitness = Fitness(job.images, job.examples, job.streams)
+        self.asked = self.teacher if self.objective.hard < HALF else None  # what is fitted is for the labels to say
+        self.fitness = Fitness(job.images, job.examples, job.streams, self.asked)
         self.state = State(self.learners, self.optimizer, self.course, self.average)
         self.begun = self.done = self.state.load(begun)
         self.feed.pieces = self.state.pieces
@@ -168,7 +84,8 @@ class Training:
         return Fitted(
             steps=self.done,
             visits=self.done * self.batch,
-            taught=self.feed.ids(self.done) if teacher is not None else job.examples.ids[:0],
+            taught=self._taught() if teacher is not None else job.examples.ids[:0],
+            fitted=self._fitted(),
             images=(self.done - self.begun) * self.batch,
             seconds=time.perf_counter() - started,
             teacher_seconds=teacher.seconds - answered if teacher is not None else 0.0,
@@ -308,6 +225,11 @@ class Training:
         decided = torch.tensor([share], dtype=torch.float64, device=self.job.engine.device)
         self.team.follow([decided])
         return float(decided)
+
+    def _taught(self) -> Tensor:
+        """(n,) ids of the images that the teacher answered about, in steps and when it was asked what is fitted."""
+        ids = self.feed.ids(self.done)
+        return torch.cat([ids, self.fitness.ids]).unique() if self.asked is not None else ids
 
     def _refuse_broken(self, step: int) -> None:
         if step >= 0:

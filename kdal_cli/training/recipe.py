@@ -10,7 +10,7 @@ from kdal_cli.images.augment import Augment
 from kdal_cli.training.schedules import Schedule
 from kdal_cli.values import Count, Natural, NonNegative, Positive, Share, Within
 
-Retrain = Literal["scratch", "warm", "shrink_perturb"]
+Retrain = Literal["scratch", "warm", "shrink_perturb", "grow"]
 
 WARMUP_START = 1e-3
 """The share of the learning rate that a warm-up starts from: a first step of size zero would be wasted."""
@@ -54,8 +54,9 @@ class Recipe:
     after the warm-up, a share of the floor, and `schedule` is how it falls in the decay. checks: how often, evenly,
     validation is measured, there in the decay.
     compile: have torch compile the student first, with CUDA graphs if wanted. retrain: where a round of active learning
-    starts from: new weights, the last round's, or those shrunk by half with fresh noise (Ash and Adams 2020,
-    arXiv:1910.08475).
+    starts from: new weights (`scratch`), the last round's (`warm`), those shrunk by half with fresh noise
+    (`shrink_perturb`; Ash and Adams 2020, arXiv:1910.08475), or those with a head that has new weights for the classes
+    that come in this round (`grow`; Li and Hoiem 2016, arXiv:1606.09282).
 
     learns: which part of the network: `all`; `head`, the last linear layer; `last:N`, the last N blocks; `from:PATH`,
     a module and all that is defined after it. unfreeze: steps at each of which an equal part of the other blocks joins,

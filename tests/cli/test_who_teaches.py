@@ -108,6 +108,8 @@ def test_a_teacher_of_other_classes_may_teach_what_compares_none(kdal: Kdal, her
     ended = kdal(*words, "loss=label_embedding")
     assert (ended.code, ended.err) == (0, "")
     assert "classes of its own" in ended.out
+    ended = kdal(*words, "loss=lwf")  # of the classes that have the same names
+    assert (ended.code, ended.err) == (0, "")
     assert "loss.kd compares classes, and teacher.classes=other" in kdal(*words, "loss=kd").refusal
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
-from kdal_cli.report.direct import spread
+from kdal_cli.report.direct import End, name_ends, spread
 
 sorted_heights = st.lists(st.floats(0, 100), min_size=1, max_size=8).map(sorted)
 
@@ -30,3 +31,14 @@ def test_names_that_meet_share_the_way() -> None:
 def test_at_the_edge_they_give_way_inwards() -> None:
     assert spread([99, 99], 4, 0, 100) == pytest.approx([96, 100])
     assert spread([1, 1], 4, 0, 100) == pytest.approx([0, 4])
+
+
+@pytest.mark.parametrize("text", ["short", "loss=none sampler=random 97.33 ± 0.32", "W" * 24])
+def test_the_widest_name_ends_within_the_picture_and_a_short_one_moves_nothing(text: str) -> None:
+    figure = Figure(figsize=(10, 4))
+    axes = figure.add_axes((0.1, 0.1, 0.62, 0.8))
+    axes.plot([0, 1], [0, 1])
+    name_ends(axes, [End(1, 0.5, text, "black"), End(1, 0.9, "short", "black")], 9)
+    whole = figure.bbox.width
+    assert max(name.get_window_extent().x1 for name in axes.texts) <= whole
+    assert (axes.get_position().width == pytest.approx(0.62)) == (text == "short")

@@ -76,10 +76,14 @@ def test_answers_are_the_images_that_training_and_sampler_asked_about_each_once(
     def spied(answer, ids_of):
         return lambda about: (asked.update(ids_of(about).tolist()), answer(about))[1]
 
-    call, add, scorer = LiveTeacher.__call__, run.curve.add, run.tutors.after(0, run.ledger).scorer.scorer
+    call, classes_of = LiveTeacher.__call__, LiveTeacher.classes_of
+    add, scorer = run.curve.add, run.tutors.after(0, run.ledger).scorer.scorer
     scorer.look, scorer.logits = (spied(answer, lambda ids: ids) for answer in (scorer.look, scorer.logits))
     monkeypatch.setattr(
         LiveTeacher, "__call__", lambda live, batch: (asked.update(batch.ids.tolist()), call(live, batch))[1]
+    )
+    monkeypatch.setattr(
+        LiveTeacher, "classes_of", lambda live, all, ids: (asked.update(ids.tolist()), classes_of(live, all, ids))[1]
     )
     monkeypatch.setattr(run.curve, "add", lambda row: (so_far.append(len(asked)), add(row)))
     assert run.run().column("teacher_answers") == so_far

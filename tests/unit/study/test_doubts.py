@@ -31,6 +31,12 @@ def test_students_that_have_not_fitted_their_labels(told) -> None:
     assert line.endswith("(53 to 97 % fitted)")
 
 
+def test_a_label_that_the_teacher_contradicts_need_not_be_fitted(told) -> None:
+    assert told({"train_accuracy": [0.9, 0.9], "train_fitted": [1, 0.99]}) == []
+    (line,) = told({"train_accuracy": [0.9, 0.9], "train_fitted": [1, 0.94]})
+    assert line.endswith("(94 to 100 % fitted)")
+
+
 def test_students_that_end_below_the_best_simple_model(told) -> None:
     (line,) = told({"logistic_test_accuracy": [0, 0.81], "knn_test_accuracy": [0, 0.9], "tree_test_accuracy": [0, 0.1]})
     assert line.endswith("(80.00 %, knn 90.00 %)")

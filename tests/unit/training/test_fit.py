@@ -21,7 +21,7 @@ from kdal_cli.records.snapshots import Snapshots
 from kdal_cli.streams import Streams
 from kdal_cli.training.answers import LiveTeacher
 from kdal_cli.training.fit import fit
-from kdal_cli.training.loop import Fitted
+from kdal_cli.training.job import Fitted
 from kdal_cli.training.objective import Objective, Part
 from kdal_cli.training.recipe import Recipe, Until
 from kdal_cli.training.schedules import Schedule
@@ -53,6 +53,9 @@ class Blank:
 
     def __call__(self, batch: Batch) -> Output:
         return Output(torch.zeros(len(batch.ids), 3), torch.zeros(len(batch.ids), 1))
+
+    def classes_of(self, images: Resident, ids: Tensor) -> Tensor:
+        return torch.full((len(ids),), -1)
 
 
 def weights(network: Network) -> dict[str, Tensor]:
@@ -315,6 +318,36 @@ def test_what_cannot_be_fitted_ends_at_the_ceiling(learn: Learn, make_network, i
     nothing = Resident(torch.zeros_like(images.train.pixels), Augment())
     recipe = replace(OPEN, until=Until(floor=30, ceiling=70, decay=10))
     assert learn(make_network(), recipe, images=nothing).steps == 70
+
+
+def test_a_label_that_the_teacher_contradicts_is_fitted_by_either_answer(
+    learn: Learn, make_network, images, engine
+) -> None:
+    """The teacher knows better about a quarter of the labels, and has nearly all of the loss."""
+    plain, truth = Resident(images.train.pixels, Augment()), images.train.labels.all()
+    teacher, student = make_network(1, width=32), make_network(2, width=32)
+    learn(teacher, Recipe(steps=150, batch=32, lr=0.05), labels=96, images=plain)
+    wrong = torch.where(torch.arange(96) % 4 == 0, (truth + 1) % 3, truth)
+    examples, live = Examples(torch.arange(96), wrong), LiveTeacher(teacher, engine, "fp32")
+    objective = Objective(0.05, {"kd": Part(kd, 0.95)})
+    fitted = fit(student, plain, examples, objective, OPEN, engine, Streams(0), Unwatched(), teacher=live)
+    answers = predict(student, plain, torch.arange(96)).logits.argmax(1)
+    assert float((answers == wrong).float().mean()) < 0.9
+    assert fitted.fitted == float(
+        ((answers == wrong) | (answers == live.classes_of(plain, examples.ids))).float().mean()
+    )
+    assert fitted.fitted >= 0.99
+    assert fitted.steps < OPEN.until.ceiling
+
+
+@pytest.mark.parametrize(("hard", "all_of_them"), [(0.4, True), (0.5, False)])
+def test_a_teacher_that_is_asked_what_is_fitted_has_answered_about_it(
+    hard: float, all_of_them: bool, learn: Learn, make_network, engine
+) -> None:
+    """What it is asked has a price; and where the labels have half of the loss, they say what is fitted."""
+    objective, teacher = Objective(hard, {"kd": Part(kd, 1 - hard)}), LiveTeacher(make_network(1), engine, "fp32")
+    fitted = learn(make_network(), Recipe(steps=1, batch=8, checks=1), objective, teacher=teacher)
+    assert len(fitted.taught) == (40 if all_of_them else 8)
 
 
 def test_validation_is_measured_in_the_decay_alone(learn: Learn, make_network) -> None:

@@ -29,7 +29,7 @@ from kdal_cli.streams import Streams
 from kdal_cli.training.answers import CachedTeacher, LiveTeacher, Table
 from kdal_cli.training.feed import Order
 from kdal_cli.training.fit import fit
-from kdal_cli.training.loop import Fitted, Peer
+from kdal_cli.training.job import Fitted, Peer
 from kdal_cli.training.objective import Objective, Part
 from kdal_cli.training.recipe import Recipe, Until
 from kdal_cli.types import Batch, Examples, Output

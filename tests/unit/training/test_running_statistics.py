@@ -18,7 +18,7 @@ from kdal_cli.streams import Streams
 from kdal_cli.training import loop
 from kdal_cli.training.answers import LiveTeacher
 from kdal_cli.training.fit import fit
-from kdal_cli.training.loop import Fitted, Peer
+from kdal_cli.training.job import Fitted, Peer
 from kdal_cli.training.objective import Objective, Part
 from kdal_cli.training.recipe import Recipe
 from kdal_cli.training.statistics import arrived, measure_anew

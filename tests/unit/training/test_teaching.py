@@ -21,7 +21,7 @@ from kdal_cli.training.answers import LiveTeacher
 from kdal_cli.training.balance import gradient_norms, ratios
 from kdal_cli.training.course import Course
 from kdal_cli.training.fit import fit
-from kdal_cli.training.loop import Peer
+from kdal_cli.training.job import Peer
 from kdal_cli.training.objective import Objective, Part, sample_weights
 from kdal_cli.training.recipe import Recipe
 from kdal_cli.types import Batch, Examples, Output
