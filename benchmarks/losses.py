@@ -168,9 +168,10 @@ def differentiated(loss: Callable[[], Tensor]) -> Step:
 
 def beside_peers(turns: int) -> None:
     print("\n| term | ms | ratio to torchdistill's |\n|---|---|---|")
-    student, teacher = Bench("at").answers()  # which show the maps that any term here looks at
-    for name, peer in peers(student, teacher).items():
-        bench = Bench(name)
+    stages, stem_too = Bench("at").answers(), Bench("fsp").answers()  # the maps that most terms here look at, and all
+    for name in peers(*stages):
+        student, teacher = stem_too if name == "fsp" else stages
+        bench, peer = Bench(name), peers(student, teacher)[name]
         term = partial(bench.objective.parts[name].term, student, teacher, bench.batch)
         ms, ratio = side_by_side(differentiated(term), differentiated(peer), 20 * turns)
         print(f"| {name} | {ms:.2f} | {ratio:.2f} |", flush=True)
