@@ -1,10 +1,12 @@
 """Arrays of an .npz archive: judged by their headers before any is read, and never unpickled."""
 
 import math
+import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -12,6 +14,12 @@ from kdal_cli.errors import UserError
 
 INFLATION, HARMLESS = 100, 64 << 20
 """An array of more than `HARMLESS` bytes that is so many times its compressed size was made to harm, or is empty."""
+
+LARGE = 1 << 28
+"""Bytes of an array from which on it is not copied into memory: whoever then writes over the archive changes it."""
+
+NAME_AND_EXTRA = 26
+"""Where a local header of a zip file says how long the two are that lie between it and the data (APPNOTE 4.3.7)."""
 
 
 class Archive:
@@ -33,7 +41,7 @@ class Archive:
             raise self._unreadable("the archive", error) from error
 
     def read(self, names: Sequence[str]) -> dict[str, np.ndarray]:
-        """Arrays by name, each checked against the archive's CRC.
+        """Arrays by name, each checked against the archive's CRC; `LARGE` ones that are not compressed are mapped.
 
         Raises UserError for Python objects, for headers that promise another size than the archive does, and for
         arrays that are too large or inflate like a bomb, before the first of them is read.
@@ -55,9 +63,7 @@ class Archive:
         """Refuse an array by its header."""
         try:
             with archive.open(member) as file:
-                version = np.lib.format.read_magic(file)
-                head = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                shape, _, dtype = head(file)
+                shape, _, dtype = _head(file)
                 size = file.tell() + math.prod(shape) * dtype.itemsize
         except (ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
             raise self._unreadable(name, error) from error
@@ -74,9 +80,31 @@ class Archive:
     def _array(self, archive: zipfile.ZipFile, name: str, member: zipfile.ZipInfo) -> np.ndarray:
         try:
             with archive.open(member) as file:
+                shape, fortran, dtype = _head(file)
+                large = dtype == np.uint8 and not fortran and math.prod(shape) >= LARGE
+                if large and member.compress_type == zipfile.ZIP_STORED:
+                    return self._mapped(member)[file.tell() :].reshape(shape)
+                file.seek(0)
                 return np.lib.format.read_array(file, allow_pickle=False)
         except (ValueError, EOFError, RuntimeError, MemoryError, zlib.error, zipfile.BadZipFile) as error:
             raise self._unreadable(name, error) from error
 
+    def _mapped(self, member: zipfile.ZipInfo) -> np.ndarray:
+        """The bytes of a member that is not compressed, where they lie in the archive. Copy on write."""
+        with self.path.open("rb") as file:
+            file.seek(member.header_offset + NAME_AND_EXTRA)
+            before = sum(struct.unpack("<HH", file.read(4)))
+            found = np.memmap(file, np.uint8, "c", file.tell() + before, (member.file_size,))
+        if zlib.crc32(found.data) != member.CRC:
+            raise zipfile.BadZipFile(f"Bad CRC-32 for file {member.filename!r}")
+        return found
+
     def _unreadable(self, what: str, error: Exception) -> UserError:
         return UserError(f"{what} cannot be read, {error}", where=self.path, cure=self.wanted)
+
+
+def _head(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether it is in the order of Fortran, and dtype of the array that begins here."""
+    version = np.lib.format.read_magic(file)
+    head = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return head(file)

@@ -64,8 +64,11 @@ def of_digests(train: np.ndarray, test: np.ndarray, validation: np.ndarray) -> T
 
     That two of a million different images share one has a chance of 1 in 30 million.
     """
-    leaked, held = (int(np.isin(part, train).sum()) for part in (test, validation))
-    return Twins(len(train) - len(np.unique(train)), leaked, held)
+    known = np.sort(train)  # np.unique, and np.isin with it, take a hundred times as long
+    leaked, held = (
+        int((np.searchsorted(known, part, "right") > np.searchsorted(known, part)).sum()) for part in (test, validation)
+    )
+    return Twins(int((known[1:] == known[:-1]).sum()), leaked, held)
 
 
 def digests(pixels: Tensor) -> np.ndarray:

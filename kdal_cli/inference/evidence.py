@@ -79,7 +79,8 @@ class Evidence:
     is none. past: the students of up to so many rounds before the scorer's, oldest first. images: pixels by id,
     (n, c, H, W) uint8. known: how many images the data set has, the rows of an embedding. other_classes: whether the
     teacher's classes are not these, so that only its features may be looked at. answers: makes (M, A) int64, what
-    each annotator says of the labelled images, -1 where nothing; None where nobody can be asked again.
+    each annotator says of the labelled images, -1 where nothing; None where nobody can be asked again. stands_for: of
+    how many candidates these few are an example, when a sampler is tried before anything is spent; 0 when it chooses.
     """
 
     ids: Tensor
@@ -95,6 +96,7 @@ class Evidence:
     known: int = 0
     other_classes: bool = False
     answers: Callable[[], Tensor] | None = None
+    stands_for: int = 0
     meter: Meter = field(default_factory=Meter)
     whole: "tuple[Evidence, Tensor] | None" = None
     _kept: dict[tuple[Who, Part], tuple[Tensor, Tensor | None]] = field(default_factory=dict, init=False)
@@ -102,9 +104,15 @@ class Evidence:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def size(self) -> int:
+        """How many candidates there are, or will be: what decides whether a sampler takes so many."""
+        return max(len(self), self.stands_for)
+
     def take(self, rows: Tensor) -> "Evidence":
         """Some of the pool, `rows` (n,), that shares everything computed for the whole of it, now or later."""
-        return replace(self, ids=self.ids[rows.cpu()], whole=(self, rows), answers=None)
+        share = self.stands_for * len(rows) // max(1, len(self))
+        return replace(self, ids=self.ids[rows.cpu()], whole=(self, rows), answers=None, stands_for=share)
 
     def asked(self, query: Query) -> Tensor:
         """(k,) ids of a query."""
@@ -260,7 +268,8 @@ def _flat(pixels: Tensor) -> Tensor:
 
 
 def _finite(values: Tensor, ids: Tensor) -> Tensor:
-    bad = ~values.isfinite().all(1)  # (N,)
+    low, high = values.aminmax(dim=1)  # (N,), NaN where one is; isfinite of all would be as large again
+    bad = ~(low.isfinite() & high.isfinite())
     if bad.any():
         first = int(ids[bad.cpu()][0])
         raise MachineError(f"the scorer answers image {first} with a number that is not finite", cure="lower recipe.lr")

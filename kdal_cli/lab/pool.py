@@ -139,6 +139,7 @@ def rehearse_sampler(
     pool = replace(
         onlooker.look(Ledger(lab.run.folder), 0, None),
         ids=lab.pool[:REHEARSAL],
+        stands_for=len(lab.pool),
         validation_ids=held_out,
         validation_labels=torch.arange(len(held_out)) % len(lab.data.classes),  # made up
         other_classes=other,

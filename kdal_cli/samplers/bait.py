@@ -57,7 +57,7 @@ def bait(
     order = shuffled(pool.ids, rng)  # (N,)
     features, labelled = pool.features, pool.labelled_features.double()
     order_there = order.to(features.device)
-    _affordable(len(pool), pool.logits.shape[1], features.shape[1], fisher)
+    _affordable(pool.size, pool.logits.shape[1], features.shape[1], fisher)
     features, curves = features[order_there].double(), curvature(pool.logits[order_there], fisher)  # (N, D), (N, C, C)
     known, k = curvature(pool.labelled_logits, fisher), min(k, len(pool))
     inside = information(known, labelled)  # (C·D, C·D)
@@ -77,10 +77,12 @@ def bait(
 def _affordable(images: int, classes: int, width: int, fisher: Fisher) -> None:
     """Raises UserError for more than can be held."""
     ways = 1 if fisher == "binary" else classes
-    numbers = 4 * (ways * width) ** 2 + 6 * images * ways**2
-    if numbers > MOST:
+    fixed, each = 4 * (ways * width) ** 2, 6 * ways**2
+    if fixed + images * each > MOST:
+        fewer = f"sampler=subsample sampler.of=bait, which takes {(MOST - fixed) // each:,} candidates"
         raise UserError(
-            f"bait of {images:,} images, {classes:,} classes and {width:,} features would hold {numbers:,} numbers",
+            f"bait of {images:,} candidates, {classes:,} classes and {width:,} features would hold"
+            f" {fixed + images * each:,} numbers, more than {MOST:,}",
             where=f"sampler.fisher={fisher}",
-            cure=f"sampler.fisher=binary, or a smaller pool with sampler=subsample, for {MOST:,} at most",
+            cure=" or ".join(["sampler.fisher=binary"] * (ways > 1) + [fewer] * (fixed + each <= MOST)),
         )

@@ -6,9 +6,13 @@ from torch import Generator, Tensor
 
 from kdal_cli.inference.evidence import Evidence
 from kdal_cli.inference.ranking import highest, shuffled
+from kdal_cli.samplers._limits import refuse_more
 from kdal_cli.samplers.badge import residuals
 from kdal_cli.types import Query
 from kdal_cli.values import Count, Positive
+
+MOST = 2**29
+"""Numbers in float64 that are held: 4 GiB."""
 
 
 def errors(logits: Tensor, labels: Tensor) -> Tensor:
@@ -45,7 +49,8 @@ def glister(pool: Evidence, k: int, rng: Generator, *, lr: Positive = 0.01, refr
     (DISTIL). Held out are the validation images; without any, the pool with its predictions and the labelled images,
     N + M = V. `refresh` images are chosen between two steps. score: ⟨∇ℓ_i, ∇L⟩, which times lr is what L falls by.
 
-    Time (k/refresh)·(N + V)·C·D, memory (N + V)·(C + D); no gradient is materialised.
+    Time (k/refresh)·(N + V)·C·D, memory (N + V)·(C + D); no gradient is materialised. More candidates than 2²⁹ ÷
+    (C + D) are refused beforehand.
 
     Helps when the held-out images are distributed as the test images and the pool is not: it asks for what lowers
     their loss. Hurts when predictions are often wrong, whose gradients then point the wrong way, and without validation
@@ -53,6 +58,8 @@ def glister(pool: Evidence, k: int, rng: Generator, *, lr: Positive = 0.01, refr
     """
     order = shuffled(pool.ids, rng)  # (N,)
     features = pool.features
+    width = pool.classes + features.shape[1]
+    refuse_more(pool, MOST // width, "glister", f"it holds {width:,} numbers of each in float64")
     there = order.to(features.device)
     z, told = features[there].double(), pool.logits[there].double()  # (N, D), (N, C)
     a = residuals(told)  # (N, C)

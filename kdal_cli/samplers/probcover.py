@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 from kdal_cli.inference.evidence import Evidence, Space
 from kdal_cli.inference.ranking import shuffled
 from kdal_cli.samplers._kmeans import cluster
+from kdal_cli.samplers._limits import refuse_more
 from kdal_cli.types import Query
 from kdal_cli.values import Positive, Share
 
@@ -18,6 +19,9 @@ CHUNK = 2048
 
 FRONT = 32
 """Balls that picks come from between two passes over all points."""
+
+MOST = 200_000
+"""Candidates: so many take a quarter of an hour of one core with 512 features, and twice as many four times as long."""
 
 ASKED = 2000
 """Images whose balls purity is estimated from: to half a percentage point."""
@@ -118,12 +122,13 @@ def probcover(
     in the authors' code. When all is covered, others fill up at random. score: images that the ball newly covers.
 
     Costs N·(N + newly covered)·D time, in matrix products: a ball's count falls as images are covered, and edges are
-    never kept. Memory N·D.
+    never kept. Memory N·D. More than 200,000 candidates are refused beforehand.
 
     Helps when labels are few and `space` is an embedding learnt without labels. Hurts with
     an ill-chosen δ, to which it is sensitive (Bae et al. 2024, arXiv:2407.12212), and when labels are many enough to
     cover all.
     """
+    refuse_more(pool, MOST, "probcover", "it measures how far each lies from every other")
     order = shuffled(pool.ids, rng)  # (N,)
     points, labelled = pool.in_space(space)
     points = torch.cat([points[order.to(points.device)], labelled])  # (N + M, D)

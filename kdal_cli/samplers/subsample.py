@@ -22,6 +22,7 @@ def subsample(pool: Evidence, k: int, rng: Generator, *, of: Sampler = margin, c
     Helps where looking at the whole pool takes longer than it is worth, and against near-duplicates in it: few of each
     are candidates. Hurts where the informative are rare: an image that is no candidate cannot be asked for.
     """
-    rows = shuffled(pool.ids, rng)[: max(candidates, k)]  # (S,)
-    query = of(replace(pool, ids=pool.ids[rows], whole=None), k, rng)
+    most = max(candidates, k)
+    rows = shuffled(pool.ids, rng)[:most]  # (S,)
+    query = of(replace(pool, ids=pool.ids[rows], whole=None, stands_for=min(pool.stands_for, most)), k, rng)
     return Query(rows[query.rows], query.scores, rows if len(rows) < len(pool) else None)

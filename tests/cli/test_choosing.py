@@ -113,6 +113,20 @@ def test_a_teacher_that_is_only_asked_teaches_nothing(run: Run) -> None:
     assert "teacher: none" in plain.out
 
 
+def few_candidates() -> None:
+    from kdal_cli.samplers import probcover
+
+    probcover.MOST = 100
+
+
+def test_a_pool_that_a_sampler_does_not_take_is_told_before_anything_is_bought(kdal: Kdal) -> None:
+    ended = kdal(*SMOKE, "sampler=probcover", first=few_candidates)
+    assert "probcover takes 100 candidates and there are 448" in ended.refusal
+    assert not list(kdal.here.glob("outputs/*/*"))
+    part = ("sampler=subsample", "sampler.of=probcover", "sampler.candidates=100")
+    assert kdal(*SMOKE, *part, "loss=none", "budget.rounds=1", first=few_candidates).code == 0
+
+
 def test_a_sampler_that_does_not_ask_needs_none_and_one_that_teaches_is_paid_for_what_it_teaches(run: Run) -> None:
     assert "teacher: none" in run("loss=none").out
     taught = run().run

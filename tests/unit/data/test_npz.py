@@ -186,6 +186,22 @@ def test_files_that_are_no_archives_are_refused(ear, saved, tmp_path: Path):
             npz(ear, path=str(tmp_path / name))
 
 
+def test_a_large_array_is_mapped_and_as_sound_as_one_that_is_read(ear, saved, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("kdal_cli.data._archive.LARGE", 1)
+    path = Path(saved(x_test=np.asfortranarray(255 - COLOUR[:3])))
+    found = npz(ear, path=path)
+    assert str(path) in Path("/proc/self/maps").read_text()
+    assert torch.equal(found.train.pixels, torch.from_numpy(COLOUR))
+    assert torch.equal(found.test.pixels, torch.from_numpy(255 - COLOUR[:3]))
+    found.train.pixels[0] = 0
+    flipped = bytearray(path.read_bytes())
+    place = flipped.index(COLOUR.tobytes())  # what is written into the pixels does not reach the file
+    flipped[place] ^= 1
+    (tmp_path / "flipped.npz").write_bytes(flipped)
+    with pytest.raises(UserError, match="Bad CRC-32"):
+        npz(ear, path=tmp_path / "flipped.npz")
+
+
 def test_a_pickle_in_an_archive_is_never_run(ear, tmp_path: Path):
     class Trap:
         def __reduce__(self) -> tuple[Any, ...]:

@@ -36,3 +36,13 @@ def test_bits_by_hand_and_no_bits_are_like_nothing() -> None:
     assert not alike(flat, flat).any()
     assert not alike(np.array([3], np.uint64), flat).any()
     assert not alike(np.array([3], np.uint64), np.empty(0, np.uint64)).any()
+
+
+def test_four_bits_are_alike_wherever_they_are_and_five_are_not() -> None:
+    rng = np.random.default_rng(0)
+    known = rng.integers(1, 2**63, 400, dtype=np.uint64)
+    apart = np.repeat([4, 5], 200)
+    flips = [sum(1 << int(bit) for bit in rng.choice(64, count, replace=False)) for count in apart]
+    others = known ^ np.array(flips, np.uint64)
+    assert (alike(others, known) == (apart == 4)).all()
+    assert (alike(known, others[:0]) == np.zeros(400, bool)).all()

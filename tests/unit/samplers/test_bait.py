@@ -201,6 +201,9 @@ def test_what_cannot_be_held_is_refused_with_its_numbers(monkeypatch: pytest.Mon
     monkeypatch.setattr(sampler_module, "MOST", numbers)
     choose(logits, features, 3, 0)
     monkeypatch.setattr(sampler_module, "MOST", numbers - 1)
-    with pytest.raises(UserError, match=rf"20 images, 5 classes and 6 features.* {numbers:,} numbers.*fisher=binary"):
+    with pytest.raises(
+        UserError,
+        match=rf"20 candidates, 5 classes and 6 features.* {numbers:,} numbers.*binary or .*takes 19 candidates",
+    ):
         choose(logits, features, 3, 0)
     assert len(choose(logits, features, 3, 0, fisher="binary").rows) == 3
