@@ -176,6 +176,7 @@ def job(config: DictConfig) -> Any:
     try:
         again = as_typed(said_again(unresolved(config)))
         with advising(partial(go_on, stage, folder, sweep, again)):
+            refuse_elsewhere(Path(about.runtime.cwd), folder)
             accuracy = _run(request, config, folder)
     except KeyboardInterrupt:
         forget()
@@ -190,6 +191,17 @@ def job(config: DictConfig) -> Any:
         note(sweep, about.job.num, overrides, folder, None)
         gc.collect()  # what a run held hangs together in circles: a sweep would keep the images of every job
     return accuracy
+
+
+def refuse_elsewhere(home: Path, folder: Path) -> None:
+    """Raise UserError where a launcher has started this job in another folder than `home`, where the command was typed:
+    every relative path would mean something else, that of the run `folder`, which Hydra has made, as well."""
+    with suppress(OSError):
+        if home.samefile(Path.cwd()):
+            return
+        folder.rmdir()
+    cure = f"start the workers of the launcher in {home}, on every machine: cd {home} && ray start …"
+    raise UserError(f"this job was started in {Path.cwd()}, and the command was typed in {home}", cure=cure)
 
 
 def papers(config: DictConfig) -> dict[str, str]:

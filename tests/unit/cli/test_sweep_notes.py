@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from kdal_cli.cli.hydra_app import refuse_elsewhere
 from kdal_cli.cli.sweep import NOTES, jobs, note
 from kdal_cli.errors import UserError
 
@@ -49,3 +50,16 @@ def test_a_pipe_does_not_make_a_sweep_wait(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / NOTES)
     with pytest.raises(UserError, match="not a regular file"):
         note(tmp_path, 0, [], tmp_path / "0", None)
+
+
+def test_a_job_that_was_started_in_another_folder_is_refused_and_leaves_nothing(tmp_path: Path, monkeypatch) -> None:
+    home, other = tmp_path / "home", tmp_path / "other"
+    for run in (home / "sweep" / "0", other / "sweep" / "0"):
+        run.mkdir(parents=True)
+    monkeypatch.chdir(home)
+    refuse_elsewhere(home, home / "sweep" / "0")
+    assert (home / "sweep" / "0").exists()
+    monkeypatch.chdir(other)
+    with pytest.raises(UserError, match=f"started in {other}, and the command was typed in {home}"):
+        refuse_elsewhere(home, other / "sweep" / "0")
+    assert not (other / "sweep" / "0").exists()
