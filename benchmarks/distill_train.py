@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from turns import Cost, cifar10, head, interleaved, measured, options, tell
 
 from kdal_cli.compose.loss import plan_loss
+from kdal_cli.dataset import ImageData, Shape
 from kdal_cli.devices.engine import Engine
 from kdal_cli.images.augment import Resident
 from kdal_cli.models.resnet import resnet
@@ -46,7 +47,7 @@ from kdal_cli.streams import Streams
 from kdal_cli.training.answers import FILL, CachedTeacher, LiveTeacher, Table, Teacher
 from kdal_cli.training.fit import fit
 from kdal_cli.training.recipe import Recipe
-from kdal_cli.types import Examples, ImageData, Shape, Unwatched
+from kdal_cli.types import Examples, Unwatched
 
 LOSS = Path(__file__).parents[1] / "conf" / "loss" / "kd.yaml"
 BATCH, EPOCHS = 64, 240

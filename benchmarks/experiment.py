@@ -24,8 +24,8 @@ from loop_peers import DeepALplus, Side, Task
 from round import Kdal
 from turns import OURS, Cost, cifar10, head, interleaved, measured, options, tell
 
+from kdal_cli.dataset import ImageData
 from kdal_cli.devices.engine import Engine
-from kdal_cli.types import ImageData
 
 LABELS, ROUNDS, BATCH = 100, 4, 50
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from turns import head, interleaved, measured, options, repeated, tell
 
+from kdal_cli.dataset import Shape
 from kdal_cli.devices.engine import Engine
 from kdal_cli.images.augment import Augment, Resident
 from kdal_cli.losses.kd import kd
@@ -23,7 +24,7 @@ from kdal_cli.training.answers import CachedTeacher, LiveTeacher, Table
 from kdal_cli.training.fit import fit
 from kdal_cli.training.objective import Objective, Part
 from kdal_cli.training.recipe import Recipe
-from kdal_cli.types import Examples, Shape, Unwatched
+from kdal_cli.types import Examples, Unwatched
 
 SHAPE, IMAGES = Shape(3, 32, 32, 10), 512
 PLAIN = "labels alone"

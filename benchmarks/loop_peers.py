@@ -33,9 +33,9 @@ from torch.utils.data import Subset
 from torchvision import transforms
 from torchvision.datasets import CIFAR10
 
+from kdal_cli.dataset import ImageData, ImageSet
 from kdal_cli.images.augment import Augment
 from kdal_cli.models.small_cnn import small_cnn
-from kdal_cli.types import ImageData, ImageSet
 
 AUGMENT = Augment(pad=4, flip=True)
 

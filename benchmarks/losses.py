@@ -28,6 +28,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from kdal_cli.compose.loss import plan_loss
+from kdal_cli.dataset import Shape
 from kdal_cli.devices.engine import Engine
 from kdal_cli.models.resnet import resnet
 from kdal_cli.models.simkd import simkd
@@ -35,7 +36,7 @@ from kdal_cli.network import Network
 from kdal_cli.training.answers import LiveTeacher
 from kdal_cli.training.objective import Objective
 from kdal_cli.training.sight import doubled, look
-from kdal_cli.types import Batch, Examples, Output, Shape
+from kdal_cli.types import Batch, Examples, Output
 
 CONF = Path(__file__).parents[1] / "conf" / "loss"
 RESULTS = Path(__file__).parent / "results" / "losses.csv"

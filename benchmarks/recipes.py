@@ -25,6 +25,7 @@ from kdal_cli.data.digits import digits
 from kdal_cli.data.fashion_mnist import fashion_mnist
 from kdal_cli.data.mnist import mnist
 from kdal_cli.data.npz import npz
+from kdal_cli.dataset import ImageData, Shape
 from kdal_cli.devices.engine import Engine
 from kdal_cli.images.augment import Augment, Resident
 from kdal_cli.inference.predict import predict
@@ -36,7 +37,7 @@ from kdal_cli.streams import Streams
 from kdal_cli.training.fit import fit
 from kdal_cli.training.objective import Objective
 from kdal_cli.training.recipe import Recipe, Until
-from kdal_cli.types import Examples, ImageData, Shape, Unwatched
+from kdal_cli.types import Examples, Unwatched
 
 STUDENTS: dict[str, Callable[[Shape], nn.Module]] = {
     "small_cnn": small_cnn,

@@ -20,6 +20,7 @@ from turns import OURS, Cost, head, interleaved, options, repeated, tell
 
 from kdal_cli.compose.parts import sampler
 from kdal_cli.data.blobs import blobs
+from kdal_cli.dataset import Shape
 from kdal_cli.devices.engine import Engine
 from kdal_cli.images.augment import Augment, Resident
 from kdal_cli.inference.evidence import Evidence
@@ -32,7 +33,7 @@ from kdal_cli.streams import Streams
 from kdal_cli.training.fit import fit
 from kdal_cli.training.objective import Objective
 from kdal_cli.training.recipe import Recipe
-from kdal_cli.types import Examples, Shape, Unwatched
+from kdal_cli.types import Examples, Unwatched
 
 SHAPE = Shape(3, 32, 32, 10)
 BODIES = {

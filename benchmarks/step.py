@@ -16,11 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from kdal_cli.dataset import Shape
 from kdal_cli.devices.engine import cpu_has_bf16
 from kdal_cli.models.mobilenet_v2 import mobilenet_v2
 from kdal_cli.models.resnet import resnet
 from kdal_cli.models.small_cnn import small_cnn
-from kdal_cli.types import Shape
 
 BATCH = 64
 TURNS = 7

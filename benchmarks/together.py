@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
+from kdal_cli.dataset import Shape
 from kdal_cli.models.small_cnn import small_cnn
-from kdal_cli.types import Shape
 
 SHAPES = (Shape(1, 8, 8, 10), Shape(1, 28, 28, 10), Shape(3, 32, 32, 10))
 STEPS = 10

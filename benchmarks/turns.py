@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from kdal_cli.data.cifar10 import SOURCE
+from kdal_cli.dataset import ImageData, ImageSet, Labels
 from kdal_cli.devices.engine import Engine, cpu_has_bf16
-from kdal_cli.types import ImageData, ImageSet, Labels
 
 OURS = "kdal"
 COLUMNS = ("case", "side", "wall s", "CPU s", "ratio", "CPU ratio")

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 import kdal_cli.losses
 from kdal_cli.compose.loss import LossPlan, plan_loss
 from kdal_cli.compose.registry import resolve
+from kdal_cli.dataset import Shape
 from kdal_cli.devices.engine import Engine
 from kdal_cli.models.resnet import resnet
 from kdal_cli.models.simkd import simkd
@@ -28,7 +29,7 @@ from kdal_cli.network import Network
 from kdal_cli.training.answers import LiveTeacher
 from kdal_cli.training.objective import Part
 from kdal_cli.training.sight import doubled, look
-from kdal_cli.types import Batch, Examples, Output, Shape
+from kdal_cli.types import Batch, Examples, Output
 
 ROOT = Path(__file__).parents[1]
 CONF, COSTS, PAGE = ROOT / "conf" / "loss", ROOT / "benchmarks" / "results" / "losses.csv", ROOT / "docs" / "losses.md"

@@ -13,6 +13,7 @@ from kdal_cli.compose.finished import run_of
 from kdal_cli.compose.framing import framed, is_open
 from kdal_cli.compose.loss import LossPlan, plan_loss
 from kdal_cli.compose.teacher import plan_teacher, settled
+from kdal_cli.dataset import ImageData, Shape
 from kdal_cli.devices.engine import Engine
 from kdal_cli.errors import UserError
 from kdal_cli.images.augment import Augment, Resident
@@ -33,7 +34,6 @@ from kdal_cli.stages.distill import Link
 from kdal_cli.streams import Streams, undisturbed
 from kdal_cli.training.fit import refuse_uneven
 from kdal_cli.training.recipe import Recipe
-from kdal_cli.types import ImageData, Shape
 from kdal_cli.values import Count, Natural
 
 TAKEN = ("student", "student_alone", "peer", "teacher")

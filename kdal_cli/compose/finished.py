@@ -7,13 +7,14 @@ from typing import Any
 
 from kdal_cli.compose import parts
 from kdal_cli.compose.framing import framed
+from kdal_cli.dataset import ImageData
 from kdal_cli.errors import KdalError, UserError
 from kdal_cli.images.split import Ids
 from kdal_cli.lab.asking import answered
 from kdal_cli.lab.lab import fingerprint
 from kdal_cli.labels.ledger import Ledger
 from kdal_cli.records import seals
-from kdal_cli.types import ImageData, Watcher
+from kdal_cli.types import Watcher
 
 MANIFEST = "manifest.json"
 

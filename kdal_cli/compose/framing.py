@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from kdal_cli.dataset import ImageData
 from kdal_cli.images.crops import cropped
-from kdal_cli.types import ImageData
 
 Section = Mapping[str, Any]
 

@@ -9,11 +9,12 @@ import torch
 
 from kdal_cli.compose.bind import convert, make
 from kdal_cli.compose.terms import TermPlan, plan_term
+from kdal_cli.dataset import Shape
 from kdal_cli.errors import UserError
 from kdal_cli.network import Network, stages, stem
 from kdal_cli.training.objective import ClassWeights, Objective, Part, Weighting, class_weights
 from kdal_cli.training.schedules import Schedule
-from kdal_cli.types import Examples, Output, Places, Shape
+from kdal_cli.types import Examples, Output, Places
 from kdal_cli.values import NonNegative
 
 Section = Mapping[str, Any]

@@ -22,6 +22,7 @@ from kdal_cli.compose import start
 from kdal_cli.compose.bind import bind, make
 from kdal_cli.compose.registry import names, resolve
 from kdal_cli.compose.sketch import refuse_misfit
+from kdal_cli.dataset import ImageData, Labels, Shape
 from kdal_cli.errors import UserError
 from kdal_cli.images.simulate import long_tail, with_duplicates
 from kdal_cli.images.split import Ids, Split, split_ids, test_ids
@@ -37,7 +38,7 @@ from kdal_cli.records.shapes import PRUNED, reshaped
 from kdal_cli.records.tracking import Tracker
 from kdal_cli.stages.compress import Method
 from kdal_cli.streams import Streams, undisturbed
-from kdal_cli.types import ImageData, Labels, Shape, Watcher
+from kdal_cli.types import Watcher
 from kdal_cli.values import NonNegative, Within
 
 Section = Mapping[str, Any]

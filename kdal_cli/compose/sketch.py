@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from kdal_cli.dataset import Shape
 from kdal_cli.errors import UserError, printable
 from kdal_cli.records.checkpoint import Checkpoint
 from kdal_cli.records.shapes import PRUNED
 from kdal_cli.streams import undisturbed
-from kdal_cli.types import Shape
 
 SPARE_NUMBERS, SPARE_TENSORS = 2**24, 1000
 """An architecture may make so much more than its weights: torchvision's are built for 1,000 classes first."""

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from torch import nn
 
 from kdal_cli.compose.bind import make
+from kdal_cli.dataset import Preprocessing, Shape
 from kdal_cli.errors import UserError
 from kdal_cli.lab.blueprint import Start, model_of
 from kdal_cli.network import classifier
@@ -19,7 +20,6 @@ from kdal_cli.records import checkpoint, timm_folder
 from kdal_cli.records.checkpoint import Checkpoint
 from kdal_cli.records.shapes import PRUNED
 from kdal_cli.records.transfer import Transfer, digest, refuse_other_body, transfer
-from kdal_cli.types import Preprocessing, Shape
 from kdal_cli.values import Count, Positive
 
 Section = Mapping[str, Any]

@@ -7,13 +7,13 @@ from typing import Any
 
 from kdal_cli.compose.bind import make
 from kdal_cli.compose.start import for_checkpoint
+from kdal_cli.dataset import Shape
 from kdal_cli.errors import UserError
 from kdal_cli.lab.blueprint import Blueprint
 from kdal_cli.lab.teacher import Learns, Manner, Member, TeacherPlan
 from kdal_cli.records import checkpoint
 from kdal_cli.records.checkpoint import Checkpoint
 from kdal_cli.training.recipe import Recipe
-from kdal_cli.types import Shape
 from kdal_cli.values import Natural
 
 Section = Mapping[str, Any]

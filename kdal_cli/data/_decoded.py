@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from kdal_cli.data._told import say, told
+from kdal_cli.dataset import Frame, ImageData, ImageSet, Labels, OnDemand, Preparation
 from kdal_cli.errors import MachineError, UserError
 from kdal_cli.images.crops import in_pixels
 from kdal_cli.images.decode import Found, Reading, decode_all, survey
@@ -23,7 +24,7 @@ from kdal_cli.images.listing import Entry, Listing, enumerated
 from kdal_cli.images.rows import Rows
 from kdal_cli.images.statistics import Twins, of_digests, of_levels, refuse_alike
 from kdal_cli.images.store import SPLITS, Form, Index, building, locked, read_index, write_index
-from kdal_cli.types import Frame, ImageData, ImageSet, Labels, OnDemand, Preparation, Watcher
+from kdal_cli.types import Watcher
 
 FORM = 4
 """Counts the ways in which `images.decode.decode` has made pixels: another number, other stores."""

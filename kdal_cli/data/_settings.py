@@ -7,12 +7,13 @@ from typing import Annotated, Literal, TypedDict
 from PIL import ImageColor
 
 from kdal_cli.data._decoded import OnBroken, Source
+from kdal_cli.dataset import ImageData
 from kdal_cli.errors import UserError
 from kdal_cli.images.decode import Reading
 from kdal_cli.images.links import Links
 from kdal_cli.images.listing import Listing
 from kdal_cli.images.rows import Rows
-from kdal_cli.types import ImageData, Watcher
+from kdal_cli.types import Watcher
 from kdal_cli.values import Count, NonNegative, Share, Within
 
 GIGABYTE = 10**9

@@ -3,10 +3,11 @@
 import torch
 from torch import Generator, Tensor
 
+from kdal_cli.dataset import ImageData, ImageSet, Labels
 from kdal_cli.errors import UserError
 from kdal_cli.images.statistics import mean_std
 from kdal_cli.streams import Streams
-from kdal_cli.types import ImageData, ImageSet, Labels, Watcher
+from kdal_cli.types import Watcher
 from kdal_cli.values import Count, Natural, NonNegative
 
 GREY, SPREAD = 128, 32

@@ -3,8 +3,9 @@
 from functools import partial
 from pathlib import Path
 
+from kdal_cli.dataset import ImageData
 from kdal_cli.images.torchvision import Source, load, read_cifar
-from kdal_cli.types import ImageData, Watcher
+from kdal_cli.types import Watcher
 
 SOURCE = Source(
     dataset="CIFAR100",

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from kdal_cli.dataset import ImageData, ImageSet, Labels
 from kdal_cli.errors import UserError
 from kdal_cli.images.statistics import mean_std
 from kdal_cli.streams import Streams
-from kdal_cli.types import ImageData, ImageSet, Labels, Watcher
+from kdal_cli.types import Watcher
 
 TEST = 360
 """Images of the test set, a fifth of all."""

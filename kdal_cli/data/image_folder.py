@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Unpack
 
 from kdal_cli.data._settings import FileSettings, opened
+from kdal_cli.dataset import ImageData
 from kdal_cli.images.listing import scan
 from kdal_cli.images.opening import LARGEST
-from kdal_cli.types import ImageData, Watcher
+from kdal_cli.types import Watcher
 
 
 def image_folder(watcher: Watcher, *, root: str | Path, **settings: Unpack[FileSettings]) -> ImageData:

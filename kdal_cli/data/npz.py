@@ -11,9 +11,10 @@ from torch import Tensor
 
 from kdal_cli.data._archive import Archive
 from kdal_cli.data._labels import column, labels, refuse_odd, span
+from kdal_cli.dataset import ImageData, ImageSet, Labels
 from kdal_cli.errors import UserError
 from kdal_cli.images.statistics import mean_std, refuse_alike, say_twins, twins
-from kdal_cli.types import ImageData, ImageSet, Labels, Watcher
+from kdal_cli.types import Watcher
 from kdal_cli.values import Count
 
 Layout = Literal["auto", "nchw", "nhwc"]

@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Unpack
 
 from kdal_cli.data._settings import PhotoSettings, opened
+from kdal_cli.dataset import ImageData
 from kdal_cli.images.links import Links
 from kdal_cli.images.listing import Listing
 from kdal_cli.images.parquet import listed
 from kdal_cli.images.rows import Rows
-from kdal_cli.types import ImageData, Watcher
+from kdal_cli.types import Watcher
 
 
 def parquet(

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Unpack
 
 from kdal_cli.data._settings import PhotoSettings, opened
+from kdal_cli.dataset import ImageData
 from kdal_cli.images.listing import scan
-from kdal_cli.types import ImageData, Watcher
+from kdal_cli.types import Watcher
 
 
 def photos(watcher: Watcher, *, root: str | Path, **settings: Unpack[PhotoSettings]) -> ImageData:

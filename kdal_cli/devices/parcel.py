@@ -22,10 +22,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdal_cli.dataset import Frame, OnDemand
 from kdal_cli.errors import UserError
 from kdal_cli.images.augment import Augment, Resident
 from kdal_cli.images.packed import Packed
-from kdal_cli.types import Frame, OnDemand
 
 MAPS = Path("/proc/self/maps")
 

@@ -21,9 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kdal_cli.dataset import Frame, ImageSet, OnDemand
 from kdal_cli.errors import UserError
 from kdal_cli.images import colours, crops, draws, strong
-from kdal_cli.types import Frame, ImageSet, OnDemand
 from kdal_cli.values import Count, Natural, Share
 
 CPU_LIMIT = 2 << 30

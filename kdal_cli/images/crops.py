@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdal_cli.types import ImageData, ImageSet
+from kdal_cli.dataset import ImageData, ImageSet
 
 TRIES = 10
 """Of a random part that has to lie within its picture."""

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
+from kdal_cli.dataset import Preparation, Shape
 from kdal_cli.errors import UserError
 from kdal_cli.images.depth import Box, Kind, Ranges, blocks, extent, kind, shallow, values
 from kdal_cli.images.likeness import likeness
@@ -25,7 +26,7 @@ from kdal_cli.images.opening import LARGEST, SIZE, Unreadable, opened, quietly, 
 from kdal_cli.images.packed import encoded
 from kdal_cli.images.rows import Rows
 from kdal_cli.images.upright import SIDEWAYS, turn
-from kdal_cli.types import Preparation, Shape, Watcher
+from kdal_cli.types import Watcher
 
 AT_ONCE = 256
 """Images decoded before they are handed on: what bounds the memory."""
@@ -42,7 +43,7 @@ class Reading:
 
     background: the colour behind what is transparent. bits: integers of more than 8 bits are from 0 to 2^bits − 1; None
     takes the range of the training images. max_pixels: larger images are not decoded. resize, side, interpolation: see
-    `kdal_cli.types.Preparation`.
+    `kdal_cli.dataset.Preparation`.
     """
 
     size: int

@@ -36,7 +36,7 @@ def encoded(pixels: np.ndarray, quality: int) -> bytes:
 
 
 class Packed:
-    """Images (N, c, K, K) uint8 that are decoded when they are read, see `kdal_cli.types.OnDemand`.
+    """Images (N, c, K, K) uint8 that are decoded when they are read, see `kdal_cli.dataset.OnDemand`.
 
     data: (bytes,) uint8, their JPEGs, mapped from a file. ends: (N,) int64, where each ends in it. checks: (N,) int64,
     the CRC-32 of each. shape: (c, K, K). chosen: (n,) int64, which of them these are, in this order; None is all.

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Generator, Tensor
 
-from kdal_cli.types import ImageData
+from kdal_cli.dataset import ImageData
 
 
 def long_tail(labels: Tensor, ratio: float, rng: Generator) -> Tensor:

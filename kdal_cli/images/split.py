@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, cat, isin, randperm
 
+from kdal_cli.dataset import Labels
 from kdal_cli.errors import UserError
 from kdal_cli.streams import Streams
-from kdal_cli.types import Labels
 from kdal_cli.values import Count, Natural, Share
 
 

@@ -20,9 +20,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from kdal_cli.dataset import ImageData, ImageSet, Labels
 from kdal_cli.errors import UserError
 from kdal_cli.images.store import locked
-from kdal_cli.types import ImageData, ImageSet, Labels, Watcher
+from kdal_cli.types import Watcher
 
 PATIENCE = 30.0
 """Seconds without a byte after which a download is given up."""

@@ -6,6 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from kdal_cli.dataset import ImageData
 from kdal_cli.errors import UserError
 from kdal_cli.inference.predict import predict
 from kdal_cli.lab.lab import Lab
@@ -14,7 +15,6 @@ from kdal_cli.labels.ledger import Ledger
 from kdal_cli.labels.oracle import NONE, Occasion, Oracle
 from kdal_cli.labels.purchase import proposed
 from kdal_cli.network import Network
-from kdal_cli.types import ImageData
 
 
 def occasion(

@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kdal_cli.dataset import OnDemand
 from kdal_cli.errors import UserError
 from kdal_cli.inference.embedding import embedding, vectors
 from kdal_cli.inference.predict import predict
 from kdal_cli.lab.lab import Lab
 from kdal_cli.network import Network
 from kdal_cli.study.baselines import FIGURE
-from kdal_cli.types import OnDemand
 
 LABELS = 20_000
 """Labels that a simple model learns from at most, evenly drawn over all purchases.

@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from kdal_cli.dataset import Preprocessing
 from kdal_cli.errors import UserError
 from kdal_cli.network import classifier
 from kdal_cli.records.checkpoint import Checkpoint
-from kdal_cli.types import Preprocessing
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kdal_cli.dataset import ImageData, Preprocessing
 from kdal_cli.devices.engine import Engine
 from kdal_cli.errors import UserError
 from kdal_cli.images.augment import Augment, Resident
@@ -31,7 +32,7 @@ from kdal_cli.report.display import Display
 from kdal_cli.streams import Streams
 from kdal_cli.training.job import Fitted
 from kdal_cli.training.objective import Objective
-from kdal_cli.types import Calibration, Examples, ImageData, Output, Preprocessing, Watcher
+from kdal_cli.types import Calibration, Examples, Output, Watcher
 
 MakeObjective = Callable[[Network, Network | None, Examples], Objective]
 """An objective for a student, its teacher and the images of a training; adapters take their widths from the two."""

@@ -6,9 +6,10 @@ import io
 import torch
 from torch import Tensor
 
+from kdal_cli.dataset import ImageData
 from kdal_cli.inference.evidence import Evidence, Scorer
 from kdal_cli.plain import plain_cell
-from kdal_cli.types import ImageData, Query
+from kdal_cli.types import Query
 
 COLUMNS = ("order", "id", "path", "score", "first", "p_first", "second", "p_second")
 BY_TEACHER = ("teacher", "p_teacher")

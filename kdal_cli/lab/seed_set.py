@@ -3,9 +3,10 @@
 import torch
 from torch import Generator
 
+from kdal_cli.dataset import Labels
 from kdal_cli.inference.evidence import Evidence, Sampler
 from kdal_cli.inference.ranking import shuffled
-from kdal_cli.types import Labels, Query
+from kdal_cli.types import Query
 
 
 def class_balanced(labels: Labels) -> Sampler:

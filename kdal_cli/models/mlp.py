@@ -2,8 +2,8 @@
 
 from torch import nn
 
+from kdal_cli.dataset import Shape
 from kdal_cli.models._blocks import chain
-from kdal_cli.types import Shape
 from kdal_cli.values import Count, Share
 
 

@@ -8,9 +8,9 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from kdal_cli.dataset import Shape
 from kdal_cli.errors import UserError
 from kdal_cli.models._blocks import GlobalAveragePool, chain, conv1x1, conv3x3, initialise, stage, staged
-from kdal_cli.types import Shape
 from kdal_cli.values import Count, Positive
 
 STEM, LAST = 32, 1280

@@ -6,6 +6,7 @@ Parameters carry the names of RepDistiller and mdistiller, so their checkpoints 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdal_cli.dataset import Shape
 from kdal_cli.errors import UserError
 from kdal_cli.models._blocks import (
     GlobalAveragePool,
@@ -17,7 +18,6 @@ from kdal_cli.models._blocks import (
     stage,
     staged,
 )
-from kdal_cli.types import Shape
 from kdal_cli.values import Count
 
 

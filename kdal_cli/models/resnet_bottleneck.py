@@ -8,9 +8,9 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdal_cli.dataset import Shape
 from kdal_cli.errors import UserError
 from kdal_cli.models._blocks import GlobalAveragePool, chain, conv1x1, conv3x3, initialise, shortcut, stage, staged
-from kdal_cli.types import Shape
 
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 """Depth -> blocks of each stage (the paper's table 1)."""

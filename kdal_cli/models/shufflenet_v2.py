@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdal_cli.dataset import Shape
 from kdal_cli.errors import UserError, nearest
 from kdal_cli.models._blocks import GlobalAveragePool, chain, conv1x1, conv3x3, stage, staged
-from kdal_cli.types import Shape
 
 STEM = 24
 WIDTHS = {

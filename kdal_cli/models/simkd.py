@@ -9,9 +9,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from kdal_cli.dataset import Shape
 from kdal_cli.errors import UserError
 from kdal_cli.models._blocks import GlobalAveragePool, chain, conv1x1, conv3x3
-from kdal_cli.types import Shape
 from kdal_cli.values import Count
 
 

@@ -2,9 +2,9 @@
 
 from torch import nn
 
+from kdal_cli.dataset import Shape
 from kdal_cli.errors import UserError
 from kdal_cli.models._blocks import chain, conv3x3, initialise, staged
-from kdal_cli.types import Shape
 from kdal_cli.values import Count, Share
 
 

@@ -8,10 +8,10 @@ from types import ModuleType
 
 from torch import nn
 
+from kdal_cli.dataset import Shape
 from kdal_cli.errors import UserError, nearest
 from kdal_cli.models._blocks import resize_first
 from kdal_cli.records.timm_folder import preprocessing
-from kdal_cli.types import Shape
 
 
 def timm(shape: Shape, *, arch: str, pretrained: bool = False) -> nn.Module:

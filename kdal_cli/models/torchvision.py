@@ -17,9 +17,9 @@ from torchvision.models.maxvit import MaxVit
 from torchvision.models.squeezenet import SqueezeNet
 from torchvision.models.vision_transformer import VisionTransformer
 
+from kdal_cli.dataset import Preprocessing, Shape
 from kdal_cli.errors import UserError, nearest
 from kdal_cli.models._blocks import GlobalAveragePool, resize_first
-from kdal_cli.types import Preprocessing, Shape
 
 SMALL = 64
 """Pixels, of the shorter side, up to which an image is small: a stem made for 224 would leave little of it."""

@@ -8,9 +8,9 @@ from typing import Literal
 
 from torch import nn
 
+from kdal_cli.dataset import Shape
 from kdal_cli.errors import UserError
 from kdal_cli.models._blocks import GlobalAveragePool, chain, initialise, staged
-from kdal_cli.types import Shape
 
 CONVOLUTIONS = {
     8: (1, 1, 1, 1, 1),

@@ -8,6 +8,7 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdal_cli.dataset import Shape
 from kdal_cli.models._blocks import (
     GlobalAveragePool,
     blocks_per_stage,
@@ -18,7 +19,6 @@ from kdal_cli.models._blocks import (
     stage,
     staged,
 )
-from kdal_cli.types import Shape
 from kdal_cli.values import Count, Share
 
 

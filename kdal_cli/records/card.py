@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from math import isfinite
 from typing import Any, TypeVar, get_args, get_type_hints
 
-from kdal_cli.types import Calibration, Preparation, Preprocessing, Shape
+from kdal_cli.dataset import Preparation, Preprocessing, Shape
+from kdal_cli.types import Calibration
 
 SIDES = 2**16
 """Channels, height, width and classes are less."""

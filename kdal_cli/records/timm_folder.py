@@ -6,9 +6,9 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from kdal_cli.dataset import Preprocessing
 from kdal_cli.errors import UserError
 from kdal_cli.records.files import LARGEST_JSON
-from kdal_cli.types import Preprocessing
 
 CHANNELS = 64
 """No image has more."""

@@ -7,8 +7,8 @@ import pytest
 from cli.harness import Kdal
 from safetensors.torch import save_file
 
+from kdal_cli.dataset import Shape
 from kdal_cli.models.resnet import resnet
-from kdal_cli.types import Shape
 
 SHORT = ("experiment=smoke", "loss=none", "student=mlp", "budget.rounds=0", "recipe.steps=2", "recipe.checks=1")
 STRANGE = "R&D (1), 50%=фото"

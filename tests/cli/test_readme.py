@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from kdal_cli.cli.main import answer
+from kdal_cli.dataset import Shape
 from kdal_cli.models.resnet import resnet
-from kdal_cli.types import Shape
 
 README = Path(__file__).parents[2] / "README.md"
 STEPS = ("recipe.steps=4", "recipe.checks=1", "teacher.recipe.epochs=0.2", "teacher.recipe.checks=1")

@@ -28,11 +28,11 @@ from kdal_cli.compose.parts import Trouble
 from kdal_cli.compose.registry import names, resolve
 from kdal_cli.compose.settings import GROUPS, SETTINGS
 from kdal_cli.compose.teacher import Who
+from kdal_cli.dataset import Shape
 from kdal_cli.images.augment import Augment
 from kdal_cli.images.split import Split
 from kdal_cli.labels.budget import Budget
 from kdal_cli.training.recipe import Recipe, Until
-from kdal_cli.types import Shape
 
 CONF = Path(__file__).parents[2] / "conf"
 REGISTRIES = {

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 import kdal_cli.losses
 from kdal_cli.compose.loss import plan_loss
 from kdal_cli.compose.registry import names
+from kdal_cli.dataset import Shape
 from kdal_cli.devices.engine import Engine
 from kdal_cli.models.resnet import resnet
 from kdal_cli.models.simkd import simkd
@@ -26,7 +27,7 @@ from kdal_cli.network import Network
 from kdal_cli.training.answers import LiveTeacher
 from kdal_cli.training.objective import Objective, Part
 from kdal_cli.training.sight import look
-from kdal_cli.types import Batch, Examples, Output, Shape
+from kdal_cli.types import Batch, Examples, Output
 
 CONF = Path(__file__).parents[2] / "conf" / "loss"
 FILES = sorted(path.stem for path in CONF.glob("*.yaml") if not path.name.startswith("_"))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from kdal_cli.compose import parts
 from kdal_cli.compose.loss import LossPlan, plan_loss
+from kdal_cli.dataset import Shape
 from kdal_cli.devices.engine import Engine
 from kdal_cli.images.augment import Augment, Resident
 from kdal_cli.network import Network, classifier
@@ -22,7 +23,7 @@ from kdal_cli.streams import Streams
 from kdal_cli.training.answers import LiveTeacher
 from kdal_cli.training.fit import fit
 from kdal_cli.training.recipe import Recipe
-from kdal_cli.types import Examples, Shape, Unwatched
+from kdal_cli.types import Examples, Unwatched
 
 CONF = Path(__file__).parents[2] / "conf"
 FILES = sorted(path.stem for path in (CONF / "loss").glob("*.yaml"))

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "kdal_cli"
-GROUND = {"__init__", "__main__", "errors", "network", "plain", "signals", "streams", "types", "values"}
+GROUND = {"__init__", "__main__", "dataset", "errors", "network", "plain", "signals", "streams", "types", "values"}
 SOURCES = sorted(path for folder in ("kdal_cli", "benchmarks", "docs") for path in (ROOT / folder).rglob("*.py"))
 
 

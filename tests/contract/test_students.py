@@ -12,6 +12,7 @@ from torch import nn
 
 from kdal_cli.compose.parts import blueprint
 from kdal_cli.data.digits import digits
+from kdal_cli.dataset import ImageData
 from kdal_cli.devices.engine import Engine
 from kdal_cli.images.augment import Augment, Resident
 from kdal_cli.inference.predict import predict
@@ -23,7 +24,7 @@ from kdal_cli.streams import Streams
 from kdal_cli.training.fit import fit
 from kdal_cli.training.objective import Objective
 from kdal_cli.training.recipe import Recipe
-from kdal_cli.types import Examples, ImageData, Unwatched
+from kdal_cli.types import Examples, Unwatched
 
 CONF = Path(__file__).parents[2] / "conf" / "student"
 NOT_ALONE = {"custom", "simkd", "timm"}  # what only the user knows; a teacher's classifier; networks for photos

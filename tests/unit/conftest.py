@@ -9,6 +9,7 @@ import torch
 from rich.console import Console
 
 from kdal_cli.data.blobs import blobs
+from kdal_cli.dataset import ImageData
 from kdal_cli.devices.engine import Engine
 from kdal_cli.images.augment import Augment, Resident
 from kdal_cli.images.split import Ids
@@ -20,7 +21,6 @@ from kdal_cli.records.run import Run
 from kdal_cli.records.tracking import Tracking
 from kdal_cli.report.display import Display
 from kdal_cli.streams import Streams
-from kdal_cli.types import ImageData
 
 
 class Notes:

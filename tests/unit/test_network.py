@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdal_cli.dataset import ImageData, Shape
 from kdal_cli.devices.engine import Engine
 from kdal_cli.errors import UserError
 from kdal_cli.images.augment import Resident
@@ -18,7 +19,7 @@ from kdal_cli.training.answers import LiveTeacher
 from kdal_cli.training.fit import fit
 from kdal_cli.training.objective import Objective, Part
 from kdal_cli.training.recipe import Recipe
-from kdal_cli.types import Examples, ImageData, Shape
+from kdal_cli.types import Examples
 
 SHAPE = Shape(3, 8, 8, 5)
 MEAN, STD = (0.5, 0.25, 0.75), (0.1, 0.2, 0.4)

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdal_cli.types import Batch, ImageData, ImageSet, Labels, Output, Shape
+from kdal_cli.dataset import ImageData, ImageSet, Labels, Shape
+from kdal_cli.types import Batch, Output
 
 
 def output(dtype: torch.dtype = torch.float32) -> Output:

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor
 
+from kdal_cli.dataset import Labels
 from kdal_cli.errors import UserError
 from kdal_cli.labels.oracle import FIRST, Answer, Occasion, Oracle
 from kdal_cli.streams import Streams
-from kdal_cli.types import Labels
 from kdal_cli.values import Natural, NonNegative, Share
 
 

@@ -10,13 +10,13 @@ from rich.console import Console
 from safetensors.torch import save_file
 
 from kdal_cli.compose.bench import Bench
+from kdal_cli.dataset import Frame, ImageData, ImageSet, Labels, Preparation, Shape
 from kdal_cli.images.crops import in_pixels
 from kdal_cli.models.small_cnn import small_cnn
 from kdal_cli.records import checkpoint
 from kdal_cli.records.card import Card
 from kdal_cli.records.run import Request, Run
 from kdal_cli.report.display import Display
-from kdal_cli.types import Frame, ImageData, ImageSet, Labels, Preparation, Shape
 
 SHAPE = Shape(3, 16, 16, 2)
 STUDENT = {"name": "small_cnn", "width": 4}

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from kdal_cli.compose.early import refuse_early
+from kdal_cli.dataset import Shape
 from kdal_cli.errors import UserError
 from kdal_cli.models.resnet import resnet
 from kdal_cli.records import checkpoint
 from kdal_cli.records.card import Card
-from kdal_cli.types import Shape
 
 SHAPE = Shape(1, 8, 8, 2)
 RESNET = {"name": "resnet", "depth": 8, "widths": [4, 4, 6, 8]}

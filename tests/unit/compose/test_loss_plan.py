@@ -5,13 +5,14 @@ import torch
 from torch import Tensor
 
 from kdal_cli.compose.loss import plan_loss
+from kdal_cli.dataset import Shape
 from kdal_cli.errors import UserError
 from kdal_cli.losses.vid import Vid
 from kdal_cli.models.resnet import resnet
 from kdal_cli.network import Network
 from kdal_cli.training.objective import Objective
 from kdal_cli.training.schedules import Schedule
-from kdal_cli.types import Batch, Examples, Shape
+from kdal_cli.types import Batch, Examples
 
 SHAPE = Shape(3, 8, 8, 5)
 EXAMPLES = Examples(torch.arange(5), torch.arange(3))

@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 
 from kdal_cli.compose import parts
 from kdal_cli.data.blobs import blobs
+from kdal_cli.dataset import ImageData, Labels, Shape
 from kdal_cli.errors import UserError
 from kdal_cli.inference.evidence import Evidence, Sampler
 from kdal_cli.models.resnet import resnet
@@ -19,7 +20,7 @@ from kdal_cli.samplers.bald import bald
 from kdal_cli.samplers.margin import margin
 from kdal_cli.samplers.random import random
 from kdal_cli.training.objective import Objective
-from kdal_cli.types import Batch, ImageData, Labels, Query, Shape, Unwatched, Watcher
+from kdal_cli.types import Batch, Query, Unwatched, Watcher
 from kdal_cli.values import Share
 
 SHAPE = Shape(3, 8, 8, 5)

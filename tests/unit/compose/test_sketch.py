@@ -12,6 +12,7 @@ import torch
 
 from kdal_cli.compose import parts
 from kdal_cli.compose.sketch import sketched
+from kdal_cli.dataset import Shape
 from kdal_cli.errors import UserError
 from kdal_cli.models.mlp import mlp
 from kdal_cli.models.resnet import resnet
@@ -19,7 +20,6 @@ from kdal_cli.models.torchvision import torchvision
 from kdal_cli.records import checkpoint
 from kdal_cli.records.card import Card
 from kdal_cli.records.checkpoint import Checkpoint
-from kdal_cli.types import Shape
 
 SHAPE = Shape(1, 8, 8, 2)
 

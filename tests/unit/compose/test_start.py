@@ -9,13 +9,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 from kdal_cli.compose import parts, start
+from kdal_cli.dataset import Preprocessing, Shape
 from kdal_cli.errors import UserError
 from kdal_cli.lab.lab import Lab
 from kdal_cli.models.small_cnn import small_cnn
 from kdal_cli.network import Network
 from kdal_cli.records import checkpoint
 from kdal_cli.records.card import Card
-from kdal_cli.types import Preprocessing, Shape
 
 SHAPE = Shape(3, 16, 16, 4)
 SECTION = {"name": "small_cnn", "width": 4}

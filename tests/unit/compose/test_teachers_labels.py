@@ -3,8 +3,8 @@
 import pytest
 
 from kdal_cli.compose.teacher import plan_teacher, settled
+from kdal_cli.dataset import Shape
 from kdal_cli.errors import UserError
-from kdal_cli.types import Shape
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,13 @@ import torch
 from torch import nn
 
 from kdal_cli.compression.prune import Prune, channels
+from kdal_cli.dataset import Shape
 from kdal_cli.errors import UserError
 from kdal_cli.models.mobilenet_v2 import mobilenet_v2
 from kdal_cli.models.resnet import resnet
 from kdal_cli.models.shufflenet_v2 import shufflenet_v2
 from kdal_cli.models.small_cnn import small_cnn
 from kdal_cli.records.shapes import reshaped
-from kdal_cli.types import Shape
 
 pytest.importorskip("torch_pruning")
 SHAPE = Shape(1, 16, 16, 3)

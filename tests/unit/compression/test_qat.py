@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from kdal_cli.compression.qat import Qat, rounded, rounded_weight
+from kdal_cli.dataset import Shape
 from kdal_cli.errors import UserError
 from kdal_cli.models.resnet import resnet
-from kdal_cli.types import Shape
 
 SHAPE = Shape(1, 16, 16, 3)
 IMAGES = torch.rand(8, 1, 16, 16, generator=torch.manual_seed(0))

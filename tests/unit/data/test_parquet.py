@@ -16,10 +16,10 @@ from PIL import Image
 
 from kdal_cli.data.parquet import parquet
 from kdal_cli.data.photos import photos
+from kdal_cli.dataset import ImageData
 from kdal_cli.errors import UserError
 from kdal_cli.images.links import Links
 from kdal_cli.images.parquet import listed
-from kdal_cli.types import ImageData
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 

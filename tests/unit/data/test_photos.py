@@ -8,12 +8,12 @@ import torch
 
 from kdal_cli.data.csv import csv
 from kdal_cli.data.photos import photos
+from kdal_cli.dataset import ImageData, Shape
 from kdal_cli.errors import UserError
 from kdal_cli.images.augment import Augment, Resident
 from kdal_cli.images.packed import Packed
 from kdal_cli.images.store import damaged
 from kdal_cli.records.kept import kept as stored
-from kdal_cli.types import ImageData, Shape
 
 Png = Callable[..., None]
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
+from kdal_cli.dataset import Shape
 from kdal_cli.devices import engine as module
 from kdal_cli.devices.engine import Engine, is_out_of_memory
 from kdal_cli.errors import UserError
 from kdal_cli.models.resnet import resnet
-from kdal_cli.types import Shape
 
 CPU = Engine(torch.device("cpu"))
 IMAGES = Shape(3, 8, 8, 4)

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import nn
 
+from kdal_cli.dataset import Shape
 from kdal_cli.devices.parcel import Lent, pack, unpack
 from kdal_cli.errors import UserError
 from kdal_cli.images.augment import Augment, Resident
 from kdal_cli.images.pixels import open_pixels
 from kdal_cli.models.resnet import resnet
 from kdal_cli.network import Network, freeze
-from kdal_cli.types import Shape
 
 IDS = torch.tensor([699, 0, 4])
 VIEWS = torch.tensor([17, 3, 9])

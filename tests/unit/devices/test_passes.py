@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from kdal_cli.dataset import Frame
 from kdal_cli.devices.passes import images_a_pass
 from kdal_cli.images.augment import Augment, Resident
 from kdal_cli.inference.predict import predict
 from kdal_cli.network import Network
 from kdal_cli.training.answers import CachedTeacher, LiveTeacher, Table
-from kdal_cli.types import Frame
 
 
 def images(side: int, many: int = 2) -> Resident:

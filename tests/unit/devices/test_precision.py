@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from kdal_cli.dataset import Shape
 from kdal_cli.devices import precision as module
 from kdal_cli.devices.precision import fitting
 from kdal_cli.models.mlp import mlp
@@ -10,7 +11,6 @@ from kdal_cli.models.mobilenet_v2 import mobilenet_v2
 from kdal_cli.models.resnet import resnet
 from kdal_cli.models.small_cnn import small_cnn
 from kdal_cli.network import Network
-from kdal_cli.types import Shape
 
 DIGITS, CIFAR = Shape(1, 8, 8, 10), Shape(3, 32, 32, 10)
 

@@ -10,13 +10,14 @@ import torch
 from PIL import Image
 from torch import nn
 
+from kdal_cli.dataset import Preparation, Shape
 from kdal_cli.export import formats, measure
 from kdal_cli.export.onnx_file import open_onnx
 from kdal_cli.export.whole import Whole
 from kdal_cli.images.decode import Reading
 from kdal_cli.inference.answering import Answer, Judge, answers
 from kdal_cli.records.card import Card
-from kdal_cli.types import Calibration, Preparation, Shape
+from kdal_cli.types import Calibration
 
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from kdal_cli.dataset import Preparation, Shape
 from kdal_cli.export import hub
 from kdal_cli.models.resnet import resnet
 from kdal_cli.models.torchvision import torchvision
 from kdal_cli.records.card import Card
-from kdal_cli.types import Preparation, Shape
 
 timm = pytest.importorskip("timm")
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kdal_cli.dataset import Shape
 from kdal_cli.errors import UserError
 from kdal_cli.export import onnx_file
 from kdal_cli.export.onnx_child import refuse_external
 from kdal_cli.export.onnx_file import open_onnx
 from kdal_cli.records.card import Card
-from kdal_cli.types import Shape
 
 onnx = pytest.importorskip("onnx")
 helper = pytest.importorskip("onnx.helper")

@@ -8,13 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
+from kdal_cli.dataset import Frame
 from kdal_cli.devices.parcel import Lent, pack, unpack
 from kdal_cli.errors import MachineError
 from kdal_cli.images import packed
 from kdal_cli.images.augment import Augment, Resident
 from kdal_cli.images.packed import Packed, encoded
 from kdal_cli.images.pixels import open_pack, write_pack
-from kdal_cli.types import Frame
 
 N, SIDE = 37, 24
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from kdal_cli.dataset import Frame
 from kdal_cli.images import colours, crops
 from kdal_cli.images.augment import ENDLESS, Augment, Resident
 from kdal_cli.images.draws import uniform
-from kdal_cli.types import Frame
 
 KINDS = ("none", "crop_flip", "photo", "photo_strong")
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Generator, Tensor
 
+from kdal_cli.dataset import ImageData, ImageSet, Labels
 from kdal_cli.images.simulate import long_tail, with_duplicates
-from kdal_cli.types import ImageData, ImageSet, Labels
 
 
 def rng(seed: int = 0) -> Generator:

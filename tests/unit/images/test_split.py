@@ -5,10 +5,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kdal_cli.dataset import Labels
 from kdal_cli.errors import UserError
 from kdal_cli.images.split import Split, split_ids
 from kdal_cli.images.split import test_ids as ids_to_test
-from kdal_cli.types import Labels
 
 
 def every(n: int) -> Labels:

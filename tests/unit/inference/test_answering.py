@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
+from kdal_cli.dataset import Preparation, Shape
 from kdal_cli.errors import MachineError, UserError
 from kdal_cli.images.decode import Reading
 from kdal_cli.inference.answering import MOST, Answer, Broken, Judge, answers
-from kdal_cli.types import Preparation, Shape
 
 SHAPE = Shape(1, 4, 4, 3)
 READING = Reading.of(SHAPE, Preparation())

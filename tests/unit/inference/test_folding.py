@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from kdal_cli.dataset import Shape
 from kdal_cli.inference.folding import folded
 from kdal_cli.models.mobilenet_v2 import mobilenet_v2
 from kdal_cli.models.resnet import resnet
@@ -12,7 +13,6 @@ from kdal_cli.models.small_cnn import small_cnn
 from kdal_cli.models.vgg import vgg
 from kdal_cli.models.wrn import wrn
 from kdal_cli.network import Network, freeze
-from kdal_cli.types import Shape
 
 SHAPE = Shape(3, 32, 32, 5)
 PIXELS = torch.randint(0, 256, (20, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
+from kdal_cli.dataset import ImageData
 from kdal_cli.errors import UserError
 from kdal_cli.images.augment import Augment, Resident
 from kdal_cli.inference.predict import BATCH, predict, predict_logits
@@ -18,7 +19,7 @@ from kdal_cli.models.small_cnn import small_cnn
 from kdal_cli.models.wrn import wrn
 from kdal_cli.network import Network
 from kdal_cli.training.answers import LiveTeacher
-from kdal_cli.types import Batch, ImageData
+from kdal_cli.types import Batch
 
 EVERY = torch.arange(96)
 

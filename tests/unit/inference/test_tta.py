@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from kdal_cli.dataset import Frame
 from kdal_cli.errors import UserError
 from kdal_cli.images.augment import Augment, Resident
 from kdal_cli.inference.predict import predict_logits
 from kdal_cli.inference.tta import averaged_logits
 from kdal_cli.network import Network
-from kdal_cli.types import Frame
 
 IDS = torch.tensor([2, 0, 1])
 

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from kdal_cli.data.blobs import blobs
+from kdal_cli.dataset import Labels
 from kdal_cli.errors import UserError, Waiting
 from kdal_cli.lab.asking import answered, examined
 from kdal_cli.labels.ledger import Ledger
 from kdal_cli.labels.oracle import Answer, NotYet, Occasion
-from kdal_cli.types import Labels, Unwatched
+from kdal_cli.types import Unwatched
 
 TRUTH = blobs(Unwatched()).train.labels.all()
 ASKED = torch.tensor([3, 8, 11, 40])

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from kdal_cli.dataset import Labels
 from kdal_cli.lab.guide import LIMIT, Guide, answers, asked, shelf, told
 from kdal_cli.lab.teacher import Manner
 from kdal_cli.losses.kd import kd
@@ -13,7 +14,7 @@ from kdal_cli.losses.rkd import rkd
 from kdal_cli.network import Network
 from kdal_cli.training.answers import CachedTeacher, LiveTeacher
 from kdal_cli.training.objective import Objective, Part
-from kdal_cli.types import Batch, Labels, Output
+from kdal_cli.types import Batch, Output
 
 
 def of_maps(student: Output, teacher: Output, batch: Batch) -> Tensor:

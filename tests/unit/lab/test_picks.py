@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
+from kdal_cli.dataset import ImageData, ImageSet, Labels
 from kdal_cli.inference.evidence import Evidence
 from kdal_cli.lab import picks
 from kdal_cli.lab.picks import BY_TEACHER, COLUMNS, NEAREST, reasons
-from kdal_cli.types import ImageData, ImageSet, Labels, Query
+from kdal_cli.types import Query
 
 CLASSES = ("cat", "=dog", "fish")
 IMAGES, D = 30, 4

@@ -14,6 +14,7 @@ import kdal_cli.methods
 from kdal_cli.compose.loss import LossPlan
 from kdal_cli.compose.start import begin
 from kdal_cli.compose.terms import plan_term
+from kdal_cli.dataset import ImageData, Labels
 from kdal_cli.errors import UserError
 from kdal_cli.images.augment import Augment
 from kdal_cli.inference.embedding import embedding, vectors
@@ -28,7 +29,6 @@ from kdal_cli.records import checkpoint
 from kdal_cli.records.snapshots import Snapshots
 from kdal_cli.streams import Streams
 from kdal_cli.training.recipe import Recipe
-from kdal_cli.types import ImageData, Labels
 
 RECIPE = Recipe(steps=9, pool_batch=16, lr=0.01, checks=3, optimizer="adamw", augment=Augment(kind="photo"))
 

@@ -8,12 +8,12 @@ import torch
 import kdal_cli.methods
 from kdal_cli.compose.loss import LossPlan
 from kdal_cli.compose.terms import plan_term
+from kdal_cli.dataset import Labels
 from kdal_cli.images.augment import Augment
 from kdal_cli.lab.lab import Lab
 from kdal_cli.lab.pretrained import WEIGHTS, Pretraining
 from kdal_cli.records.kept import kept
 from kdal_cli.training.recipe import Recipe
-from kdal_cli.types import Labels
 
 SECTION = {"name": "simclr", "hidden": 8, "dimensions": 6, "tau": 0.5}
 

@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Generator, Tensor
 
+from kdal_cli.dataset import Labels
 from kdal_cli.inference.evidence import Evidence
 from kdal_cli.lab.seed_set import class_balanced
-from kdal_cli.types import Labels, Query
+from kdal_cli.types import Query
 
 
 def pool(ids: Tensor) -> Evidence:

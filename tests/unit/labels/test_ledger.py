@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from kdal_cli.dataset import Labels
 from kdal_cli.errors import MachineError, UserError, Waiting
 from kdal_cli.labels._record import ranges
 from kdal_cli.labels.ledger import Ledger
 from kdal_cli.labels.oracle import Answer, NotYet
 from kdal_cli.labels.oracles.simulated import simulated
 from kdal_cli.plain import plain_cell
-from kdal_cli.types import Labels
 
 LABELS = torch.arange(100) * 37 % 11
 CLASSES = [f"class {c}" for c in range(11)]

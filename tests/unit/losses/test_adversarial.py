@@ -12,11 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdal_cli.dataset import Shape
 from kdal_cli.losses.adversarial import adversarial, ascended, fgsm, pgd
 from kdal_cli.losses.kd import kd_loss
 from kdal_cli.models.resnet import resnet
 from kdal_cli.network import Network
-from kdal_cli.types import Batch, Output, Shape
+from kdal_cli.types import Batch, Output
 
 SIDE = 2
 P = SIDE * SIDE

@@ -13,10 +13,11 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from kdal_cli.compose.loss import plan_loss
+from kdal_cli.dataset import Shape
 from kdal_cli.losses.dkd import dkd, dkd_loss, others, others_loss, target_loss
 from kdal_cli.losses.kd import kd_loss
 from kdal_cli.training.schedules import at
-from kdal_cli.types import Batch, Output, Shape
+from kdal_cli.types import Batch, Output
 
 every_label = pytest.mark.parametrize("label", range(4))
 temperatures = pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0, 20.0])

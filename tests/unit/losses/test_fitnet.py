@@ -12,8 +12,9 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from kdal_cli.compose.loss import plan_loss
+from kdal_cli.dataset import Shape
 from kdal_cli.losses.fitnet import Fitnet, fitnet_loss
-from kdal_cli.types import Batch, Examples, Output, Shape
+from kdal_cli.types import Batch, Examples, Output
 
 EXAMPLES = Examples(torch.arange(2), torch.arange(0))
 BATCH = Batch(torch.arange(2), torch.zeros(2), torch.zeros(2, 1, 1, 1), torch.zeros(0, dtype=torch.int64))

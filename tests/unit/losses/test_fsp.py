@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from kdal_cli.compose.loss import plan_loss
+from kdal_cli.dataset import Shape
 from kdal_cli.errors import UserError
 from kdal_cli.losses.fsp import Fsp, flow, fsp_loss
 from kdal_cli.models.resnet import resnet
 from kdal_cli.models.small_cnn import small_cnn
 from kdal_cli.network import Network, mean_of
-from kdal_cli.types import Batch, Examples, Output, Shape
+from kdal_cli.types import Batch, Examples, Output
 
 EXAMPLES = Examples(torch.arange(2), torch.arange(0))
 BATCH = Batch(torch.arange(2), torch.zeros(2), torch.zeros(2, 1, 1, 1), torch.zeros(0, dtype=torch.int64))

@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdal_cli.dataset import Shape
 from kdal_cli.losses.gradient_norm import gradient_norm, gradient_norm_loss, slopes
 from kdal_cli.models.resnet import resnet
 from kdal_cli.network import Network
-from kdal_cli.types import Batch, Output, Shape
+from kdal_cli.types import Batch, Output
 
 P = 4
 Model = Callable[[Tensor], Output]

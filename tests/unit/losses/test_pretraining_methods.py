@@ -14,6 +14,7 @@ import kdal_cli.methods
 from kdal_cli.compose.loss import LossPlan
 from kdal_cli.compose.registry import names
 from kdal_cli.compose.terms import plan_term
+from kdal_cli.dataset import Shape
 from kdal_cli.losses.barlow_twins import barlow_twins_loss
 from kdal_cli.losses.byol import byol_loss
 from kdal_cli.losses.nt_xent import nt_xent_loss
@@ -23,7 +24,7 @@ from kdal_cli.methods.vicreg import covariance_loss, variance_loss, vicreg_loss
 from kdal_cli.models.mlp import mlp
 from kdal_cli.network import Network
 from kdal_cli.training.objective import Objective
-from kdal_cli.types import Batch, Examples, Output, Shape
+from kdal_cli.types import Batch, Examples, Output
 
 CONF = Path(__file__).parents[3] / "conf" / "method"
 TAUGHT = {"distillation"}

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from kdal_cli.dataset import Shape
 from kdal_cli.errors import UserError
 from kdal_cli.losses.simkd import Simkd, simkd_loss
 from kdal_cli.models.mlp import mlp
@@ -21,7 +22,7 @@ from kdal_cli.models.torchvision import torchvision
 from kdal_cli.models.vgg import vgg
 from kdal_cli.models.wrn import wrn
 from kdal_cli.network import Network, classifier, stages, stem
-from kdal_cli.types import Batch, Examples, Output, Shape
+from kdal_cli.types import Batch, Examples, Output
 
 SHAPE = Shape(3, 8, 8, 5)
 EXAMPLES = Examples(torch.arange(2), torch.arange(0))

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from kdal_cli.dataset import Shape
 from kdal_cli.errors import UserError
 from kdal_cli.models.mlp import mlp
 from kdal_cli.models.mobilenet_v2 import mobilenet_v2
@@ -14,7 +15,6 @@ from kdal_cli.models.shufflenet_v2 import shufflenet_v2
 from kdal_cli.models.small_cnn import small_cnn
 from kdal_cli.models.vgg import vgg
 from kdal_cli.models.wrn import wrn
-from kdal_cli.types import Shape
 
 CIFAR100 = Shape(3, 32, 32, 100)
 WIDE = (32, 64, 128, 256)

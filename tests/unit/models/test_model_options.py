@@ -8,7 +8,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from kdal_cli.types import Shape
+from kdal_cli.dataset import Shape
 
 CONF = Path(__file__).parents[3] / "conf"
 OPTIONS = sorted(path.stem for path in (CONF / "student").glob("[!_]*.yaml") if path.stem not in ("custom", "simkd"))

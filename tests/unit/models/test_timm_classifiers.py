@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from kdal_cli.compose import parts, start
+from kdal_cli.dataset import Shape
 from kdal_cli.errors import UserError
 from kdal_cli.network import Network, stages
-from kdal_cli.types import Shape
 
 start.stay_offline()
 pytest.importorskip("timm")

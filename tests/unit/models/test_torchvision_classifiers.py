@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torchvision import models
 
+from kdal_cli.dataset import Shape
 from kdal_cli.errors import UserError
 from kdal_cli.models.torchvision import torchvision
-from kdal_cli.types import Shape
 
 SMALL, LARGE = Shape(3, 32, 32, 10), Shape(3, 224, 224, 10)
 

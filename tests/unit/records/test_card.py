@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from kdal_cli.dataset import Preparation, Shape
 from kdal_cli.records.card import Card, parse
-from kdal_cli.types import Calibration, Preparation, Shape
+from kdal_cli.types import Calibration
 
 CARD = Card(
     role="student",

@@ -13,13 +13,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from kdal_cli.dataset import Shape
 from kdal_cli.errors import UserError
 from kdal_cli.models.mlp import mlp
 from kdal_cli.models.resnet import resnet
 from kdal_cli.records import checkpoint
 from kdal_cli.records.card import Card
 from kdal_cli.records.files import hold
-from kdal_cli.types import Shape
 
 SHAPE = Shape(1, 3, 3, 2)
 CARD = Card(

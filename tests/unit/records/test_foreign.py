@@ -14,11 +14,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
+from kdal_cli.dataset import Shape
 from kdal_cli.errors import UserError
 from kdal_cli.models.resnet import resnet
 from kdal_cli.models.torchvision import torchvision
 from kdal_cli.records import checkpoint
-from kdal_cli.types import Shape
 
 State = dict[str, Tensor]
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from kdal_cli.dataset import Preprocessing
 from kdal_cli.errors import UserError
 from kdal_cli.records import timm_folder
-from kdal_cli.types import Preprocessing
 
 RULE = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.2, 0.2], "input_size": [3, 224, 192], "crop_pct": 0.875}
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from kdal_cli.dataset import Shape
 from kdal_cli.export import measure
 from kdal_cli.records.card import Card
 from kdal_cli.stages import export as stage
 from kdal_cli.stages.export import Answers, Judges, Subject, export
-from kdal_cli.types import Shape, Unwatched
+from kdal_cli.types import Unwatched
 
 NOTHING = torch.empty(0, 1, 2, 2, dtype=torch.uint8), torch.empty(0, dtype=torch.int64)
 

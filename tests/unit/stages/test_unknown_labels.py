@@ -9,6 +9,7 @@ from torch import Tensor
 
 from kdal_cli.compose.early import refuse_unlabelled
 from kdal_cli.compose.loss import plan_loss
+from kdal_cli.dataset import ImageData, Labels
 from kdal_cli.errors import UserError
 from kdal_cli.images.split import Ids
 from kdal_cli.lab.guide import Guide
@@ -19,7 +20,6 @@ from kdal_cli.stages.distill import Link, distill
 from kdal_cli.stages.evaluate import evaluate
 from kdal_cli.training.feed import Feed
 from kdal_cli.training.recipe import Recipe
-from kdal_cli.types import ImageData, Labels
 
 RECIPE = Recipe(steps=6, batch=8, pool_batch=8, checks=1)
 KD = {"kd": {"name": "kd", "temperature": 2.0}}

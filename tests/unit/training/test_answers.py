@@ -14,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kdal_cli.dataset import ImageData
 from kdal_cli.devices.engine import Engine
 from kdal_cli.errors import MachineError
 from kdal_cli.images.augment import Augment, Resident
@@ -26,7 +27,7 @@ from kdal_cli.training.feed import Feed
 from kdal_cli.training.fit import fit
 from kdal_cli.training.objective import Objective, Part
 from kdal_cli.training.recipe import Recipe
-from kdal_cli.types import Batch, Examples, ImageData
+from kdal_cli.types import Batch, Examples
 
 VIEWS = 18
 

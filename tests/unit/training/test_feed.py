@@ -5,10 +5,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kdal_cli.dataset import ImageData
 from kdal_cli.images.augment import Resident
 from kdal_cli.streams import Streams
 from kdal_cli.training.feed import Feed, Order
-from kdal_cli.types import Examples, ImageData
+from kdal_cli.types import Examples
 
 
 @given(size=st.integers(1, 40), batch=st.integers(1, 50), cut=st.integers(0, 12))

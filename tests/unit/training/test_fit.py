@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from kdal_cli.dataset import ImageData
 from kdal_cli.devices.engine import Engine
 from kdal_cli.errors import KdalError, MachineError
 from kdal_cli.images.augment import Augment, Resident
@@ -25,7 +26,7 @@ from kdal_cli.training.job import Fitted
 from kdal_cli.training.objective import Objective, Part
 from kdal_cli.training.recipe import Recipe, Until
 from kdal_cli.training.schedules import Schedule
-from kdal_cli.types import Batch, Examples, ImageData, Output, Unwatched
+from kdal_cli.types import Batch, Examples, Output, Unwatched
 
 QUICK = Recipe(steps=24, batch=8, pool_batch=4, lr=0.1, checks=3)
 Learn = Callable[..., Fitted]

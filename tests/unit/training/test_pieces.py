@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from kdal_cli.dataset import ImageData
 from kdal_cli.errors import MachineError
 from kdal_cli.images.augment import Resident
 from kdal_cli.losses.kd import kd
@@ -18,7 +19,7 @@ from kdal_cli.training.answers import CachedTeacher, LiveTeacher, Table
 from kdal_cli.training.fit import fit
 from kdal_cli.training.objective import Objective, Part
 from kdal_cli.training.recipe import Recipe
-from kdal_cli.types import Examples, ImageData
+from kdal_cli.types import Examples
 
 RECIPE = Recipe(steps=12, batch=8, pool_batch=4, lr=0.1, checks=3, precision="fp32")
 

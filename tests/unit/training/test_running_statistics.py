@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from kdal_cli.dataset import ImageData
 from kdal_cli.devices.engine import Engine
 from kdal_cli.images.augment import Augment, Resident
 from kdal_cli.inference.predict import predict
@@ -22,7 +23,7 @@ from kdal_cli.training.job import Fitted, Peer
 from kdal_cli.training.objective import Objective, Part
 from kdal_cli.training.recipe import Recipe
 from kdal_cli.training.statistics import arrived, measure_anew
-from kdal_cli.types import Examples, ImageData, Unwatched
+from kdal_cli.types import Examples, Unwatched
 
 RECIPE = Recipe(steps=24, batch=8, lr=0.05, checks=3, precision="fp32")
 SLOW = 0.001

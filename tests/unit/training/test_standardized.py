@@ -13,9 +13,10 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from kdal_cli.compose.loss import plan_loss
+from kdal_cli.dataset import Shape
 from kdal_cli.losses.kd import kd, kd_loss
 from kdal_cli.training.objective import Part, standardized
-from kdal_cli.types import Batch, Output, Shape
+from kdal_cli.types import Batch, Output
 
 BATCH = Batch(torch.arange(5), torch.zeros(5), torch.zeros(5, 1, 1, 1), torch.zeros(0, dtype=torch.int64))
 

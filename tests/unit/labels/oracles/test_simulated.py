@@ -5,10 +5,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kdal_cli.dataset import Labels
 from kdal_cli.errors import UserError
 from kdal_cli.labels.oracle import Occasion
 from kdal_cli.labels.oracles.simulated import simulated
-from kdal_cli.types import Labels
 
 MANY = torch.arange(20_000) % 5
 
