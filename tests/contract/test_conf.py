@@ -168,6 +168,21 @@ def test_a_loss_brings_what_of_the_recipe_it_wants_and_a_teacher_keeps_its_own()
     assert (plain.batch, plain.pool_batch, plain.until.floor, plain.ema) == (64, 64, 150, 0.0)
 
 
+@pytest.mark.parametrize(
+    ("words", "floor"),
+    [
+        (["data=digits"], 150),
+        (["data=mnist"], 1000),
+        (["data=mnist", "loss=none", "teacher=none"], 150),
+        (["data=mnist", "loss=[kd,entropy_minimisation]"], 1000),
+        (["data=cifar10", "loss=none", "teacher=none"], 400),
+        (["data=cifar10", "loss=fixmatch"], 1500),
+    ],
+)
+def test_a_student_learns_the_longer_the_more_there_is_to_learn(words: list[str], floor: int) -> None:
+    assert composed("al-loop", *words).recipe.until.floor == floor
+
+
 @pytest.mark.parametrize("option", options("oracle"))
 def test_an_oracle_fits_its_signature(option: str) -> None:
     own = section("oracle", option)
@@ -196,7 +211,9 @@ def test_a_data_set_fits_its_signature(option: str) -> None:
     own = section("data", option)
     convert(own.pop("split"), Split, "data.split")
     convert(own.pop("augment"), Augment, "data.augment")
-    convert(own.pop("until"), Until, "data.until")
+    until = own.pop("until")
+    for floor in (until.pop("taught"), until["floor"]):
+        convert({**until, "floor": floor}, Until, "data.until")
     make(Trouble, {field.name: own.pop(field.name) for field in fields(Trouble)}, "data")
     bind(resolve(kdal_cli.data, own["name"], [], "data"), own, "data", given=1, besides=["name"])
 
