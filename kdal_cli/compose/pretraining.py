@@ -14,7 +14,7 @@ from kdal_cli.compose.terms import plan_term
 from kdal_cli.errors import UserError
 from kdal_cli.lab import forecast
 from kdal_cli.lab.blueprint import named
-from kdal_cli.lab.pretrain import pretrain
+from kdal_cli.lab.pretrain import counted, pretrain
 from kdal_cli.lab.pretrained import WEIGHTS, Pretraining
 from kdal_cli.lab.train import rehearse
 from kdal_cli.records.files import shown
@@ -55,7 +55,8 @@ def plan_method(bench: Bench, section: Section, where: str = "method") -> LossPl
 
 def pretraining(bench: Bench) -> dict[str, Any]:
     """The stage."""
-    lab, student, recipe, section = bench.lab, bench.plain_student, bench.recipe, bench.section("method")
+    lab, student, section = bench.lab, bench.plain_student, bench.section("method")
+    recipe = counted(bench.recipe, len(lab.pool), "recipe")
     method = plan_method(bench, section)
     why = f"method={section['name']}" if method.needs_teacher else None
     if why is not None:  # its features are asked, whatever its head knows
@@ -72,9 +73,8 @@ def pretraining(bench: Bench) -> dict[str, Any]:
         *trial.places,
         *([f"teacher: {told}"] if why else []),
     ]
-    if recipe.steps is not None:
-        ahead = forecast.of_student(lab, student, method, plan, recipe, 0)
-        lines.append(f"time: about {duration(forecast.rounded(ahead.seconds))}")
+    ahead = forecast.of_student(lab, student, method, plan, recipe, 0)
+    lines.append(f"time: about {duration(forecast.rounded(ahead.seconds))}")
     present.headline(lab, "pretrain", lines)
     teacher, guide = teaching.guidance(bench, why, trial.asked)
     present.begin(lab, [f"teacher: {teacher.sentence}"] if teacher is not None else [])
@@ -121,11 +121,9 @@ def told(bench: Bench, plan: Pretraining | None) -> list[str]:
     rehearse(lab, plan.blueprint, plan.make_objective, None, plan.recipe)
     if plan.stored(lab):
         return [f"pretrained by {plan.name} already, in {shown(plan.store)}"]
-    if plan.recipe.steps is None:
-        cure = "count steps: pretrain.recipe.steps=1500"
-        raise UserError("a training without labels has no end of its own", where="pretrain.recipe.steps", cure=cure)
-    ahead = forecast.of_student(lab, plan.blueprint, plan.make_objective, None, plan.recipe, 0)
-    length = f"{plan.recipe.steps:,} steps: about {duration(forecast.rounded(ahead.seconds))}"
+    recipe = counted(plan.recipe, len(lab.pool), "pretrain.recipe")
+    ahead = forecast.of_student(lab, plan.blueprint, plan.make_objective, None, recipe, 0)
+    length = f"{recipe.steps:,} steps: about {duration(forecast.rounded(ahead.seconds))}"
     return [f"to be pretrained by {plan.name} on {len(lab.pool):,} images, no label; {length}"]
 
 

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,17 @@ class Quality:
         return features[: self.half], labels[: self.half], features[self.half :], labels[self.half :]
 
 
+def counted(recipe: Recipe, images: int, where: str) -> Recipe:
+    """The recipe with its length in steps, an epoch being `images` of the pool. Raises UserError where it has none."""
+    if recipe.epochs is not None:
+        steps = max(1, round(recipe.epochs * images / recipe.pool_batch))
+        return replace(recipe, epochs=None, steps=steps)
+    if recipe.steps is None:
+        cure = f"count steps or epochs of the pool: {where}.steps=1500, or {where}.epochs=20"
+        raise UserError("a training without labels has no end of its own", where=f"{where}.steps=null", cure=cure)
+    return recipe
+
+
 def pretrain(
     lab: Lab,
     student: Blueprint,
@@ -100,10 +111,7 @@ def pretrain(
     before (`…_before`) and after. A training that was stopped goes on from its last snapshot. Raises UserError where
     the recipe does not say for how long.
     """
-    guide = guide or Guide()
-    if recipe.steps is None:
-        cure = "count steps: recipe.steps=1500"
-        raise UserError("a training without labels has no end of its own", where="recipe.steps=null", cure=cure)
+    guide, recipe = guide or Guide(), counted(recipe, len(lab.pool), "recipe")
     network, quality = lab.network(student, "pretrain"), Quality(lab)
     before = quality(network)
     examples = Examples(lab.pool, torch.empty(0, dtype=torch.int64))

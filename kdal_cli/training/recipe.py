@@ -102,7 +102,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.epochs is not None:
-            cure = "set one of the two, or neither to train until the labels are fitted"
+            cure = "set one of the two, or neither to train until the labels are fitted; recipe.steps=null unsets"
             raise UserError(f"recipe.steps={self.steps} and recipe.epochs={self.epochs}", cure=cure)
         if self.schedule == "step" and self.steps is None and self.epochs is None:
             cure = "its milestones are shares of a length: set recipe.steps or recipe.epochs"

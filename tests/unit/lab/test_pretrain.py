@@ -22,7 +22,7 @@ from kdal_cli.lab import pretrain as stage
 from kdal_cli.lab.blueprint import Blueprint
 from kdal_cli.lab.guide import Guide
 from kdal_cli.lab.lab import Lab
-from kdal_cli.lab.pretrain import Quality, pretrain, warned
+from kdal_cli.lab.pretrain import Quality, counted, pretrain, warned
 from kdal_cli.metrics.representation import collapsed, effective_rank, knn_accuracy, spread
 from kdal_cli.network import Network, classifier, freeze
 from kdal_cli.records import checkpoint
@@ -91,6 +91,17 @@ def test_a_stopped_pretraining_goes_on_to_the_same_bits(name: str, bench, studen
         assert all(torch.equal(t, resumed.state_dict()[key]) for key, t in network.state_dict().items())
         assert figures_again == figures
     assert not (whole.run.folder / "training.snapshot").exists()
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [(20, 1562), (0.5, 39), (0.001, 1)])
+def test_an_epoch_is_the_images_of_the_pool(epochs: float, steps: int) -> None:
+    recipe = counted(Recipe(epochs=epochs, pool_batch=128), 10_000, "recipe")
+    assert (recipe.steps, recipe.epochs) == (steps, None)
+
+
+def test_a_length_that_nobody_says_is_refused() -> None:
+    with pytest.raises(UserError, match=r"no end of its own .*pretrain\.recipe\.epochs=20"):
+        counted(Recipe(), 10, "pretrain.recipe")
 
 
 def test_what_comes_out_is_a_body_to_start_from_with_another_head_and_a_space(bench, student, images) -> None:
