@@ -30,7 +30,8 @@ def alike(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
     Only words that have a band in common are compared: about N·M ÷ 1,400 where the bits are random.
     """
-    other, found = other[other != 0], np.zeros(len(one), bool)
+    other, found = np.sort(other[other != 0]), np.zeros(len(one), bool)
+    other = other[np.diff(other, prepend=np.uint64(0)) != 0]  # each once, however often there is the same picture
     for band in BANDS.astype(np.uint64):
         known = other[np.argsort(other & band)]
         rows = np.flatnonzero(~found & (one != 0))
