@@ -13,6 +13,9 @@ FITTED = 0.95
 APART = ("own", "seed_set", "bought")
 """`teacher.learns` of a teacher that has read no label that the student still has to buy."""
 
+UNEVEN = 2.0
+"""How many times as many steps as another cell one may take a round before it is said."""
+
 NAMED = 6
 """Cells that are named; of more, how many there are."""
 
@@ -24,7 +27,11 @@ def doubts(study: Study) -> list[str]:
         (_beaten, "students that end below a simple model of the same labels"),
         (_told, "a teacher that has read the labels of the pool: what these students save, it has spent"),
     )
-    return [f"{what}: {_named(cells)}" for tell, what in found if (cells := list(_cells(study, tell)))]
+    doubts = [f"{what}: {_named(cells)}" for tell, what in found if (cells := list(_cells(study, tell)))]
+    if uneven := list(_uneven(study)):
+        what = "students trained for other lengths, which may be part of a difference (recipe=equal_steps: all alike)"
+        doubts.append(f"{what}: {_named(uneven)}")
+    return doubts
 
 
 def _cells(study: Study, tell: Callable[[Sequence[Record]], str]) -> Iterator[str]:
@@ -32,6 +39,20 @@ def _cells(study: Study, tell: Callable[[Sequence[Record]], str]) -> Iterator[st
         for entry in block.entries:
             if told := tell(list(entry.cell.runs.values())):
                 yield f"{_of(block.name, entry)} ({told})"
+
+
+def _uneven(study: Study) -> Iterator[str]:
+    """The least and the most steps a round, means over rounds and seeds, of blocks whose cells differ much in these."""
+    for block in study.blocks:
+        steps = [
+            (fmean(fmean(run.values("steps")) for run in runs), entry.name)
+            for entry in block.entries
+            if (runs := [run for run in entry.cell.runs.values() if "steps" in run.keys and run.values("steps")])
+        ]
+        if steps and max(steps)[0] > UNEVEN * min(steps)[0]:
+            (least, shortest), (most, longest) = min(steps), max(steps)
+            of = f"{block.name}: " if block.name else ""
+            yield f"{of}{shortest} {least:,.0f} steps a round, {longest} {most:,.0f}"
 
 
 def _of(block: str, entry: Entry) -> str:
@@ -74,7 +95,8 @@ def _told(runs: Sequence[Record]) -> str:
 
 def _labels_of_the_pool(run: Record) -> float:
     """How many labels of the pool its teacher was trained on, as far as the run tells."""
-    learns = run.settings.get("teacher.learns")
-    apart = learns in APART if learns is not None else run.settings.get("data.split.teacher") is not None
+    learns, own = run.settings.get("teacher.learns", "auto"), run.settings.get("data.split.teacher") is not None
+    buys = "teacher.learns" in run.settings and run.stage == "al-loop" and not run.settings.get("teacher.checkpoint")
+    apart = learns in APART or (learns == "auto" and (own or buys))
     labels = max(run.values("teacher_labels"), default=0.0) if "teacher_labels" in run.keys else 0.0
     return 0.0 if apart else labels

@@ -37,6 +37,21 @@ def test_a_label_that_the_teacher_contradicts_need_not_be_fitted(told) -> None:
     assert line.endswith("(94 to 100 % fitted)")
 
 
+def test_cells_of_other_lengths_are_named_the_shortest_and_the_longest(plant, tmp_path) -> None:
+    for sampler, steps in (("random", [150, 210]), ("entropy", [150, 400]), ("margin", [150, 700])):
+        plant(ROUNDS, columns={"steps": steps}, sampler=sampler)
+    (line,) = doubts(compare(find([tmp_path])))
+    assert line.startswith("students trained for other lengths")
+    assert line.endswith("random 180 steps a round, margin 425")
+
+
+@pytest.mark.parametrize("steps", [[150, 200], [150, 600]])
+def test_one_length_alone_and_lengths_that_are_alike_are_no_doubt(steps: list[int], plant, tmp_path) -> None:
+    for sampler, own in (("random", steps), ("margin", [round(1.9 * step) for step in steps])):
+        plant(ROUNDS, columns={"steps": own}, sampler=sampler)
+    assert doubts(compare(find([tmp_path]))) == []
+
+
 def test_students_that_end_below_the_best_simple_model(told) -> None:
     (line,) = told({"logistic_test_accuracy": [0, 0.81], "knn_test_accuracy": [0, 0.9], "tree_test_accuracy": [0, 0.1]})
     assert line.endswith("(80.00 %, knn 90.00 %)")
@@ -49,6 +64,10 @@ def test_students_that_end_below_the_best_simple_model(told) -> None:
         ({"data": {"split": {"teacher": None}}}, True),
         ({"data": {"split": {"teacher": 600}}}, False),
         ({"teacher": {"learns": "pool"}}, True),
+        ({"teacher": {"learns": "auto"}}, False),
+        ({"teacher": {"learns": "auto"}, "data": {"split": {"teacher": 600}}}, False),
+        ({"teacher": {"learns": "auto", "checkpoint": "teacher.pth"}}, True),
+        ({"teacher": {"learns": "auto", "checkpoint": "teacher.pth"}, "data": {"split": {"teacher": 600}}}, False),
         ({"teacher": {"learns": "bought"}}, False),
         ({"teacher": {"learns": "seed_set"}}, False),
     ],
