@@ -51,7 +51,8 @@ class Teacher(Protocol):
     def __call__(self, batch: Batch) -> Output: ...
 
     def classes_of(self, images: Resident, ids: Tensor) -> Tensor:
-        """The class (N,) that it gives each of images `ids` (N,), without augmentation."""
+        """The class (N,), among those of the data, that it gives each of images `ids` (N,), without augmentation: the
+        likeliest of those that it has learnt, -1 where it has learnt none of them."""
         ...
 
 
@@ -85,10 +86,15 @@ class LiveTeacher:
             return self.network(pixels)
 
     def classes_of(self, images: Resident, ids: Tensor) -> Tensor:
-        """The class (N,) that it gives each of images `ids` (N,), without augmentation."""
-        images = images if self.clean is None else self.clean
+        """The class (N,) that it gives each of images `ids` (N,), without augmentation, as the protocol has it."""
+        images, known = images if self.clean is None else self.clean, self.network.known
+        if known is not None and not known:
+            return torch.full((len(ids),), -1)
         parts = ids.split(images_a_pass(self.network, images, FILL))
-        return torch.cat([self.look(images.whole(part)).logits.argmax(1).cpu() for part in parts])
+        logits = torch.cat([self.look(images.whole(part)).logits.cpu() for part in parts])  # (N, C of its own)
+        if known is None:
+            return logits.argmax(1)
+        return torch.tensor(list(known.values()))[logits[:, list(known)].argmax(1)]
 
 
 class Table:

@@ -281,3 +281,20 @@ def test_a_folder_that_cannot_be_is_one_line(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(MachineError, match=r"cannot keep the teacher's answers"):
         Table(4, 3, tmp_path / "file" / "rows")
+
+
+@pytest.mark.parametrize("known", [None, {0: 2, 2: 0}, {1: 1}, {}])
+def test_its_classes_are_those_of_the_data_and_only_those_that_it_has_learnt(
+    known, make_network, engine, resident
+) -> None:
+    """A teacher of other classes counts its own, and one that never saw a class has no word about it."""
+    network, ids = make_network(1), torch.arange(60)
+    live = LiveTeacher(network, engine, "fp32")
+    logits = live.look(resident.whole(ids)).logits
+    network.known = known
+    if known is None:
+        expected = logits.argmax(1).tolist()
+    else:
+        expected = [max(known, key=lambda own: float(row[own])) if known else None for row in logits]
+        expected = [known[own] if own is not None else -1 for own in expected]
+    assert live.classes_of(resident, ids).tolist() == expected
