@@ -1,6 +1,6 @@
 """What a pool of N images costs: a run that looks at all of them, chooses and writes, stopped midway and resumed.
 
-    python benchmarks/scale.py FOLDER [--sizes 10000 100000 1000000] [--samplers random margin coreset]
+    python benchmarks/scale.py FOLDER [--sizes 10000 100000 1000000] [--samplers random "coreset features=mapped"]
 
 Images are 32 × 32 in colour, classes are noise around a mean colour, in an archive that `data=npz` maps; one is written
 for each size and removed again. A run buys 100 labels at random and trains for 20 steps. It is killed when that round
@@ -102,7 +102,7 @@ def cost(*words: str, until: Path | None = None) -> tuple[float, float, float]:
 def measured(sampler: str, images: int, path: Path, run: Path) -> list[str]:
     """A row of the table."""
     shutil.rmtree(run, ignore_errors=True)
-    words = ["data=npz", f"data.path={path}", f"sampler={sampler}", *RUN, f"hydra.run.dir={run}"]
+    words = ["data=npz", f"data.path={path}", *f"sampler={sampler}".split(), *RUN, f"hydra.run.dir={run}"]
     start, start_own, start_all = cost(*words, until=run / "curve.csv")
     rest, rest_own, rest_all = cost(f"resume={run}")
     with (run / "timings.csv").open(encoding="utf-8", newline="") as lines:
@@ -146,7 +146,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--samplers", nargs="+", default=["random", "margin", "coreset"])
+    parser.add_argument("--samplers", nargs="+", default=["random", "margin", "coreset"], help="and further words")
     chosen = parser.parse_args()
     chosen.folder.mkdir(parents=True, exist_ok=True)
     kept = chosen.folder / "scale.csv"
@@ -160,7 +160,7 @@ def main() -> None:
         if left:
             archive(path, size)
         for sampler in left:
-            add(kept, measured(sampler, size, path, chosen.folder / f"run_{sampler}_{size}"))
+            add(kept, measured(sampler, size, path, chosen.folder / "run"))
         path.unlink(missing_ok=True)
     rows = read(kept)
     draw(rows, chosen.folder / "scale.png")

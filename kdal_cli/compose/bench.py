@@ -18,6 +18,7 @@ from kdal_cli.devices.engine import Engine
 from kdal_cli.errors import UserError
 from kdal_cli.images.augment import Augment, Resident
 from kdal_cli.images.crops import in_pixels
+from kdal_cli.inference.tables import Holding, Tables
 from kdal_cli.lab.asking import answered, examined
 from kdal_cli.lab.blueprint import Blueprint
 from kdal_cli.lab.lab import Lab
@@ -79,7 +80,11 @@ class Bench:
         train = Resident.of(data.train, self.recipe.augment, engine.device)
         test = Resident.of(data.test, Augment(), engine.device)
         features = self.setting("store", Path)
-        lab = Lab(data, train, test, ids, engine, Streams(seed), self.run, self.display, self.tracking, features)
+        holding = self.setting("features", Holding | None) or "memory"
+        tables = Tables(self.run.folder if holding == "mapped" else None)
+        lab = Lab(
+            data, train, test, ids, engine, Streams(seed), self.run, self.display, self.tracking, features, tables
+        )
         if other := self.run.describe(self.values, lab.fingerprint, self.request, engine.describe()):
             told = "what was bought stays, what follows is not the same to the bit as where it was started"
             self.display.say(f"on another machine than before ({'; '.join(other)}): {told}")

@@ -45,6 +45,7 @@ SETTINGS = (
     "scorer",
     "members",
     "consensus",
+    "features",
     "stopping",
     "baselines",
     "replay",

@@ -16,6 +16,7 @@ from torch import Generator, Tensor
 
 from kdal_cli.errors import MachineError, UserError
 from kdal_cli.inference.embedding import embedding, vectors
+from kdal_cli.inference.tables import BLOCK, Tables
 from kdal_cli.types import Query
 
 SPACES = ("features", "teacher", "probabilities", "pixels")
@@ -81,6 +82,7 @@ class Evidence:
     teacher's classes are not these, so that only its features may be looked at. answers: makes (M, A) int64, what
     each annotator says of the labelled images, -1 where nothing; None where nobody can be asked again. stands_for: of
     how many candidates these few are an example, when a sampler is tried before anything is spent; 0 when it chooses.
+    tables: where rows that are read or made for a space are held.
     """
 
     ids: Tensor
@@ -97,6 +99,7 @@ class Evidence:
     other_classes: bool = False
     answers: Callable[[], Tensor] | None = None
     stands_for: int = 0
+    tables: Tables = field(default_factory=Tables)
     meter: Meter = field(default_factory=Meter)
     whole: "tuple[Evidence, Tensor] | None" = None
     _kept: dict[tuple[Who, Part], tuple[Tensor, Tensor | None]] = field(default_factory=dict, init=False)
@@ -203,13 +206,18 @@ class Evidence:
         if space == "probabilities":
             return self.logits.float().softmax(1), self.labelled_logits.float().softmax(1)
         if space == "pixels" and self.images is not None:
-            return _flat(self.images(self.ids)), _flat(self.images(self.labelled_ids))
+            images = self.images
+            return self._made(lambda ids: _flat(images(ids)))
         path = vectors(Path(space))
         if path.suffix not in (".npy", ".safetensors"):
             cure = f"{', '.join(SPACES)}, a run of kdal pretrain, or a .npy or .safetensors with one row an image"
             raise UserError(f"sampler.space={space}", cure=cure)
-        rows = embedding(path, self.known)
-        return rows(self.ids), rows(self.labelled_ids)
+        return self._made(embedding(path, self.known))
+
+    def _made(self, rows: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """(pool (N, D), labelled (M, D)) of what `rows` makes of ids, a block at a time."""
+        parts = (rows(some) for some in self.ids.split(BLOCK))
+        return self.tables.filled(len(self.ids), parts), rows(self.labelled_ids)
 
     def _logits(self, who: Who, part: Part) -> Tensor:
         if who == "teacher" and self.other_classes:

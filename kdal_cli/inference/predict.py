@@ -100,20 +100,20 @@ def _ahead(images: Resident, ids: Tensor, batch: int) -> Iterator[tuple[Tensor, 
             yield pixels, len(part)
 
 
-def by_team(team: Team, look: Callable[..., T], network: Network, images: Resident, ids: Tensor) -> list[T]:
+def by_team(team: Team, look: Callable[..., T], network: Network, images: Resident, ids: Tensor, fold: bool) -> list[T]:
     """What each process of a team answers to `look(network, images, …)` about its part of `ids`, in order.
 
     The parts are of whole batches, those that one process alone would see, so that the numbers are the same.
     """
     if team.size == 1 or len(ids) <= images_a_pass(network, images, BATCH):
-        return [look(network, images, ids)]
-    with team.helping(_look_at_part, team, look, network, images, ids) as answers:
-        mine = _look_at_part(team, look, network, images, ids)
+        return [look(network, images, ids, fold=fold)]
+    with team.helping(_look_at_part, team, look, network, images, ids, fold) as answers:
+        mine = _look_at_part(team, look, network, images, ids, fold)
     return [mine, *answers]
 
 
-def _look_at_part(team: Team, look: Callable[..., T], network: Network, images: Resident, ids: Tensor) -> T:
+def _look_at_part(team: Team, look: Callable[..., T], network: Network, images: Resident, ids: Tensor, fold: bool) -> T:
     batch = images_a_pass(network, images, BATCH)
     batches = -(-len(ids) // batch)
     low, high = (batches * end // team.size * batch for end in (team.rank, team.rank + 1))
-    return look(network, images, ids[low:high], fold=len(ids) >= MANY)
+    return look(network, images, ids[low:high], fold=fold)

@@ -9,18 +9,21 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Generator, Tensor, nn
 
+from kdal_cli.devices.passes import images_a_pass
 from kdal_cli.devices.team import Team
 from kdal_cli.errors import UserError
 from kdal_cli.images.augment import Resident
 from kdal_cli.inference.evidence import Scorer
-from kdal_cli.inference.predict import by_team, predict, predict_logits
+from kdal_cli.inference.predict import BATCH, MANY, by_team, predict, predict_logits
+from kdal_cli.inference.tables import BLOCK, Tables
 from kdal_cli.network import Network, classifier
 
 
 class Seer:
     """A model that looks at images by id: the `Scorer` that evidence is made of.
 
-    looked: told, each time, who looks at how many images. team: the processes that look.
+    looked: told, each time, who looks at how many images. team: the processes that look. tables: where features are
+    held; mapped ones are made a block at a time.
     """
 
     def __init__(
@@ -29,19 +32,32 @@ class Seer:
         images: Resident,
         looked: Callable[[Network, int], None] = lambda network, images: None,
         team: Team | None = None,
+        tables: Tables | None = None,
     ) -> None:
-        self.network, self.images, self.looked, self.team = network, images, looked, team or Team()
+        self.network, self.images, self.looked = network, images, looked
+        self.team, self.tables = team or Team(), tables or Tables()
 
     def logits(self, ids: Tensor) -> Tensor:
         """(N, C)"""
         self.looked(self.network, len(ids))
-        return _joined(by_team(self.team, predict_logits, self.network, self.images, ids))
+        seen = by_team(self.team, predict_logits, self.network, self.images, ids, len(ids) >= MANY)
+        return self.tables.placed(_joined(seen))
 
     def look(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """(logits (N, C), features (N, D))."""
         self.looked(self.network, len(ids))
-        seen = by_team(self.team, predict, self.network, self.images, ids)
-        return _joined([part.logits for part in seen]), _joined([part.features for part in seen])
+        batch = images_a_pass(self.network, self.images, BATCH)
+        blocks = ids.split(-(-BLOCK // batch) * batch) if self.tables.folder is not None else (ids,)
+        logits: list[Tensor] = []
+
+        def features() -> Iterator[Tensor]:
+            for block in blocks:  # of whole batches, so that the numbers are those of one look
+                seen = by_team(self.team, predict, self.network, self.images, block, len(ids) >= MANY)
+                logits.append(self.tables.placed(_joined([part.logits for part in seen])))
+                yield _joined([part.features for part in seen])
+
+        table = self.tables.filled(len(ids), features())
+        return _joined(logits), table
 
     def draws(self, ids: Tensor, count: int, rng: Generator) -> Iterator[Tensor]:
         """`count` logits (N, C) under dropout. A draw's mask is one for all images, so it depends on no batch size.
@@ -75,7 +91,7 @@ class Seer:
                 f"{type(self.network.body).__name__} does not end in the linear layer that makes its logits",
                 cure="a sampler that does not mix features",
             )
-        return last(features.to(one.features)).float()
+        return last(features.to(one.features)).float().to(features.device)
 
 
 class Committee:
@@ -111,13 +127,13 @@ def _mean(logits: Sequence[Tensor]) -> Tensor:
 class Remembering:
     """A scorer that never changes, and that is asked about no image twice. asked: (images,) bool, about which it was.
 
-    images: how many the data set has.
+    images: how many the data set has. tables: where its features are held.
     """
 
-    def __init__(self, scorer: Scorer, images: int) -> None:
+    def __init__(self, scorer: Scorer, images: int, tables: Tables | None = None) -> None:
         self.scorer = scorer
         self.asked = torch.zeros(images, dtype=torch.bool)
-        self._logits, self._features = _Shelf(images), _Shelf(images)
+        self._logits, self._features = _Shelf(images, Tables()), _Shelf(images, tables or Tables())
 
     def logits(self, ids: Tensor) -> Tensor:
         """(N, C)"""
@@ -148,8 +164,8 @@ class Remembering:
 class _Shelf:
     """Rows by id, (images, width), made when their width is first known, on the device they come from."""
 
-    def __init__(self, images: int) -> None:
-        self.held = torch.zeros(images, dtype=torch.bool)
+    def __init__(self, images: int, tables: Tables) -> None:
+        self.held, self.tables = torch.zeros(images, dtype=torch.bool), tables
         self.table = torch.empty(0)
 
     def missing(self, ids: Tensor) -> Tensor:
@@ -158,12 +174,12 @@ class _Shelf:
 
     def keep(self, ids: Tensor, rows: Tensor) -> None:
         if self.table.dim() < 2:
-            self.table = rows.new_zeros(len(self.held), rows.shape[1])
+            self.table = self.tables.zeros(len(self.held), rows)
         self.table[ids.to(rows.device)] = rows
         self.held[ids] = True
 
     def rows(self, ids: Tensor) -> Tensor:
-        return self.table[ids.to(self.table.device)]
+        return self.tables.filled(len(ids), (self.table[some] for some in ids.to(self.table.device).split(BLOCK)))
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

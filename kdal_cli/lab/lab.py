@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from kdal_cli.images.augment import Augment, Resident
 from kdal_cli.images.split import Ids
 from kdal_cli.inference.predict import predict
 from kdal_cli.inference.scorers import Seer
+from kdal_cli.inference.tables import Tables
 from kdal_cli.lab.blueprint import Blueprint, model_of, named
 from kdal_cli.metrics.classification import measure
 from kdal_cli.metrics.confidence import LEAST, calibrate
@@ -43,7 +44,7 @@ class Lab:
     """The bench of a stage.
 
     ids: of `data.train`, divided. train, test: the same images on the device. features: the folder for what bodies that
-    do not change have seen in them; without one it is kept in memory.
+    do not change have seen in them; without one it is kept in memory. tables: where features of the pool are held.
     """
 
     data: ImageData
@@ -56,6 +57,7 @@ class Lab:
     display: Display
     tracking: Tracking
     features: Path | None = None
+    tables: Tables = field(default_factory=Tables)
 
     @property
     def pool(self) -> Tensor:
@@ -91,7 +93,7 @@ class Lab:
 
     def seer(self, network: Network) -> Seer:
         """A network that looks at the training images, what it does being counted."""
-        return Seer(network, self.train, self.flop_meter.forward, self.engine.team)
+        return Seer(network, self.train, self.flop_meter.forward, self.engine.team, self.tables)
 
     def pace(self, network: Network, fitted: Fitted) -> dict[str, float]:
         """How fast a training was: images/s, peak memory, and MFU where the peak of the device is known.

@@ -88,6 +88,7 @@ class Onlooker:
             images=lab.train.whole,
             known=len(lab.data.train),
             answers=(lambda: matrix(ledger.votes(), bought.tolist())[0]) if self.again else None,
+            tables=lab.tables,
             meter=Meter(lab.engine.finish, lab.engine.peak_megabytes),
         )
 

@@ -27,8 +27,8 @@ class Tutor:
 
     @classmethod
     def of(cls, lab: Lab, teacher: Teacher) -> "Tutor":
-        seer = Seer(teacher.network, lab.train, team=lab.engine.team)
-        return cls(teacher, Remembering(seer, len(lab.data.train)))
+        seer = Seer(teacher.network, lab.train, team=lab.engine.team, tables=lab.tables)
+        return cls(teacher, Remembering(seer, len(lab.data.train), lab.tables))
 
 
 class Tutors(Protocol):

@@ -7,6 +7,8 @@ from typing import TypeVar
 import torch
 from torch import Generator, Tensor
 
+from kdal_cli.samplers._rows import Rows
+
 Item = TypeVar("Item")
 
 CHUNK = 4096
@@ -24,20 +26,25 @@ SETTLED = 0.01
 EXACT = "donot_use_mm_for_euclid_dist"
 
 
-def cluster(points: Tensor, k: int, rng: Generator, *, iterations: int = 100) -> tuple[Tensor, Tensor]:
+def cluster(points: Tensor | Rows, k: int, rng: Generator, *, iterations: int = 100) -> tuple[Tensor, Tensor]:
     """k-means (Lloyd 1982) from a start by k-means++ (Arthur and Vassilvitskii 2007): (N, D) -> (N,) int64, (K, D).
 
     Which cluster each point is in, and the mean of each: K ≤ k, none empty, fewer where fewer than k points differ. Of
     more than `SAMPLE` points, or `SAMPLE_A_CLUSTER` for each cluster, centres are learnt from so many drawn at random,
-    and one pass over all of them follows. Time n·k·D for each of at most `iterations`, and N·k·D. Memory N·D.
+    and one pass over all of them follows. Time n·k·D for each of at most `iterations`, and N·k·D. Memory n·D, and N.
     """
-    middle = points.float().mean(0)  # (D,) distances from products keep their digits near the origin alone
-    points = points.float() - middle  # (N, D)
+    middle = mean(points)  # (D,) distances from products keep their digits near the origin alone
     drawn = torch.randperm(len(points), generator=rng)[: max(SAMPLE, SAMPLE_A_CLUSTER * k)]
-    sample = points[drawn.to(points.device)]  # (n, D)
+    sample = points[drawn.to(points.device)].float() - middle  # (n, D)
     centres = lloyd(sample, sample[spread(sample, k, rng)], iterations)
-    assignment, centres = move(points, centres)
+    assignment, centres = move(points, centres, middle)
     return assignment, centres + middle
+
+
+def mean(points: Tensor | Rows) -> Tensor:
+    """(N, D) -> (D,)"""
+    sums = torch.stack([part.sum(0, dtype=torch.float64) for part in points.split(CHUNK)])  # (N / CHUNK, D)
+    return (sums.sum(0) / len(points)).float()
 
 
 def lloyd(points: Tensor, centres: Tensor, iterations: int) -> Tensor:
@@ -51,20 +58,26 @@ def lloyd(points: Tensor, centres: Tensor, iterations: int) -> Tensor:
     return centres
 
 
-def move(points: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
-    """Points to their nearest centre, centres to the mean of their points; one that has none goes: (N,), (K, D)."""
-    used, assignment = nearest(points, centres).unique(return_inverse=True)
-    sums = points.new_zeros(len(used), points.shape[1]).index_add_(0, assignment, points)  # (K, D)
+def move(points: Tensor | Rows, centres: Tensor, origin: Tensor | float = 0.0) -> tuple[Tensor, Tensor]:
+    """Points to their nearest centre, centres to the mean of their points; one that has none goes: (N,), (K, D).
+
+    origin: (D,) where centres are counted from.
+    """
+    found = torch.cat([nearest(part - origin, centres) for part in points.split(CHUNK)])
+    used, assignment = found.unique(return_inverse=True)
+    sums = centres.new_zeros(len(used), centres.shape[1])  # (K, D)
+    for part, own in zip(points.split(CHUNK), assignment.split(CHUNK), strict=True):
+        sums.index_add_(0, own, part - origin)
     return assignment, sums / assignment.bincount()[:, None]
 
 
 def nearest(points: Tensor, centres: Tensor) -> Tensor:
-    """Which centre is nearest, (N, D), (K, D) -> (N,): the least ‖c‖² − 2 x·c."""
+    """Which centre is nearest, (n, D), (K, D) -> (n,): the least ‖c‖² − 2 x·c."""
     size = centres.square().sum(1)  # (K,)
     return torch.cat([torch.addmm(size, part, centres.T, alpha=-2).argmin(1) for part in points.split(CHUNK)])
 
 
-def apart(points: Tensor, centres: Tensor, assignment: Tensor) -> Tensor:
+def apart(points: Tensor | Rows, centres: Tensor, assignment: Tensor) -> Tensor:
     """Squared distance of each point to the centre it is assigned to, from differences: 0 where they are equal. (N,)"""
     parts = zip(points.split(CHUNK), assignment.split(CHUNK), strict=True)
     return torch.cat([(part - centres[own]).square().sum(1) for part, own in parts])
@@ -101,9 +114,9 @@ def _kept(between: Tensor, hurdle: Tensor) -> list[int]:
     return kept
 
 
-def nearest_to_centres(points: Tensor, centres: Tensor, assignment: Tensor) -> Tensor:
+def nearest_to_centres(points: Tensor | Rows, centres: Tensor, assignment: Tensor) -> Tensor:
     """The row nearest to each centre within its cluster, the first of equal ones: -> (K,) distinct rows."""
-    order = apart(points.float(), centres, assignment).argsort(stable=True)
+    order = apart(points, centres, assignment).argsort(stable=True)
     order = order[assignment[order].argsort(stable=True)]  # (N,) by cluster, and by distance within
     counts = assignment.bincount(minlength=len(centres))  # (K,)
     return order[counts.cumsum(0) - counts]

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from itertools import chain, islice
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from kdal_cli.inference.evidence import Evidence, Space
 from kdal_cli.inference.ranking import shuffled
 from kdal_cli.samplers._kmeans import cluster, in_turns, members
+from kdal_cli.samplers._rows import Rows
 from kdal_cli.types import Query
 from kdal_cli.values import Count, Natural
 
@@ -55,15 +55,15 @@ def typiclust(
     authors' code drops them. score: the typicality.
 
     Costs (N + M)·K·D time for an iteration of k-means, then n²·D for each cluster of n images that is asked; memory
-    (N + M)·D.
+    a few numbers an image, 40·K·D, and n·D.
 
     Helps when labels are few, fewer than some tens a class, and `space` is an embedding learnt without labels. Hurts
     when labels are many: typical images are those that the model knows.
     """
     order = shuffled(pool.ids, rng)  # (N,)
-    points, labelled = pool.in_space(space)
-    points = torch.cat([points[order.to(points.device)], labelled])  # (N + M, D)
-    points = F.normalize(points, dim=1) if normalize else points
+    table, labelled = pool.in_space(space)
+    labelled_rows = len(table) + torch.arange(len(labelled))
+    points = Rows(table, labelled, order=torch.cat([order, labelled_rows]), unit=normalize)  # (N + M, D)
     assignment, _ = cluster(points, min(len(labelled) + k, clusters), rng)
     sizes = assignment.bincount().tolist()  # (K,)
     labels = assignment[len(order) :].bincount(minlength=len(sizes)).tolist()  # (K,)

@@ -389,3 +389,13 @@ def test_what_cannot_be_is_refused_before_anything_is_bought_or_trained(kdal: Kd
     assert line in ended.refusal
     assert not list(kdal.here.glob("outputs/*/*/*.safetensors"))
     assert not list(kdal.here.glob("outputs/al-loop/*"))
+
+
+# Where features are held.
+
+
+@pytest.mark.parametrize("words", [("sampler=coreset",), ("sampler=typiclust", "sampler.space=teacher")])
+def test_mapped_features_choose_the_same_images(run: Run, words: tuple[str, ...]) -> None:
+    held, mapped = run(*words).run, run(*words, "features=mapped").run
+    assert [held.requested(round) for round in range(3)] == [mapped.requested(round) for round in range(3)]
+    assert {path.name for path in held.path.iterdir()} == {path.name for path in mapped.path.iterdir()}

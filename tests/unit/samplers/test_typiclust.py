@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 
 from kdal_cli.inference.evidence import Evidence
 from kdal_cli.samplers import typiclust as module
+from kdal_cli.samplers._rows import Rows
 from kdal_cli.samplers.typiclust import typicality, typiclust
 from kdal_cli.types import Query
 
@@ -95,9 +96,9 @@ def whichever(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Clusters are the corners of the features whatever is asked for; returns how many were."""
     asked: list[int] = []
 
-    def corners(points: Tensor, k: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    def corners(points: Rows, k: int, generator: Generator) -> tuple[Tensor, Tensor]:
         asked.append(k)
-        return torch.cdist(points, CORNERS).argmin(1).unique(return_inverse=True)[1], CORNERS
+        return torch.cdist(torch.cat(list(points.split(7))), CORNERS).argmin(1).unique(return_inverse=True)[1], CORNERS
 
     monkeypatch.setattr(module, "cluster", corners)
     return asked
