@@ -190,7 +190,9 @@ class Bench:
         teacher, split = self.values.get("teacher") or {}, self.section("data").get("split") or {}
         learns = convert(teacher.get("learns", "auto"), Learns, "teacher.learns")
         kind, given = str(teacher.get("kind", "fixed")), teacher.get("checkpoint") is not None
-        return settled(learns, self.request.stage, own=bool(split.get("teacher")), kind=kind, given=given)
+        begun = start.split(teacher.get("model") or {}, "teacher.model")[1].weights not in (None, "none")
+        own = bool(split.get("teacher"))
+        return settled(learns, self.request.stage, own=own, kind=kind, given=given, begun=begun)
 
     @cached_property
     def teacher_plan(self) -> TeacherPlan | None:

@@ -44,6 +44,9 @@ from kdal_cli.stages.distill import Link, distill
 from kdal_cli.stages.evaluate import evaluate
 from kdal_cli.values import Count
 
+LABELLER = "oracle=mixed"
+"""What asks the teacher for labels."""
+
 
 def run_stage(request: Request, config: DictConfig, folder: Path) -> float | None:
     """Run a stage in `folder`. Returns the validation accuracy, for sweeps that search; never a test figure."""
@@ -145,7 +148,7 @@ def _al_loop(bench: Bench) -> dict[str, Any]:
     baselines = _baselines(bench)
     asking += ["baselines"] * baselines.asks_teacher
     labels_too = section.get("name") == "mixed"
-    asking += ["oracle=mixed"] * labels_too
+    asking += [LABELLER] * labels_too
     _refuse_asking(bench.teacher_plan, asking)
     why = "this loss" if loss.needs_teacher else asking[0] if asking else None
     lines = [
@@ -196,12 +199,15 @@ def _al_loop(bench: Bench) -> dict[str, Any]:
 
 
 def _refuse_asking(plan: TeacherPlan | None, asking: Sequence[str]) -> None:
-    """Raise UserError where a teacher would be asked that is not there yet."""
+    """Raise UserError where a teacher would be asked that is not there yet, or for labels of other classes."""
     if plan is None or not asking:
         return
     if plan.manner.kind != "fixed":
         cure = "a teacher that is ready: teacher=resnet8"
         raise UserError(f"{asking[0]} asks the teacher, and teacher.kind={plan.manner.kind}", cure=cure)
+    if plan.manner.incomparable and LABELLER in asking:
+        cure = "a teacher that knows the classes of the data"
+        raise UserError(f"{LABELLER} takes its labels, and {plan.manner.incomparable}", cure=cure)
     if plan.buys and (early := [key for key in asking if key.startswith("seed_set=")]):
         where, cure = f"teacher.learns={plan.manner.learns}", "seed_set=random, or teacher.learns=own"
         raise UserError(f"{early[0]} asks a teacher that has learnt nothing yet", where=where, cure=cure)
@@ -232,8 +238,9 @@ def _choosers(bench: Bench, taken: TakenOver | None) -> tuple[Plan, Sampler, Sam
 
 def _baselines(bench: Bench) -> Baselines:
     baselines = Baselines(bench.lab, parts.baselines(bench.values.get("baselines"), bench.trust))
-    if baselines.compares_classes and bench.teacher_plan and bench.teacher_plan.manner.classes == "other":
-        raise UserError("baselines: soft compares classes, and teacher.classes=other", cure="soft: 0")
+    strange = bench.teacher_plan.manner.incomparable if bench.teacher_plan else None
+    if baselines.compares_classes and strange:
+        raise UserError(f"baselines: soft compares classes, and {strange}", cure="soft: 0")
     return baselines
 
 

@@ -63,22 +63,33 @@ def plan_teacher(section: Section, shape: Shape, draw: Draw) -> TeacherPlan | No
         for seed in seeds
         for path in paths
     ]
+    if manner.learns == "nothing" and (manner.min_confidence or manner.balance):
+        key = f"teacher.min_confidence={manner.min_confidence:g}" if manner.min_confidence else "teacher.balance=true"
+        raise UserError(f"{key} asks what its head knows", where=manner.incomparable, cure="leave it out")
     if manner.kind == "peer" and len(members) > 1:
         raise UserError(f"teacher.seed={list(seeds)}", where="a peer is one", cure="a single seed")
     return TeacherPlan(replace(manner, weights=_weights(manner.weights, len(members))), tuple(members))
 
 
-def settled(learns: Learns, stage: str, *, own: bool, kind: str = "fixed", given: bool = False) -> Learns:
+def settled(
+    learns: Learns, stage: str, *, own: bool, kind: str = "fixed", given: bool = False, begun: bool = False
+) -> Learns:
     """What a teacher learns from in a stage. own: whether there are images of its own, `data.split.teacher`; given:
-    whether it comes from a file. Raises UserError for labels that are not there.
+    whether it comes from a file; begun: whether it starts from weights. Raises UserError for what is not there.
 
-    auto: the images of its own where there are some; else what `al-loop` buys, and in the other stages the pool.
+    auto: nothing in `pretrain`, where it starts from weights; else the images of its own where there are some; else
+    what `al-loop` buys, and in the other stages the pool.
     """
+    if learns == "auto" and stage == "pretrain" and begun and kind == "fixed" and not given:
+        return "nothing"
     if learns == "auto":
         return "own" if own else "bought" if stage == "al-loop" else "pool"
     where = f"teacher.learns={learns}"
     if learns == "pool":
         return learns
+    if learns == "nothing" and (stage == "train-teacher" or not begun):
+        cure = "one that starts from weights and only teaches: teacher.model.weights=imagenet, or a file"
+        raise UserError("there is nothing that this teacher knows", where=where, cure=cure)
     if given or kind != "fixed":
         what = "a checkpoint has learnt already" if given else f"teacher.kind={kind} is not trained before the student"
         raise UserError(what, where=where, cure="leave it at auto")
@@ -98,7 +109,7 @@ def _blueprint(model: Any, path: Path | None, manner: Manner, shape: Shape, draw
         model = for_checkpoint(model, saved, "teacher.model")
         if saved.card is not None:
             shape = replace(saved.card.inner, channels=shape.channels)
-    if manner.classes == "other" and (saved is None or saved.card is None):
+    if manner.incomparable == "teacher.classes=other" and (saved is None or saved.card is None):
         cure = "a checkpoint of kdal, which says what its classes are"
         raise UserError(f"teacher.classes=other with teacher.checkpoint={path}", cure=cure)
     return draw(model, shape, saved)

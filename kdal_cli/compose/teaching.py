@@ -60,6 +60,8 @@ def _cost(bench: Bench, plan: TeacherPlan) -> str:
     lab, untrained = bench.lab, [member for member in plan.members if not stored(member, bench.lab)]
     if plan.members[0].checkpoint is not None:
         return f"from {', '.join(str(member.checkpoint) for member in plan.members)}"
+    if plan.manner.learns == "nothing":
+        return "as its weights are"
     if not untrained:
         return f"trained already, in {shown(plan.members[0].store)}"
     labels = len(lab.ids.teacher)

@@ -78,11 +78,11 @@ class Evidence:
     ids: (N,) of the candidates. labelled_ids, labels: (M,) what has been paid for; validation_ids, validation_labels:
     (V,) the same for validation. scorer: whose logits and features are shown. teacher: the teacher, or None when there
     is none. past: the students of up to so many rounds before the scorer's, oldest first. images: pixels by id,
-    (n, c, H, W) uint8. known: how many images the data set has, the rows of an embedding. other_classes: whether the
-    teacher's classes are not these, so that only its features may be looked at. answers: makes (M, A) int64, what
-    each annotator says of the labelled images, -1 where nothing; None where nobody can be asked again. stands_for: of
-    how many candidates these few are an example, when a sampler is tried before anything is spent; 0 when it chooses.
-    tables: where rows that are read or made for a space are held.
+    (n, c, H, W) uint8. known: how many images the data set has, the rows of an embedding. other_classes: why the
+    teacher's classes are not these, so that only its features may be looked at; None where they are. answers: makes
+    (M, A) int64, what each annotator says of the labelled images, -1 where nothing; None where nobody can be asked
+    again. stands_for: of how many candidates these few are an example, when a sampler is tried before anything is
+    spent; 0 when it chooses. tables: where rows that are read or made for a space are held.
     """
 
     ids: Tensor
@@ -96,7 +96,7 @@ class Evidence:
     past: Callable[[int], Iterator[Scorer]] = lambda rounds: iter(())
     images: Callable[[Tensor], Tensor] | None = None
     known: int = 0
-    other_classes: bool = False
+    other_classes: str | None = None
     answers: Callable[[], Tensor] | None = None
     stands_for: int = 0
     tables: Tables = field(default_factory=Tables)
@@ -222,7 +222,7 @@ class Evidence:
     def _logits(self, who: Who, part: Part) -> Tensor:
         if who == "teacher" and self.other_classes:
             cure = "a sampler that looks at its features alone"
-            raise UserError("this sampler compares classes, and teacher.classes=other", cure=cure)
+            raise UserError(f"this sampler compares classes, and {self.other_classes}", cure=cure)
         if self.whole is not None:
             logits = self.whole[0]._logits(who, part)
             return logits[self.whole[1].to(logits.device)] if part == "pool" else logits

@@ -124,9 +124,9 @@ def rehearse_sampler(
     Student and teacher are new ones. Raises UserError where answers would be compared with those of a teacher of other
     classes.
     """
-    other = plan is not None and plan.manner.classes == "other"
+    other = plan.manner.incomparable if plan is not None else None
     if other and scoring.asks_teacher:
-        raise UserError(f"scorer={scoring.scorer} compares classes, and teacher.classes=other", cure="scorer=student")
+        raise UserError(f"scorer={scoring.scorer} compares classes, and {other}", cure="scorer=student")
     network = sketch(lab, plan, student)
     teacher = Remembering(Seer(network, lab.train), len(lab.data.train)) if network is not None else None
     onlooker = Onlooker(lab, student, scoring, teacher, lambda round: None, lambda round, count: iter(()))

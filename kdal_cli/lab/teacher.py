@@ -24,12 +24,14 @@ from kdal_cli.records.card import Card
 from kdal_cli.records.checkpoint import Checkpoint
 from kdal_cli.records.files import sha256
 from kdal_cli.records.run import Run
+from kdal_cli.streams import Streams
 from kdal_cli.training.recipe import Recipe
 from kdal_cli.values import NonNegative, Share
 
-Learns = Literal["auto", "pool", "own", "seed_set", "bought"]
-"""Whose labels a teacher learns from, unless it comes from a file: those of the whole pool, of images of its own, or of
-what a run of active learning buys, the seed set or everything. auto is settled by the stage."""
+Learns = Literal["auto", "pool", "own", "seed_set", "bought", "nothing"]
+"""Whose labels a teacher learns from, unless it comes from a file: those of the whole pool, of images of its own, of
+what a run of active learning buys, the seed set or everything; or none, and it is the weights that it starts from,
+whose features are worth something and whose new head knows no class. auto is settled by the stage."""
 
 FORMAT = 2
 """Raised when the same configuration would train another teacher than before."""
@@ -88,6 +90,13 @@ class Manner:
     preflight: Literal["warn", "fail", "off"] = "warn"
     cache: Literal["auto", "full", "off"] = "auto"
 
+    @property
+    def incomparable(self) -> str | None:
+        """Why its classes are not the student's, as the key that says so; None where they are."""
+        if self.learns == "nothing":
+            return "teacher.learns=nothing"
+        return "teacher.classes=other" if self.classes == "other" else None
+
 
 @dataclass(frozen=True)
 class TeacherPlan:
@@ -112,7 +121,8 @@ class Teacher:
     """A frozen network, its architecture in words, the card of each member that has one, and what was measured of it.
 
     metrics: on the test set; empty when its classes are others. test_logits: (N, C), kept because every round compares
-    a student with them. checks: what the preflight found on the validation images.
+    a student with them. checks: what the preflight found on the validation images. learnt: whether its head has learnt
+    any classes.
     """
 
     network: Network
@@ -121,6 +131,7 @@ class Teacher:
     metrics: Mapping[str, float]
     test_logits: Tensor
     checks: Mapping[str, float]
+    learnt: bool = True
 
     def labels_of(self, data: str) -> int:
         """How many labels of this data the teacher itself was trained on, as far as its cards tell."""
@@ -133,6 +144,8 @@ class Teacher:
 
         All three are of the test images, which no teacher of ours has read.
         """
+        if not self.learnt:
+            return f"{self.name}, as its weights are; its features teach, and its head knows no class"
         told = {
             f"{t['labels']:,} labels of {t['data']}" for t in (card.trained_on for card in self.cards) if "labels" in t
         }
@@ -150,7 +163,7 @@ def find_teacher(plan: TeacherPlan, lab: Lab, temperature: float = 1.0) -> Teach
     temperature: of the loss, at which probabilities of several are averaged.
     """
     found = [_find(member, lab, plan.manner) for member in plan.members]
-    cards = [saved.card for _, saved in found if saved.card]
+    cards = [card for _, card in found if card]
     return teacher_of(plan, lab, [network for network, _ in found], cards, temperature)
 
 
@@ -170,10 +183,10 @@ def teacher_of(
     if manner.classes == "other" and cards:
         network.known = shared(cards[0].classes, lab.data.classes)
     logits = lab.test_output(network).logits
-    same = manner.classes == "same"
+    same = manner.incomparable is None
     metrics = measure(logits, lab.data.test.labels.all(), len(lab.data.classes)) if same else {}
     checks = _preflight(network, lab, manner, plan.members[0].checkpoint or name)
-    return Teacher(network, name, cards, metrics, logits, checks)
+    return Teacher(network, name, cards, metrics, logits, checks, learnt=manner.learns != "nothing")
 
 
 def shared(theirs: Sequence[str], ours: Sequence[str]) -> dict[int, int]:
@@ -181,11 +194,13 @@ def shared(theirs: Sequence[str], ours: Sequence[str]) -> dict[int, int]:
     return {place: ours.index(name) for place, name in enumerate(theirs) if name in ours}
 
 
-def _find(member: Member, lab: Lab, manner: Manner) -> tuple[Network, Checkpoint]:
+def _find(member: Member, lab: Lab, manner: Manner) -> tuple[Network, Card | None]:
+    if manner.learns == "nothing":
+        return freeze(replace(lab, streams=Streams(member.seed)).network(member.blueprint, "teacher")), None
     saved = checkpoint.read(member.checkpoint) if member.checkpoint else _stored(member, lab)
     other_classes = manner.classes == "other"
     network = freeze(lab.restore(member.blueprint, saved, other_classes=other_classes, other_size=True))
-    return network, saved
+    return network, saved.card
 
 
 def stored(member: Member, lab: Lab) -> bool:
@@ -227,7 +242,7 @@ def _preflight(network: Network, lab: Lab, manner: Manner, where: object) -> dic
 
     Raises UserError when it yields probabilities, or, with preflight=fail, when it is no better than chance.
     """
-    if manner.preflight == "off":
+    if manner.preflight == "off" or manner.learns == "nothing":
         return {}
     ids = lab.validation if len(lab.validation) else lab.pool[:500]
     logits = predict(network, lab.train, ids).logits
@@ -236,7 +251,7 @@ def _preflight(network: Network, lab: Lab, manner: Manner, where: object) -> dic
         raise UserError("teacher yields probabilities, not logits", where=where, cure=cure)
     probs = logits.double().softmax(1)
     checks = {"entropy": float(-(probs * logits.double().log_softmax(1)).sum(1).mean())}
-    if len(lab.validation) and manner.classes == "same":
+    if len(lab.validation) and manner.incomparable is None:
         measured = measure(logits, lab.data.train.labels.of(ids), len(lab.data.classes))
         checks |= {key: measured[key] for key in ("accuracy", "ece")}
         if measured["accuracy"] <= CHANCE / len(lab.data.classes):

@@ -115,8 +115,8 @@ def rehearse(
     with lab.streams.applied("rehearsal", "loss"):
         try:
             theirs = teacher(batch.pixels).detach() if teacher is not None else None
-            if plan is not None and plan.manner.classes == "other" and theirs is not None:
-                _refuse_comparison(objective, look(student, batch), theirs, batch)
+            if plan is not None and plan.manner.incomparable and theirs is not None:
+                _refuse_comparison(objective, look(student, batch), theirs, batch, plan.manner)
             for first in {False, objective.first > 0}:
                 objective(look(student, batch), theirs, batch, 0.0, first=first)
             if recipe.mixes:
@@ -144,11 +144,15 @@ def sketch(lab: Lab, plan: TeacherPlan | None, student: Blueprint) -> Network | 
     return network
 
 
-def _refuse_comparison(objective: Objective, student: Output, teacher: Output, batch: Batch) -> None:
-    """Raise UserError for a term to which it matters which of the teacher's classes is which."""
+def _refuse_comparison(objective: Objective, student: Output, teacher: Output, batch: Batch, manner: Manner) -> None:
+    """Raise UserError for a term to which it matters which of the teacher's classes is which.
+
+    One that knows what to do with other classes may, unless the teacher has learnt none at all.
+    """
+    learnt = manner.learns != "nothing"
     turned = replace(teacher, logits=teacher.logits.roll(1, dims=1))
     for name, part in objective.parts.items():
-        if getattr(part.term, "other_classes", False) and part.sample_weight != "right":
+        if learnt and getattr(part.term, "other_classes", False) and part.sample_weight != "right":
             continue
         values = []
         for theirs in (teacher, turned):
@@ -158,8 +162,8 @@ def _refuse_comparison(objective: Objective, student: Output, teacher: Output, b
                 except (RuntimeError, IndexError):
                     values.append(torch.full((), torch.nan))
         if not torch.equal(*values):
-            cure = "loss=label_embedding, or a loss of features"
-            raise UserError(f"loss.{name} compares classes, and teacher.classes=other", cure=cure)
+            cure = "loss=label_embedding, or a loss of features" if learnt else "a loss of features: loss=rkd"
+            raise UserError(f"loss.{name} compares classes, and {manner.incomparable}", cure=cure)
 
 
 def confident(lab: Lab, teacher: Network, examples: Examples, manner: Manner) -> Examples:

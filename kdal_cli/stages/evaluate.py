@@ -43,7 +43,8 @@ class Evaluation:
 def evaluate(lab: Lab, network: Network, teacher: Teacher | None, split: str, tta: Tta = "none") -> Evaluation:
     """Measure `network` on `test`, `validation` or `pool`, of which those images count whose labels are known.
 
-    With a teacher, also how far and how often they differ. tta: how both look at an image, see `inference.tta`.
+    With a teacher of these classes, also how far and how often they differ. tta: how both look at an image, see
+    `inference.tta`.
     """
     parts = {
         "test": (lab.test, lab.data.test, torch.arange(len(lab.data.test))),
@@ -56,7 +57,7 @@ def evaluate(lab: Lab, network: Network, teacher: Teacher | None, split: str, tt
     labels = truth.labels.of(ids)
     logits, classes = averaged_logits(network, images, ids, tta), len(lab.data.classes)
     metrics = {"images": len(ids)} | measure(logits, labels, classes)
-    if teacher is not None:
+    if teacher is not None and teacher.metrics:
         theirs = averaged_logits(teacher.network, images, ids, tta)
         metrics["teacher_accuracy"] = accuracy(theirs, labels)
         metrics["teacher_gap"] = metrics["teacher_accuracy"] - metrics["accuracy"]

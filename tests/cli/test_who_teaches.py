@@ -113,6 +113,29 @@ def test_a_teacher_of_other_classes_may_teach_what_compares_none(kdal: Kdal, her
     assert "loss.kd compares classes, and teacher.classes=other" in kdal(*words, "loss=kd").refusal
 
 
+def test_weights_that_have_learnt_no_label_teach_by_their_features(kdal: Kdal) -> None:
+    """Its head is new: only what looks at features may ask it, and nothing trains it."""
+    file = kdal("distill", "experiment=smoke", "data.classes=7", "loss=none").run.path / "checkpoints"
+    words = (*SMOKE, f"teacher.model.weights={file}/student.safetensors", "teacher.learns=nothing")
+    ended = kdal(*words, "loss=rkd")
+    assert (ended.code, ended.err) == (0, "")
+    assert "as its weights are; its features teach, and its head knows no class" in ended.out
+    assert not (kdal.here / "outputs" / "teachers").is_dir() or not list(kdal.here.glob("outputs/teachers/*/teacher.*"))
+    for loss in ("kd", "lwf", "label_embedding"):
+        line = f"loss.{loss} compares classes, and teacher.learns=nothing: a loss of features: loss=rkd"
+        assert kdal(*words, f"loss={loss}").refusal == line
+    for more, told in (
+        (("loss=rkd", "teacher.min_confidence=0.5"), "teacher.min_confidence=0.5 asks what its head knows"),
+        (("loss=rkd", "teacher.balance=true"), "teacher.balance=true asks what its head knows"),
+    ):
+        assert told in kdal(*words, *more).refusal
+    buying = ("al-loop", *words[1:], "loss=rkd")
+    told = "oracle=mixed takes its labels, and teacher.learns=nothing"
+    assert told in kdal(*buying, "oracle=mixed", "oracle.person=simulated").refusal
+    ended = kdal(*buying, "sampler=coreset", "sampler.space=teacher", "budget.rounds=1")
+    assert (ended.code, ended.err) == (0, "")
+
+
 def test_terms_are_combined_weighted_and_scheduled_on_the_line(result):
     schedule = "loss.kd.temperature={schedule: linear, start: 8, end: 2}"
     out = result("loss=[kd,rkd]", "loss.rkd.weight=0.5", schedule, "loss.kd.sample_weight=right")["out"]

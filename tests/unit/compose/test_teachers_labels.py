@@ -33,12 +33,22 @@ def test_what_is_named_is_taken_where_it_is_there(learns) -> None:
         ("seed_set", "train-teacher", {}, "train-teacher buys no labels (teacher.learns=seed_set)"),
         ("bought", "al-loop", {"given": True}, "a checkpoint has learnt already (teacher.learns=bought)"),
         ("bought", "al-loop", {"kind": "previous"}, "teacher.kind=previous is not trained before the student"),
+        ("nothing", "distill", {}, "there is nothing that this teacher knows (teacher.learns=nothing)"),
+        ("nothing", "train-teacher", {"begun": True}, "there is nothing that this teacher knows"),
+        ("nothing", "distill", {"begun": True, "given": True}, "a checkpoint has learnt already"),
     ],
 )
 def test_labels_that_are_not_there_are_refused_in_a_line(learns, stage: str, more: dict, told: str) -> None:
     with pytest.raises(UserError) as refused:
         settled(learns, stage, own=False, **more)
     assert told in str(refused.value)
+
+
+def test_weights_alone_teach_where_it_is_asked_for_and_without_labels_by_themselves() -> None:
+    assert settled("nothing", "distill", own=False, begun=True) == "nothing"
+    assert settled("auto", "pretrain", own=False, begun=True) == "nothing"
+    assert settled("auto", "pretrain", own=False) == settled("auto", "distill", own=False, begun=True) == "pool"
+    assert settled("auto", "pretrain", own=False, begun=True, given=True) == "pool"
 
 
 def test_auto_leaves_a_checkpoint_and_a_peer_alone() -> None:

@@ -259,7 +259,7 @@ def test_a_space_that_is_not_there_is_refused_with_those_that_are() -> None:
 
 
 def test_of_a_teacher_of_other_classes_only_the_features_may_be_looked_at() -> None:
-    pool, _ = evidence(teacher=(teacher := Counting(1)), other_classes=True)
+    pool, _ = evidence(teacher=(teacher := Counting(1)), other_classes="teacher.classes=other")
     assert torch.equal(pool.in_space("teacher")[0], teacher.features[POOL])
     for part in (pool, pool.take(ROWS)):
         for view in ("teacher_logits", "teacher_validation_logits"):
