@@ -1,13 +1,14 @@
 """What a pool of N images costs: a run that looks at all of them, chooses and writes, stopped midway and resumed.
 
     python benchmarks/scale.py FOLDER [--sizes 10000 100000 1000000] [--samplers random "coreset features=mapped"]
+    python benchmarks/scale.py FOLDER --side 128 --sizes 20000 200000 --samplers random margin
 
-Images are 32 × 32 in colour, classes are noise around a mean colour, in an archive that `data=npz` maps; one is written
-for each size and removed again. A run buys 100 labels at random and trains for 20 steps. It is killed when that round
-is on disk and resumed, to look at the pool, buy 100 more and train once more. CPU seconds are of all threads, looking
-and choosing are on the clock, with one thread; own memory is what no file backs, looked at ten times a second, and all
-memory counts the pages of mapped images that the system keeps. FOLDER/scale.csv holds the rows, and those that it has
-are not measured again; FOLDER/scale.png shows them.
+Images are 32 × 32 in colour, or as large as is said, classes are noise around a mean colour, in an archive that
+`data=npz` maps; one is written for each size and removed again. A run buys 100 labels at random and trains for 20
+steps. It is killed when that round is on disk and resumed, to look at the pool, buy 100 more and train once more. CPU
+seconds are of all threads, looking and choosing are on the clock, with one thread; own memory is what no file backs,
+looked at ten times a second, and all memory counts the pages of mapped images that the system keeps. FOLDER/scale.csv
+holds the rows, and those that it has are not measured again; FOLDER/scale.png shows them.
 """
 
 import argparse
@@ -59,17 +60,17 @@ COLUMNS = (
 """start: from nothing until round 0 is on disk; rest: resumed, to the end."""
 
 
-def archive(path: Path, images: int) -> None:
+def archive(path: Path, images: int, side: int) -> None:
     """Write the images, block by block."""
     rng = np.random.default_rng(0)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as file:
         for part, count in (("train", images), ("test", TEST)):
-            labels = rng.integers(CLASSES, size=count)
+            labels, shape = rng.integers(CLASSES, size=count), (3, side, side)
             with file.open(f"x_{part}.npy", mode="w", force_zip64=True) as array:
-                header = {"descr": "|u1", "fortran_order": False, "shape": (count, 3, 32, 32)}
+                header = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
                 np.lib.format.write_array_header_2_0(array, header)
                 for some in np.array_split(labels, -(-count // BLOCK)):
-                    noise = rng.integers(0, 128, size=(len(some), 3, 32, 32), dtype=np.uint8)
+                    noise = rng.integers(0, 128, size=(len(some), *shape), dtype=np.uint8)
                     array.write((noise + (12 * some[:, None, None, None]).astype(np.uint8)).tobytes())
             with file.open(f"y_{part}.npy", mode="w") as array:
                 np.lib.format.write_array(array, labels)
@@ -146,6 +147,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--side", type=int, default=32, help="pixels")
     parser.add_argument("--samplers", nargs="+", default=["random", "margin", "coreset"], help="and further words")
     chosen = parser.parse_args()
     chosen.folder.mkdir(parents=True, exist_ok=True)
@@ -158,7 +160,7 @@ def main() -> None:
         ]
         path = chosen.folder / f"images_{size}.npz"
         if left:
-            archive(path, size)
+            archive(path, size, chosen.side)
         for sampler in left:
             add(kept, measured(sampler, size, path, chosen.folder / "run"))
         path.unlink(missing_ok=True)

@@ -78,8 +78,8 @@ def pretraining(bench: Bench) -> dict[str, Any]:
     present.headline(lab, "pretrain", lines)
     teacher, guide = teaching.guidance(bench, why, trial.asked)
     present.begin(lab, [f"teacher: {teacher.sentence}"] if teacher is not None else [])
-    cards, file = teacher.cards if teacher is not None else (), lab.run.checkpoints / "student.safetensors"
-    _, figures = pretrain(lab, student, method, recipe, _name(section), file, guide, cards)
+    origins, file = teacher.origins if teacher is not None else (), lab.run.checkpoints / "student.safetensors"
+    _, figures = pretrain(lab, student, method, recipe, _name(section), file, guide, origins)
     return present.pretrained(lab, figures)
 
 

@@ -21,7 +21,6 @@ from kdal_cli.lab.lab import Lab, MakeObjective
 from kdal_cli.metrics.representation import collapsed, effective_rank, knn_accuracy, spread
 from kdal_cli.network import Network
 from kdal_cli.records import checkpoint
-from kdal_cli.records.card import Card
 from kdal_cli.records.curve import Table
 from kdal_cli.records.snapshots import Snapshots
 from kdal_cli.training.fit import fit
@@ -103,13 +102,13 @@ def pretrain(
     method: str,
     file: Path,
     guide: Guide | None = None,
-    cards: Sequence[Card] = (),
+    taught_by: Sequence[Mapping[str, Any]] = (),
 ) -> tuple[Network, dict[str, float]]:
     """Train a network on the images of the pool, without a label; save it in `file`, and its features of all images.
 
-    guide: the frozen teacher, where the method asks one; cards: of its members. Returns what the network is worth,
-    before (`…_before`) and after. A training that was stopped goes on from its last snapshot. Raises UserError where
-    the recipe does not say for how long.
+    guide: the frozen teacher, where the method asks one; taught_by: where its members have what they know from. Returns
+    what the network is worth, before (`…_before`) and after. A training that was stopped goes on from its last
+    snapshot. Raises UserError where the recipe does not say for how long.
     """
     guide, recipe = guide or Guide(), counted(recipe, len(lab.pool), "recipe")
     network, quality = lab.network(student, "pretrain"), Quality(lab)
@@ -137,8 +136,8 @@ def pretrain(
     lab.run.write(VECTORS, _npy(predict(network, lab.train, torch.arange(len(lab.data.train))).features))
     lab.run.write(Path(VECTORS).stem + "_test.npy", _npy(lab.test_output(network).features))
     trained_on: dict[str, Any] = {"data": lab.data.name, "labels": 0, "validation_labels": len(lab.validation)}
-    if cards:
-        trained_on["teachers"] = [dict(card.trained_on) for card in cards]
+    if taught_by:
+        trained_on["teachers"] = list(taught_by)
     checkpoint.write(file, network.body, lab.card(ROLE, student, trained_on, after))
     snapshots.clear()
     return network, {**after, **{f"{key}_before": value for key, value in before.items()}}

@@ -7,7 +7,7 @@ is locked while its teacher trains, so that of two runs that start at once one t
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -121,8 +121,8 @@ class Teacher:
     """A frozen network, its architecture in words, the card of each member that has one, and what was measured of it.
 
     metrics: on the test set; empty when its classes are others. test_logits: (N, C), kept because every round compares
-    a student with them. checks: what the preflight found on the validation images. learnt: whether its head has learnt
-    any classes.
+    a student with them. checks: what the preflight found on the validation images. weights: the SHA-256 of what each
+    member starts from, where it learns nothing.
     """
 
     network: Network
@@ -131,7 +131,14 @@ class Teacher:
     metrics: Mapping[str, float]
     test_logits: Tensor
     checks: Mapping[str, float]
-    learnt: bool = True
+    weights: Sequence[str] = ()
+
+    @property
+    def origins(self) -> list[dict[str, Any]]:
+        """What each member has learnt from, or the weights that it is, as the card of its pupil says it."""
+        if self.weights:
+            return [{"model": self.name, "weights": digest} for digest in self.weights]
+        return [dict(card.trained_on) for card in self.cards]
 
     def labels_of(self, data: str) -> int:
         """How many labels of this data the teacher itself was trained on, as far as its cards tell."""
@@ -144,7 +151,7 @@ class Teacher:
 
         All three are of the test images, which no teacher of ours has read.
         """
-        if not self.learnt:
+        if self.weights:
             return f"{self.name}, as its weights are; its features teach, and its head knows no class"
         told = {
             f"{t['labels']:,} labels of {t['data']}" for t in (card.trained_on for card in self.cards) if "labels" in t
@@ -186,7 +193,9 @@ def teacher_of(
     same = manner.incomparable is None
     metrics = measure(logits, lab.data.test.labels.all(), len(lab.data.classes)) if same else {}
     checks = _preflight(network, lab, manner, plan.members[0].checkpoint or name)
-    return Teacher(network, name, cards, metrics, logits, checks, learnt=manner.learns != "nothing")
+    untaught = plan.members if manner.learns == "nothing" else ()
+    weights = [member.blueprint.start.sha256 for member in untaught if member.blueprint.start]
+    return Teacher(network, name, cards, metrics, logits, checks, weights)
 
 
 def shared(theirs: Sequence[str], ours: Sequence[str]) -> dict[int, int]:

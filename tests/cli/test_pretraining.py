@@ -1,5 +1,6 @@
 """A run without labels is used everywhere weights are, and as a space."""
 
+import json
 from pathlib import Path
 
 from cli.harness import Kdal
@@ -57,3 +58,21 @@ def test_a_teachers_features_teach_without_a_label(kdal: Kdal, here: Path):
     ended = kdal("pretrain", "experiment=smoke", "method=distillation", "teacher=none")
     assert (ended.code, ended.err.count("\n")) == (2, 1)
     assert "method=distillation needs a teacher" in ended.err
+
+
+def test_weights_teach_as_they_are_and_the_card_of_their_pupil_names_them(kdal: Kdal, here: Path):
+    assert kdal("distill", "experiment=smoke", "loss=none", "hydra.run.dir=other").code == 0
+    words = ("experiment=smoke", "method=distillation", "recipe.steps=4", "student.hidden=[32]")
+    taught = (
+        *words,
+        "teacher=mlp",
+        "teacher.model.weights=other/checkpoints/student.safetensors",
+        "teacher.learns=auto",
+    )
+    ended = kdal("pretrain", *taught)
+    assert (ended.code, ended.err) == (0, "")
+    assert "as its weights are; its features teach" in ended.out
+    assert not list(here.glob("outputs/teachers/*/teacher.safetensors"))
+    (teacher,) = json.loads((ended.run.path / "checkpoints/student.json").read_text())["trained_on"]["teachers"]
+    assert teacher.keys() == {"model", "weights"}
+    assert len(teacher["weights"]) == 64
