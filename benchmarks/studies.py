@@ -22,6 +22,7 @@ SEEN = ("pretrain=simclr", "pretrain.start=false", "seed_set=typical", "seed_set
 DIGITS_VIEWS = ("pretrain.recipe.augment.kind=crop_flip", "pretrain.recipe.augment.pad=4")
 STUDIES = {
     "digits_losses": ("distill", "loss=glob(*)", *DIGITS, "labels=100"),
+    "fashion_losses": ("distill", "experiment=fashion_losses", "loss=glob(*)"),
     "digits_samplers": (
         "al-loop",
         "sampler=glob(*)",
