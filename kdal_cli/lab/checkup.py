@@ -15,27 +15,28 @@ from kdal_cli.metrics.classification import accuracy
 from kdal_cli.metrics.signs import alike, one_answer, undecided
 from kdal_cli.network import Network
 from kdal_cli.study.doubts import FITTED
+from kdal_cli.training.job import Fitted
 from kdal_cli.types import Query
 
 APART = 0.1
 """How much better it is in training mode when it is the mode that makes the difference."""
 
-LONGER = "train longer (recipe.until.ceiling, or recipe.steps)"
-
 LOOKED = 1000
 """Labelled images that a network is looked at in training mode, at most."""
 
 
-def examine(lab: Lab, network: Network, who: str, ids: Tensor, labels: Tensor, fitted: float | None = None) -> None:
+def examine(
+    lab: Lab, network: Network, who: str, ids: Tensor, labels: Tensor, fitted: Fitted, where: str = "recipe"
+) -> None:
     """Say what is wrong with a network that learnt from images `ids` (M,) with their `labels` (M,), if anything is.
 
-    fitted: the share of them that it has fitted, where a teacher had its say too; None: those that it is right on.
+    fitted: what its training was. where: the section of its recipe.
     """
     if not len(ids):
         return
     some = torch.linspace(0, len(ids) - 1, min(LOOKED, len(ids))).round().long()
     logits = predict(network, lab.train, ids[some]).logits
-    for complaint in complaints(lab, network, ids[some], labels[some], logits, logits, fitted):
+    for complaint in complaints(lab, network, ids[some], labels[some], logits, logits, fitted, where):
         lab.watcher.say(f"{who} {complaint}")
 
 
@@ -46,29 +47,29 @@ def complaints(
     labels: Tensor,
     logits: Tensor,
     others: Tensor,
-    fitted: float | None = None,
+    fitted: Fitted,
+    where: str = "recipe",
 ) -> Iterator[str]:
     """What is wrong with a network that learnt from images `ids` (M,) with their `labels` (M,): what it does, and why.
 
-    logits: its answers to these, (M, C). others: its answers to other images, (N, C), or to these. fitted: the share of
-    the labels that it has fitted, where that is not those that it is right on.
+    logits: its answers to these, (M, C). others: its answers to other images, (N, C), or to these. fitted: what its
+    training was. where: the section of its recipe.
     """
     answer = one_answer(others)
     if answer is not None and len(lab.data.test.labels.all().unique()) > 1:
         alone = ", the one class that it has labels of" if labels.unique().tolist() == [answer] else ""
         yield f"answers every image with {lab.data.classes[answer]}{alone}"
-    share = accuracy(logits, labels) if fitted is None else fitted
-    if share < FITTED:
-        reason = _reason(lab, network, ids, labels, logits)
-        yield f"fits only {share:.1%} of its own labels; its scores say little: {reason}"
+    if fitted.fitted < FITTED:
+        reason = _reason(lab, network, ids, labels, logits, f"train longer ({where}.{fitted.rule})", where)
+        yield f"fits only {fitted.fitted:.1%} of its own labels; its scores say little: {reason}"
 
 
-def _reason(lab: Lab, network: Network, ids: Tensor, labels: Tensor, logits: Tensor) -> str:
+def _reason(lab: Lab, network: Network, ids: Tensor, labels: Tensor, logits: Tensor, longer: str, where: str) -> str:
     """What makes a network wrong about its own labels, and what helps."""
     if undecided(logits):
-        return f"every class is as likely for it: {LONGER}, or raise recipe.lr"
+        return f"every class is as likely for it: {longer}, or raise {where}.lr"
     if alike(logits):
-        return "it answers every image alike, as one whose units are all dead: lower recipe.lr"
+        return f"it answers every image alike, as one whose units are all dead: lower {where}.lr"
     some = torch.linspace(0, len(ids) - 1, min(LOOKED, len(ids))).round().long()
     with lab.streams.applied("checkup"):
         awake = accuracy(as_trained(network, lab.train, ids[some]), labels[some])
@@ -77,7 +78,7 @@ def _reason(lab: Lab, network: Network, ids: Tensor, labels: Tensor, logits: Ten
             f"in training mode it is right on {awake:.1%} of them: it is batch-norm's statistics or dropout that "
             "make the difference, not the length of the training"
         )
-    return LONGER
+    return longer
 
 
 @torch.inference_mode()

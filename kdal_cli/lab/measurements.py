@@ -81,7 +81,7 @@ class Measurements:
             lab.watcher.say(f"round {round}: {told(self.ledger.by_teacher(), self.ledger.audits())}")
         if against := remark(row):
             lab.watcher.say(f"round {round}: {against}")
-        for complaint in complaints(lab, network, ids, labels, own, seen, fitted.fitted):
+        for complaint in complaints(lab, network, ids, labels, own, seen, fitted):
             lab.watcher.say(f"round {round}: the student {complaint}")
 
     def _spent(self, round: int, ids: Tensor, labels: Tensor) -> dict[str, float]:

@@ -68,5 +68,5 @@ def learn(
         keeper=snapshots,
         what=what,
     )
-    examine(lab, network, "the teacher", examples.ids, examples.labels)
+    examine(lab, network, "the teacher", examples.ids, examples.labels, fitted, "teacher.recipe")
     return fitted, snapshots

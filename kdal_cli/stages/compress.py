@@ -137,7 +137,7 @@ def _train(
     snapshots = Snapshots(lab.run.folder / SNAPSHOT, name)
     validate = lab.accuracy(*lab.validated)
     fitted, _ = train(lab, network, examples, make_objective, guide, recipe, validate, snapshots, name, what=name)
-    examine(lab, network, f"the {name}", examples.labelled_ids, examples.labels, fitted.fitted)
+    examine(lab, network, f"the {name}", examples.labelled_ids, examples.labels, fitted)
     timings = Table(lab.run.folder / "timings.csv")
     timings.add({"training": len(timings), **fitted.spent, **lab.pace(network, fitted)})
 

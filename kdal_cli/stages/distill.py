@@ -99,7 +99,7 @@ def _train(
     fitted, peer = train(
         lab, network, examples, make_objective, guide, recipe, validate, snapshots, address, what=link.role
     )
-    examine(lab, network, f"the {link.role}", examples.labelled_ids, examples.labels, fitted.fitted)
+    examine(lab, network, f"the {link.role}", examples.labelled_ids, examples.labels, fitted)
     timings = Table(lab.run.folder / "timings.csv")
     timings.add({"training": len(timings), **fitted.spent, **lab.pace(network, fitted)})
     trained_on = {"data": lab.data.name, "labels": len(examples.labels), "validation_labels": len(lab.validation)}

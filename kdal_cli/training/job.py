@@ -24,7 +24,8 @@ class Fitted:
     visits: images looked at, each as often as it was, and `images` those of them since it was resumed. strong: how
     often the student saw one in a strongly changed view besides. taught: (n,) ids of those that a frozen teacher
     answered about. fitted: the share of its labels that the student has fitted (`Fitness`). teacher_seconds: of
-    `seconds`, those that its answers took. precision: what the student was computed in.
+    `seconds`, those that its answers took. precision: what the student was computed in. rule: the key of its recipe
+    that said how long.
     """
 
     steps: int
@@ -39,6 +40,7 @@ class Fitted:
     best: Mapping[str, Tensor] | None
     best_accuracy: float | None
     strong: int = 0
+    rule: str = "until.ceiling"
 
     @property
     def spent(self) -> dict[str, float]:

@@ -94,6 +94,7 @@ class Training:
             best=self.state.best,
             best_accuracy=self.state.best_accuracy,
             strong=self.done * job.strong_batch,
+            rule=job.recipe.rule,
         )
 
     def _warm_up(self) -> None:

@@ -100,6 +100,11 @@ class Recipe:
     label_smoothing: Share = 0.0
     balanced: bool = False
 
+    @property
+    def rule(self) -> str:
+        """The key that says how long."""
+        return "steps" if self.steps is not None else "epochs" if self.epochs is not None else "until.ceiling"
+
     def __post_init__(self) -> None:
         if self.steps is not None and self.epochs is not None:
             cure = "set one of the two, or neither to train until the labels are fitted; recipe.steps=null unsets"
