@@ -37,7 +37,7 @@ class Tables:
             return self.placed(like).new_zeros(shape)
         try:
             with tempfile.TemporaryFile(dir=self.folder) as file:
-                os.posix_fallocate(file.fileno(), 0, size)  # or a full disk would end the process when a row is written
+                _reserve(file.fileno(), size)
                 return torch.frombuffer(mmap.mmap(file.fileno(), size), dtype=like.dtype).view(shape)
         except OSError as error:
             what = f"features of {rows:,} images, {size / 1e9:.3g} GB, cannot be mapped: {error.strerror}"
@@ -57,3 +57,11 @@ class Tables:
     def placed(self, rows: Tensor) -> Tensor:
         """Rows where tables are."""
         return rows if self.folder is None else rows.cpu()
+
+
+def _reserve(file: int, size: int) -> None:
+    """Have a file take its room now: else a full disk would end the process when a row is written."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, size)
+    else:  # macOS
+        os.truncate(file, size)
