@@ -73,7 +73,7 @@ def pretraining(bench: Bench) -> dict[str, Any]:
         *trial.places,
         *([f"teacher: {told}"] if why else []),
     ]
-    ahead = forecast.of_student(lab, student, method, plan, recipe, 0)
+    ahead = forecast.of_student(lab, student, method, plan, recipe, 0, trial.asked)
     lines.append(f"time: about {duration(forecast.rounded(ahead.seconds))}")
     present.headline(lab, "pretrain", lines)
     teacher, guide = teaching.guidance(bench, why, trial.asked)

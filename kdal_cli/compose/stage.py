@@ -162,7 +162,7 @@ def _al_loop(bench: Bench) -> dict[str, Any]:
         f"loss {loss.sentence}",
         *trial.places,
         f"teacher: {teaching.planned(bench, why)}",
-        teaching.duration_of(bench, why, len(sizes), sum(sizes)),
+        teaching.duration_of(bench, why, len(sizes), sum(sizes), trial.asked),
     ]
     present.headline(lab, "al-loop", lines)
     first = []

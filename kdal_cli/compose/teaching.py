@@ -71,11 +71,14 @@ def _cost(bench: Bench, plan: TeacherPlan) -> str:
     return f"to be trained on {labels:,} labels, {least}{steps} steps: about {duration(seconds)}"
 
 
-def duration_of(bench: Bench, why: str | None, rounds: int, labels: int) -> str:
-    """What so many rounds that end with so many labels will take, in words; a teacher of the store is told apart."""
+def duration_of(bench: Bench, why: str | None, rounds: int, labels: int, asked: Asked) -> str:
+    """What so many rounds that end with so many labels will take, in words; a teacher of the store is told apart.
+
+    asked: what the loss reads of a teacher's answers.
+    """
     lab, plan = bench.lab, bench.teacher_plan
     taught = plan if bench.loss.needs_teacher else None
-    student = forecast.of_student(lab, bench.student, bench.loss, taught, bench.recipe, labels)
+    student = forecast.of_student(lab, bench.student, bench.loss, taught, bench.recipe, labels, asked)
     if is_still(lab.network(bench.student, "rehearsal"), bench.recipe):
         besides = forecast.of_features(lab, bench.student)
     else:

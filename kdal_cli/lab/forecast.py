@@ -9,11 +9,12 @@ import torch
 
 from kdal_cli.inference.predict import predict
 from kdal_cli.lab.blueprint import Blueprint
+from kdal_cli.lab.guide import Guide, views_of, why_live
 from kdal_cli.lab.lab import Lab, MakeObjective
 from kdal_cli.lab.teacher import Member, TeacherPlan
 from kdal_cli.lab.train import sketch
 from kdal_cli.streams import Streams
-from kdal_cli.training.answers import LiveTeacher
+from kdal_cli.training.answers import Asked, LiveTeacher
 from kdal_cli.training.fit import fit
 from kdal_cli.training.job import Fitted
 from kdal_cli.training.objective import Objective
@@ -44,11 +45,11 @@ class Forecast:
         return self.longest > self.seconds
 
     @classmethod
-    def at(cls, pace: float, recipe: Recipe, labelled: int) -> "Forecast":
-        """By seconds a step: of as many steps as the recipe has on so many labels, from its floor to its ceiling."""
+    def at(cls, seconds: Callable[[int], float], recipe: Recipe, labelled: int) -> "Forecast":
+        """Of as many steps as the recipe has on so many labels, from its floor to its ceiling, by their seconds."""
         known = recipe.length(labelled)
         steps, most = (known, known) if known else (recipe.until.floor, recipe.until.ceiling)
-        return cls(steps, pace * steps, pace * most)
+        return cls(steps, seconds(steps), seconds(most))
 
 
 def of_teacher(lab: Lab, member: Member, labelled: int) -> Forecast:
@@ -70,10 +71,14 @@ def of_student(
     plan: TeacherPlan | None,
     recipe: Recipe,
     labelled: int,
+    asked: Asked = "everything",
 ) -> Forecast:
-    """Of training the student on so many labels, its teacher answering at every step; of a head, of that alone."""
+    """Of training the student on so many labels, and of its teacher's answers; of a head, of that alone.
+
+    asked: what the loss reads of these.
+    """
     if is_still(lab.network(blueprint, "rehearsal"), recipe):
-        return Forecast.at(HEAD_STEP, recipe, labelled)
+        return Forecast.at(lambda steps: HEAD_STEP * steps, recipe, labelled)
 
     def some(recipe: Recipe) -> Fitted:
         student, teacher = lab.network(blueprint, "rehearsal"), sketch(lab, plan, blueprint)
@@ -84,7 +89,15 @@ def of_student(
         images = lab.views(recipe.augment)
         return fit(student, images, examples, objective, recipe, lab.engine, Streams(0), Unwatched(), teacher=live)
 
-    return _forecast(recipe, labelled, some)
+    return _forecast(recipe, labelled, some, _kept(lab, blueprint, plan, recipe, asked))
+
+
+def _kept(lab: Lab, student: Blueprint, plan: TeacherPlan | None, recipe: Recipe, asked: Asked) -> int | None:
+    """How many answers of a teacher there are at most, where they are kept; None where it is asked at every step."""
+    if plan is None or plan.manner.kind == "peer":
+        return None
+    guide, images = Guide(plan.manner, sketch(lab, plan, student), asked=asked), lab.views(recipe.augment)
+    return None if why_live(lab, guide, images, recipe.mixes) else len(lab.pool) * views_of(guide, images)
 
 
 def of_features(lab: Lab, blueprint: Blueprint) -> float:
@@ -102,15 +115,24 @@ def of_looking(lab: Lab, student: Forecast, recipe: Recipe) -> float:
     return student.seconds / student.steps * images / (3 * recipe.batch)
 
 
-def _forecast(recipe: Recipe, labelled: int, some: Callable[[Recipe], Fitted]) -> Forecast:
-    def seconds_a_step(count: int) -> float:
-        fitted = some(replace(recipe, steps=count, epochs=None, checks=1, schedule="constant", compile="none"))
-        return fitted.seconds / fitted.steps
+def _forecast(recipe: Recipe, labelled: int, some: Callable[[Recipe], Fitted], kept: int | None = None) -> Forecast:
+    """kept: how many answers of the teacher are computed once and looked up after that; None: no answer is."""
 
-    pace = seconds_a_step(WARM)
-    if pace * WARM < PATIENCE:
-        pace = seconds_a_step(TIMED)
-    return Forecast.at(pace, recipe, labelled)
+    def timed(count: int) -> Fitted:
+        return some(replace(recipe, steps=count, epochs=None, checks=1, schedule="constant", compile="none"))
+
+    fitted = timed(WARM)
+    if fitted.seconds < PATIENCE:
+        fitted = timed(TIMED)
+
+    def seconds(steps: int) -> float:
+        share = steps / fitted.steps
+        answers = share * fitted.images
+        if kept:  # drawn at random, so many different ones
+            answers = kept * -math.expm1(-answers / kept)
+        return share * fitted.spent["train_s"] + answers / fitted.images * fitted.teacher_seconds
+
+    return Forecast.at(seconds, recipe, labelled)
 
 
 def rounded(seconds: float) -> int:

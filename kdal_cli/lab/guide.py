@@ -74,7 +74,7 @@ def answers(
     if guide.shelf is not None:
         view = "clean" if clean else augment.spelt
         path = _made(guide.shelf) / f"{view}_{guide.asked}_{precision}.rows"
-    return CachedTeacher(live, images, Table(len(images) * _views(guide, images), _width(lab, guide), path))
+    return CachedTeacher(live, images, Table(len(images) * views_of(guide, images), _width(lab, guide), path))
 
 
 def _made(shelf: Path) -> Path:
@@ -94,9 +94,9 @@ def why_live(lab: Lab, guide: Guide, images: Resident, mixes: str | None = None)
         return f"{mixes} shows it mixtures that come once"
     if guide.asked == "everything":
         return "the loss looks inside it"
-    if _views(guide, images) == ENDLESS:
+    if views_of(guide, images) == ENDLESS:
         return "its views are drawn anew each time (data.augment.views=16 keeps so many of each image)"
-    size = 2 * len(images) * _views(guide, images) * (_width(lab, guide) + 1)
+    size = 2 * len(images) * views_of(guide, images) * (_width(lab, guide) + 1)
     return f"all its answers would take {size / 2**30:.0f} GiB" if size > LIMIT else None
 
 
@@ -144,7 +144,8 @@ def _same(one: Parts | None, other: Parts | None) -> bool:
     return all(a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a) for a, b in pairs)
 
 
-def _views(guide: Guide, images: Resident) -> int:
+def views_of(guide: Guide, images: Resident) -> int:
+    """In how many views of an image a teacher is asked about it."""
     return 1 if guide.manner.view == "clean" else images.augment.count
 
 
