@@ -33,6 +33,7 @@ from kdal_cli.devices.engine import Engine
 from kdal_cli.models.resnet import resnet
 from kdal_cli.models.simkd import simkd
 from kdal_cli.network import Network
+from kdal_cli.plain import several
 from kdal_cli.training.answers import LiveTeacher
 from kdal_cli.training.objective import Objective
 from kdal_cli.training.sight import doubled, look
@@ -187,7 +188,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     cpu = Engine.start("cpu").describe()["name"]
     machine = (
-        f"{time.strftime('%Y-%m-%d')}, {cpu}, {options.threads} threads, torch {torch.__version__}, "
+        f"{time.strftime('%Y-%m-%d')}, {cpu}, {several(options.threads, 'thread')}, torch {torch.__version__}, "
         f"Python {platform.python_version()}; {options.turns} turns"
     )
     print(f"{machine}\n| loss | ms | ratio | learned parameters |\n|---|---|---|---|")

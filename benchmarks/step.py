@@ -21,6 +21,7 @@ from kdal_cli.devices.engine import cpu_has_bf16
 from kdal_cli.models.mobilenet_v2 import mobilenet_v2
 from kdal_cli.models.resnet import resnet
 from kdal_cli.models.small_cnn import small_cnn
+from kdal_cli.plain import several
 
 BATCH = 64
 TURNS = 7
@@ -78,9 +79,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     about = f"bf16 in hardware: {cpu_has_bf16()}" if device == "cpu" else torch.cuda.get_device_name()
-    print(
-        f"torch {torch.__version__}, Python {platform.python_version()}, {options.threads} threads, {device}, {about}"
-    )
+    machine = f"torch {torch.__version__}, Python {platform.python_version()}, {several(options.threads, 'thread')}"
+    print(f"{machine}, {device}, {about}")
     print("| model | depthwise | format | precision | images/s | ratio |\n|---|---|---|---|---|---|")
     for name, make in MODELS.items():
         kinds = [(channels_last, bf16) for channels_last in (False, True) for bf16 in (False, True)]

@@ -17,6 +17,7 @@ import torch
 from kdal_cli.data.cifar10 import SOURCE
 from kdal_cli.dataset import ImageData, ImageSet, Labels
 from kdal_cli.devices.engine import Engine, cpu_has_bf16
+from kdal_cli.plain import several
 
 OURS = "kdal"
 COLUMNS = ("case", "side", "wall s", "CPU s", "ratio", "CPU ratio")
@@ -68,7 +69,7 @@ def head(*more: str) -> None:
     cpu, threads = Engine.start("cpu").describe()["name"], torch.get_num_threads()
     when, python = time.strftime("%Y-%m-%d"), platform.python_version()
     bf16 = f"bf16 in hardware: {cpu_has_bf16()}"
-    print(f"{when}, {cpu}, {bf16}, {threads} threads, torch {torch.__version__}, Python {python}")
+    print(f"{when}, {cpu}, {bf16}, {several(threads, 'thread')}, torch {torch.__version__}, Python {python}")
     print(f"| {' | '.join((*COLUMNS, *more))} |\n{'|---' * (len(COLUMNS) + len(more))}|", flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Other people's text, made harmless where it is shown: on a terminal, in a log, in a spreadsheet.
+"""Other people's text, made harmless where it is shown: on a terminal, in a log, in a spreadsheet. And plurals.
 
 Class names, paths and what files say come from outside. Standard library only: the console script imports it first.
 """
@@ -29,6 +29,11 @@ def clean(text: object) -> str:
 def clean_lines(text: str) -> str:
     """Several lines, each of them clean and indented as it was."""
     return "".join(f"{clean(line)}\n" for line in text.splitlines())
+
+
+def several(count: int, thing: str) -> str:
+    """`1 label`, `2,000 labels`."""
+    return f"{count:,} {thing}{'s' * (count != 1)}"
 
 
 def plain_cell(text: str) -> str:

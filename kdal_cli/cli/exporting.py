@@ -11,6 +11,7 @@ import yaml
 
 from kdal_cli.cli.listing import Words
 from kdal_cli.errors import UserError, nearest
+from kdal_cli.plain import several
 
 if TYPE_CHECKING:
     from kdal_cli.compose.finished import Finished
@@ -128,8 +129,7 @@ def _tell(rows: "Sequence[Row]", out: Path, display: "Display") -> None:
     for row in rows:
         if row["refused"]:
             display.warn(f"{row['format']} refused: {row['refused']}")
-    threads = rows[0]["threads"]
-    display.say(f"measured with {threads} thread{'s' * (threads != 1)}, {rows[0]['instructions']}")
+    display.say(f"measured with {several(int(rows[0]['threads'] or 1), 'thread')}, {rows[0]['instructions']}")
     display.say(f"files in {shown(out)}")
 
 

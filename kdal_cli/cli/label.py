@@ -6,6 +6,7 @@ from pathlib import Path
 from kdal_cli.cli.listing import Words
 from kdal_cli.cli.paths import typed
 from kdal_cli.errors import UserError
+from kdal_cli.plain import several
 
 
 def label(words: Sequence[str]) -> None:
@@ -44,5 +45,4 @@ def _list(run: Path) -> None:
         display.table(curve_table(found.annotators))
         if found.images:
             display.table(curve_table(found.images))
-        count = len(found.images)
-        display.say(f"people differ about {count:,} image{'s' * (count != 1)}")
+        display.say(f"people differ about {several(len(found.images), 'image')}")

@@ -26,6 +26,7 @@ from kdal_cli.labels._record import number, numbers, ranges, spread, whole, whol
 from kdal_cli.labels.opinions import Votes, agreed, votes
 from kdal_cli.labels.oracle import NONE, TEACHER, Answer, NotYet
 from kdal_cli.labels.purchase import Purchase, purchase, receipt, table
+from kdal_cli.plain import several
 from kdal_cli.records.files import append, cut, finite, lines, opened, whole_lines, write_bytes
 
 GENESIS = "0" * 64
@@ -218,7 +219,7 @@ class Ledger:
             raise MachineError(f"round {round} asks for labels while others are still asked for", where=self.path)
         answer = ask(ids)
         if isinstance(answer, NotYet):
-            raise Waiting(f"waiting for {answer.labels:,} label{'s' * (answer.labels != 1)}", cure=answer.todo)
+            raise Waiting(f"waiting for {several(answer.labels, 'label')}", cure=answer.todo)
         try:
             told = receipt(answer, len(ids))
         except ValueError as count:

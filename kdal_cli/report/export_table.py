@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kdal_cli.metrics.confidence import spoken
-from kdal_cli.plain import clean
+from kdal_cli.plain import clean, several
 from kdal_cli.records.card import Card
 from kdal_cli.records.curve import Table as Curve
 from kdal_cli.report.tables import plain_table
@@ -65,7 +65,8 @@ def model_card(card: Card, rows: Sequence[Row], run: Path | None, config: Mappin
         "|" + "---|" * len(HEADERS),
         *("| " + " | ".join(_plain(cell) for cell in cells(row)) + " |" for row in rows),
         "",
-        f"Measured with {test['threads']} threads ({test['instructions']}). The accuracy is that of the very file.",
+        f"Measured with {several(test['threads'], 'thread')} ({test['instructions']}). "
+        "The accuracy is that of the very file.",
         *_curve(run),
         "",
         "## Limits",

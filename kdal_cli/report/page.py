@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from kdal_cli.images.opening import Unreadable, opened, quietly, regular
+from kdal_cli.plain import several
 from kdal_cli.report import people, study_plots
 from kdal_cli.report.html import Content, Html, element, join, picture, table
 from kdal_cli.report.page_block import judged, sections
@@ -236,4 +237,4 @@ def _relative(record: Record, top: Path) -> str:
 
 
 def _rounds(record: Record) -> str:
-    return f"{len(record.rounds)} round{'s' * (len(record.rounds) != 1)}"
+    return several(len(record.rounds), "round")

@@ -1,5 +1,6 @@
 """The head of a page: what was compared, with what, what is said against it, the question and the answer."""
 
+from kdal_cli.plain import several
 from kdal_cli.report.html import Html, element
 from kdal_cli.report.setup import setup
 from kdal_cli.report.study_text import CURRENCIES, Figure, answer, question
@@ -45,9 +46,8 @@ def _facts(study: Study) -> str:
     figure = Figure(study.figure).name
     stepped = any(block.range for block in study.blocks)
     parts = [
-        f"{len(records)} run{'s' * (len(records) != 1)}"
-        + (f", {len(study.unfinished)} unfinished" if study.unfinished else ""),
-        f"{seeds} seed{'s' * (seeds != 1)}",
+        several(len(records), "run") + (f", {len(study.unfinished)} unfinished" if study.unfinished else ""),
+        several(seeds, "seed"),
         ", ".join(filter(None, data)),
         f"{figure} against {CURRENCIES[study.x]}" if stepped else figure,
     ]

@@ -11,6 +11,7 @@ from kdal_cli.labels.ledger import Ledger
 from kdal_cli.labels.opinions import disputed, standing
 from kdal_cli.labels.promise import interval
 from kdal_cli.labels.purchase import proposed
+from kdal_cli.plain import several
 from kdal_cli.records.files import read_bytes
 from kdal_cli.report.html import Html, element, join, table
 from kdal_cli.report.tables import Row
@@ -112,7 +113,7 @@ def _people(record: Record) -> Html | None:
         return join(who, element("p", "People do not differ about any image.", class_="quiet"))
     shown = [list(map(str, row.values())) for row in found.images[:SHOWN]]
     more = f", the first {SHOWN}" if len(found.images) > SHOWN else ""
-    told = f"{len(found.images):,} image{'s' * (len(found.images) != 1)} that people differ about{more}"
+    told = f"{several(len(found.images), 'image')} that people differ about{more}"
     return join(who, table(told, list(found.images[0]), shown, kind="words"))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import fmean
 
 from kdal_cli.errors import UserError
+from kdal_cli.plain import several
 from kdal_cli.records.files import read_bytes, read_json
 from kdal_cli.study.records import Record, table
 from kdal_cli.study.study import Entry
@@ -83,10 +84,9 @@ def starts(manifest: dict) -> Iterator[Start]:
     for start in manifest.get("starts") or ():
         machine, git = start.get("machine") or {}, start.get("git") or {}
         versions = ", ".join(f"{name} {version}" for name, version in (start.get("versions") or {}).items())
-        where = ", ".join(f"{value} thread{'s' * (value != 1)}" if key == "threads" else str(value)
-                          for key, value in machine.items())  # fmt: skip
+        machine = {k: several(v, "thread") if k == "threads" else str(v) for k, v in machine.items()}
         commit = f"{git.get('commit') or 'unknown'}{' + changes' * bool(git.get('dirty'))}"
-        yield Start(str(start.get("command", "")), versions, where, commit)
+        yield Start(str(start.get("command", "")), versions, ", ".join(machine.values()), commit)
 
 
 def manifests(records: Sequence[Record]) -> list[dict]:

@@ -14,6 +14,7 @@ from kdal_cli.lab.teacher import Teacher
 from kdal_cli.metrics import confidence
 from kdal_cli.metrics.classification import per_class
 from kdal_cli.network import Network
+from kdal_cli.plain import several
 from kdal_cli.records import checkpoint
 from kdal_cli.records.card import Card
 from kdal_cli.records.curve import Row, Table
@@ -31,8 +32,8 @@ def headline(lab: Lab, stage: str, lines: Sequence[str]) -> None:
     """The plan: what is about to be done, with what, and what it will cost. A teacher may still have to be trained."""
     data, engine = lab.data, lab.engine.describe()
     sizes = f"{len(lab.pool):,} in the pool, {len(lab.validation):,} for validation, {len(data.test):,} to test"
-    device = f"{engine['name']}, {engine['threads']} threads" if engine["device"] == "cpu" else engine["name"]
-    about = [f"data {data.name}: {sizes}", *lines, f"on {device}"]
+    on_cpu = f", {several(int(engine['threads']), 'thread')}" if engine["device"] == "cpu" else ""
+    about = [f"data {data.name}: {sizes}", *lines, f"on {engine['name']}{on_cpu}"]
     lab.display.stage(f"kdal {stage}", about)
     for line in about:
         lab.log.say(line)
