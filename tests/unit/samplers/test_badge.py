@@ -89,6 +89,32 @@ def test_distances_are_those_of_whole_gradients(seed: int, n: int, classes: int,
     assert (gradients.bound(rows) <= apart.amin(1) + 1e-5 * scale).all()
 
 
+@given(
+    seed=st.integers(0, 10**6),
+    n=st.integers(1, 30),
+    p=st.integers(1, 4),
+    spread=st.sampled_from([0.0, 1e-6, 1.0, 1e12, 1e25]),
+    chunk=st.sampled_from([3, 1024]),
+)
+@settings(max_examples=80, deadline=None)
+def test_what_is_nearer_is_told_in_float32_only_where_that_is_sure(
+    seed: int, n: int, p: int, spread: float, chunk: int
+) -> None:
+    """Copies, features of a thousand sizes, and those whose squares float32 cannot hold."""
+    logits, features = answers(seed, n)
+    features = features * 10 ** (torch.rand(n, 1, generator=rng(seed)) * 3) * (spread or 1.0)
+    logits, features = (torch.cat([x, x[: n // 2]]) for x in (logits, features))
+    gradients = Gradients(logits, features)
+    rows, last = (torch.randint(len(logits), (size,), generator=rng(seed + size)) for size in (p, 1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "CHUNK", chunk)
+        before = gradients.nearest(rows)
+        found = gradients.nearer(before, last)
+    expected = torch.minimum(before, gradients.nearest(last))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-13 * float(gradients.sizes.max()))
+    assert torch.equal(gradients.nearer(torch.full_like(before, torch.inf), last).isfinite(), expected.isfinite())
+
+
 def test_copies_lie_at_exactly_zero() -> None:
     logits, features = answers(3, 40, 10, 64)
     gradients = Gradients(logits.repeat(2, 1), features.repeat(2, 1))
