@@ -87,7 +87,7 @@ def factors(records: Sequence[Record]) -> list[dict[str, str]]:
     keys = dict.fromkeys(key for record in records for key in record.settings)
     groups: dict[str, list[str]] = {}
     for key in keys:
-        if not _ignored(key) and _differs(key, records):
+        if not _ignored(key) and _differs(key, records) and not _follows(key, records):
             groups.setdefault(key.partition(".")[0], []).append(key)
     levels: list[dict[str, str]] = [{} for _ in records]
     for group, below in groups.items():
@@ -154,6 +154,18 @@ def baseline(text: str | None, found: Sequence[Cell]) -> Factors:
 
 def _ignored(key: str) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in IGNORED)
+
+
+def _follows(key: str, records: Sequence[Record]) -> bool:
+    """Whether a key of the recipe is in every run what the loss of that run asks for: then it is no choice of its own.
+
+    A loss says it in its `recipe`, to which the recipe refers (conf/loss/shared/recipe.yaml); what is typed differs.
+    """
+    said = f"loss.recipe.{key.rpartition('.')[2]}"
+    return key.startswith("recipe.") and all(
+        said in record.settings and _text(record.settings[said]) == _text(record.settings.get(key))
+        for record in records
+    )
 
 
 def _differs(key: str, records: Sequence[Record]) -> bool:

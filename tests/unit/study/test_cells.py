@@ -57,6 +57,27 @@ def test_a_key_within_an_option_that_differs_is_a_factor_besides() -> None:
     ]
 
 
+def of_loss(loss: str, floor: int, **recipe: Value) -> Record:
+    """A run whose recipe trains for as long as its loss asks, unless it is said otherwise."""
+    settings = {"loss__recipe__floor": floor, "recipe__until__floor": floor, "recipe__batch": 64, **recipe}
+    return record(choices={"loss": loss}, **settings)
+
+
+def test_what_a_loss_asks_of_the_recipe_is_no_factor_beside_the_loss() -> None:
+    assert levels(of_loss("none", 150), of_loss("kd", 1000)) == [{"loss": "none"}, {"loss": "kd"}]
+
+
+def test_what_was_typed_over_it_is_one() -> None:
+    assert levels(of_loss("none", 150), of_loss("kd", 1000, recipe__until__floor=500)) == [
+        {"loss": "none", "recipe.until.floor": "150"},
+        {"loss": "kd", "recipe.until.floor": "500"},
+    ]
+    assert levels(of_loss("none", 150), of_loss("kd", 150, recipe__batch=32)) == [
+        {"loss": "none", "recipe.batch": "64"},
+        {"loss": "kd", "recipe.batch": "32"},
+    ]
+
+
 @pytest.mark.parametrize(
     "key",
     ["seed", "device", "threads", "trust", "tracker.name", "data.root", "data.path", "teacher.store", "replay"],
