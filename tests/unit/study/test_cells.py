@@ -59,7 +59,7 @@ def test_a_key_within_an_option_that_differs_is_a_factor_besides() -> None:
 
 def of_loss(loss: str, floor: int, **recipe: Value) -> Record:
     """A run whose recipe trains for as long as its loss asks, unless it is said otherwise."""
-    settings = {"loss__recipe__floor": floor, "recipe__until__floor": floor, "recipe__batch": 64, **recipe}
+    settings = {f"loss__{loss}__weight": 1.0, "loss__recipe__floor": floor, "recipe__until__floor": floor, **recipe}
     return record(choices={"loss": loss}, **settings)
 
 
@@ -72,7 +72,7 @@ def test_what_was_typed_over_it_is_one() -> None:
         {"loss": "none", "recipe.until.floor": "150"},
         {"loss": "kd", "recipe.until.floor": "500"},
     ]
-    assert levels(of_loss("none", 150), of_loss("kd", 150, recipe__batch=32)) == [
+    assert levels(of_loss("none", 150, recipe__batch=64), of_loss("kd", 150, recipe__batch=32)) == [
         {"loss": "none", "recipe.batch": "64"},
         {"loss": "kd", "recipe.batch": "32"},
     ]
