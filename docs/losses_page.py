@@ -103,8 +103,8 @@ def page() -> str:
     costs_told = f"Cost and parameters are of resnet20 taught by resnet56, 64 images of 32 × 32 a step. {machine}."
     gains_told = (
         "Digits: [the study](../benchmarks/results/2026-11-29-digits.md), mean of three seeds: the default student, "
-        "trained until its labels are fitted, taught by a ResNet-8 of 97.8 % that has 600 images of its own. Fashion-MNIST: "
-        "[the study](../benchmarks/results/2026-11-30-fashion-losses.md), one seed: a CNN of 16 channels, taught by one "
+        "trained until its labels are fitted, taught by a ResNet-8 of 97.8 % that has 600 images of its own. "
+        "Fashion-MNIST: [the study](../benchmarks/results/2026-11-30-fashion-losses.md), one seed: a CNN of 16 channels, taught by one "
         "of 32 and 88.0 % that has 20,000 images of its own."
     )
     sections = [loss.section(known) for loss in losses]
