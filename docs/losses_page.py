@@ -104,8 +104,8 @@ def page() -> str:
     gains_told = (
         "Digits: [the study](../benchmarks/results/2026-11-29-digits.md), mean of three seeds: the default student, "
         "trained until its labels are fitted, taught by a ResNet-8 of 97.8 % that has 600 images of its own. "
-        "Fashion-MNIST: [the study](../benchmarks/results/2026-11-30-fashion-losses.md), one seed: a CNN of 16 channels, taught by one "
-        "of 32 and 88.0 % that has 20,000 images of its own."
+        "Fashion-MNIST: [the study](../benchmarks/results/2026-11-30-fashion-losses.md), one seed: a CNN of 16 "
+        "channels, taught by one of 32 and 88.0 % that has 20,000 images of its own."
     )
     sections = [loss.section(known) for loss in losses]
     return "\n\n".join([INTRODUCTION, costs_told, gains_told, "\n".join(table), *sections]) + "\n"
