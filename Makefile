@@ -41,8 +41,8 @@ format: setup ## put the code into shape
 	$(BIN)/ruff format --quiet
 	$(BIN)/ruff check --fix --quiet
 
-bench: setup ## the short form of every benchmark that needs no code of others, as one table
-	$(BIN)/python benchmarks/all.py
+bench: setup ## the short form of every benchmark that needs no code of others, as one table; AGAINST=COMMIT: then and now
+	$(BIN)/python benchmarks/all.py $(if $(AGAINST),--against $(AGAINST))
 
 docs: setup ## docs/losses.md and docs/samplers.md, from docstrings, conf and the benchmarks' tables
 	$(BIN)/python docs/generate.py
