@@ -103,7 +103,8 @@ def cost(*words: str, until: Path | None = None) -> tuple[float, float, float]:
 def measured(sampler: str, images: int, path: Path, run: Path) -> list[str]:
     """A row of the table."""
     shutil.rmtree(run, ignore_errors=True)
-    words = ["data=npz", f"data.path={path}", *f"sampler={sampler}".split(), *RUN, f"hydra.run.dir={run}"]
+    source = "data=npz", f"data.path={path}", f"data.max_bytes={path.stat().st_size}"
+    words = [*source, *f"sampler={sampler}".split(), *RUN, f"hydra.run.dir={run}"]
     start, start_own, start_all = cost(*words, until=run / "curve.csv")
     rest, rest_own, rest_all = cost(f"resume={run}")
     with (run / "timings.csv").open(encoding="utf-8", newline="") as lines:

@@ -17,7 +17,8 @@ Power = Annotated[float, Within(1)]
 
 def attention(maps: Tensor, p: float) -> Tensor:
     """mean_c |F|^p, flattened and normalised to length 1, (B, c, h, w) -> (B, h·w)."""
-    return F.normalize(maps.abs().pow(p).mean(1).flatten(1), dim=1)
+    strength = maps.square() if p == 2 else maps.abs().pow(p)
+    return F.normalize(strength.mean(1).flatten(1), dim=1)
 
 
 def at_loss(student_maps: Tensor, teacher_maps: Tensor, p: float) -> Tensor:

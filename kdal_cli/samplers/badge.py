@@ -145,8 +145,8 @@ def badge(pool: Evidence, k: int, rng: Generator, *, sequential: bool = False) -
     Ash et al. 2020, arXiv:1906.03671. g is never multiplied out: ⟨g_i, g_j⟩ = (a_i·a_j)(z_i·z_j) with a = p − e_ŷ.
     `sequential` makes the draws as the authors' code does and gives its picks for its uniform numbers.
 
-    Costs k·N·(C + D) time, nearly all of it in float32 matrix products, and memory N·C; `sequential` a pass in float64
-    for each of the k.
+    Costs k·N·(C + D) time, nearly all of it in float32 matrix products, and memory N·C; `sequential` a pass over the
+    pool for each of the k, in float64 where float32 cannot tell.
 
     Helps whatever k is, with nothing to set: gradients are large where the scorer is unsure, and those that lie far
     apart do not tell the same. Hurts where the scorer is sure and wrong: that gradient is near 0, and is hardly drawn.

@@ -87,11 +87,15 @@ class LiveTeacher:
 
     def classes_of(self, images: Resident, ids: Tensor) -> Tensor:
         """The class (N,) that it gives each of images `ids` (N,), without augmentation, as the protocol has it."""
-        images, known = images if self.clean is None else self.clean, self.network.known
-        if known is not None and not known:
+        if self.network.known == {}:
             return torch.full((len(ids),), -1)
+        images = images if self.clean is None else self.clean
         parts = ids.split(images_a_pass(self.network, images, FILL))
-        logits = torch.cat([self.look(images.whole(part)).logits.cpu() for part in parts])  # (N, C of its own)
+        return self.likeliest(torch.cat([self.look(images.whole(part)).logits.cpu() for part in parts]))
+
+    def likeliest(self, logits: Tensor) -> Tensor:
+        """Of logits (N, C of its own), the class (N,) of the data: the likeliest of those that it has learnt."""
+        known = self.network.known
         if known is None:
             return logits.argmax(1)
         return torch.tensor(list(known.values()))[logits[:, list(known)].argmax(1)]
@@ -201,9 +205,20 @@ class CachedTeacher:
         features = row[:, self.classes :] if row.shape[1] > self.classes else row.new_full((len(row), 1), torch.nan)
         return Output(row[:, : self.classes], features)
 
+    @property
+    def plain(self) -> int | None:
+        """The view that is the image without augmentation; None where there is none among them."""
+        augment = self.images.augment
+        if self.live.clean is not None or augment.kind == "none":
+            return 0
+        return None if augment.drawn else augment.identity
+
     def classes_of(self, images: Resident, ids: Tensor) -> Tensor:
-        """The class (N,) that it gives each of images `ids` (N,), without augmentation; these answers are not kept."""
-        return self.live.classes_of(images, ids)
+        """The class (N,) that it gives each of images `ids` (N,), without augmentation: kept, where that is a view."""
+        if self.plain is None or self.live.network.known == {}:
+            return self.live.classes_of(images, ids)
+        numbers, _ = self._kept(self.rows(ids, torch.full_like(ids, self.plain)))
+        return self.live.likeliest(numbers[:, : self.classes].float())
 
     def blank(self, many: int) -> Output:
         """An answer of the form that it gives, about so many images, which says nothing."""
@@ -212,16 +227,20 @@ class CachedTeacher:
 
     def look_up(self, rows: Tensor) -> Tensor:
         """(S, B) rows -> (S, B, W) float32 on the device; what is not there yet is computed and kept."""
-        flat = rows.flatten()
-        numbers, there = self.table.read(flat)
-        self.asked, self.hits = self.asked + len(flat), self.hits + int(there.sum())
-        missing = flat[~there].unique()
+        numbers, hits = self._kept(rows.flatten())
+        self.asked, self.hits = self.asked + rows.numel(), self.hits + hits
+        return numbers.view(*rows.shape, -1).to(self.live.engine.device).float()
+
+    def _kept(self, rows: Tensor) -> tuple[Tensor, int]:
+        """(numbers (R, W) float16 of `rows` (R,), how many of them were there already)."""
+        numbers, there = self.table.read(rows)
+        hits, missing = int(there.sum()), rows[~there].unique()
         if len(missing):
             self.fill(missing)
-            numbers, there = self.table.read(flat)
+            numbers, there = self.table.read(rows)
             if not there.all():
                 raise MachineError("the teacher's answers cannot be read back", where=self.table.path)
-        return numbers.view(*rows.shape, -1).to(self.live.engine.device).float()
+        return numbers, hits
 
     def fill_all(self, ids: Tensor, watcher: Watcher) -> None:
         """Compute what the table lacks of every view of images `ids` (N,), which are distinct."""

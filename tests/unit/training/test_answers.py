@@ -298,3 +298,32 @@ def test_its_classes_are_those_of_the_data_and_only_those_that_it_has_learnt(
         expected = [max(known, key=lambda own: float(row[own])) if known else None for row in logits]
         expected = [known[own] if own is not None else -1 for own in expected]
     assert live.classes_of(resident, ids).tolist() == expected
+
+
+@pytest.mark.parametrize("kind", ["crop_flip", "none"])
+def test_a_class_that_was_asked_for_is_kept_where_the_image_itself_is_a_view(
+    kind, make_network, engine, images, monkeypatch
+) -> None:
+    views = Resident(images.train.pixels, Augment(pad=2, flip=True, kind=kind))
+    teacher, ids = cached(make_network(1), engine, views), torch.tensor([7, 3, 11])
+    expected = teacher.live.classes_of(views, ids).tolist()
+    assert teacher.classes_of(views, ids).tolist() == expected
+    monkeypatch.setattr(teacher.live, "look", None)
+    assert teacher.classes_of(views, ids).tolist() == expected
+    assert (teacher.asked, teacher.hits) == (0, 0)  # which count what training asks
+
+
+@pytest.mark.parametrize("augment", [Augment(kind="photo", views=1), Augment(pad=2, views=4)])
+def test_a_class_is_asked_for_anew_where_the_image_itself_is_no_view(augment, make_network, engine, images) -> None:
+    views, ids = Resident(images.train.pixels, augment), torch.arange(9)
+    teacher = cached(make_network(1), engine, views)
+    assert teacher.classes_of(views, ids).tolist() == teacher.live.classes_of(views, ids).tolist()
+    assert not teacher.table.read(torch.arange(len(teacher.table)))[1].any()
+
+
+def test_a_teacher_that_sees_images_as_they_are_keeps_its_classes_by_image(make_network, engine, images) -> None:
+    plain, views = (Resident(images.train.pixels, Augment(pad=pad)) for pad in (0, 2))
+    live = LiveTeacher(make_network(1), engine, "fp32", clean=plain)
+    teacher, ids = CachedTeacher(live, views, Table(len(plain), 3)), torch.tensor([5, 0])
+    assert teacher.classes_of(views, ids).tolist() == live.look(plain.whole(ids)).logits.argmax(1).tolist()
+    assert teacher.table.read(torch.arange(len(plain)))[1].nonzero().flatten().tolist() == [0, 5]
