@@ -4,8 +4,8 @@
     python benchmarks/all.py --against COMMIT
 
 Each is a process of its own, one after the other. README.md says what each one is. With --against, the benchmarks of an
-earlier commit take turns with these, on that commit's code in this environment; a ratio says how many times as long it
-took then.
+earlier commit take turns with these, on that commit's code in this environment: then, now, now, then. A ratio says how
+many times as long it took then.
 """
 
 import argparse
@@ -38,15 +38,22 @@ def rows(name: str, more: list[str], home: Path = HOME) -> list[list[str]]:
 
 
 def changes(name: str, more: list[str], then: Path) -> Iterator[list[str]]:
-    """What a benchmark measured then and now; of a side that one of the two does not have, half of it."""
-    old, new = ({(row[1], row[2]): row[3:5] for row in rows(name, more, home)} for home in (then, HOME))
-    for key in {**new, **old}:
-        pairs = [(side.get(key, ("", ""))[which] for side in (old, new)) for which in (0, 1)]
-        yield [name, *key, *(cell for before, after in pairs for cell in (before, after, ratio(before, after)))]
+    """What a benchmark measured then and now, twice each, so that a machine that slows down slows both."""
+    seen: dict[Path, dict[tuple[str, str], list[list[str]]]] = {HOME: {}, then: {}}
+    for home in (then, HOME, HOME, then):
+        for row in rows(name, more, home):
+            seen[home].setdefault((row[1], row[2]), []).append(row[3:5])
+    for key in {**seen[HOME], **seen[then]}:
+        cells: list[str] = []
+        for which in (0, 1):
+            before, after = (mean([figures[which] for figures in seen[home].get(key, [])]) for home in (then, HOME))
+            cells += [before, after, f"{float(before) / float(after):.2f}" if before and after else ""]
+        yield [name, *key, *cells]
 
 
-def ratio(before: str, after: str) -> str:
-    return f"{float(before) / float(after):.2f}" if before and after else ""
+def mean(cells: list[str]) -> str:
+    """Of numbers; nothing where one is missing."""
+    return f"{sum(map(float, cells)) / len(cells):.3g}" if cells and all(cells) else ""
 
 
 @contextmanager

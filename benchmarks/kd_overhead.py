@@ -32,7 +32,7 @@ PLAIN = "labels alone"
 
 def main() -> None:
     chosen = options(__doc__, turns=7).parse_args()
-    steps, turns = (12, 3) if chosen.quick else (40, chosen.turns)
+    steps, turns = (50, 3) if chosen.quick else (50, chosen.turns)
     engine, rng = Engine.start("cpu", chosen.threads), torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (IMAGES, 3, 32, 32), dtype=torch.uint8, generator=rng)
     images = Resident(pixels, Augment(pad=4, flip=True))
