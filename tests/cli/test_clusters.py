@@ -100,6 +100,7 @@ class Sweep:
             )
             lost = self.under_way()
             cluster.kill("n2")
+            lost |= self.under_way()  # one may have started meanwhile
             cluster.until(lambda: ended(34), 1200, "six jobs are left")
         finally:
             if process.poll() is None:
