@@ -5,6 +5,7 @@ file system is shared, as on a cluster. It takes root to make one.
 """
 
 import os
+import secrets
 import shlex
 import shutil
 import signal
@@ -144,6 +145,8 @@ def slurm(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
 def ray(folder: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Cluster, str]]:
     """Two nodes of one CPU each, whose workers start in `here`, and the address of the first."""
     monkeypatch.setenv("RAY_raylet_start_wait_time_s", "240")  # of 30, which a busy machine does not keep
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")  # unset, it hangs on whether this user has ever had a cluster
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
     command = Path(sys.executable).with_name("ray")
     if not command.exists():
         pytest.skip("needs Ray: pip install 'kdal[ray]'")
