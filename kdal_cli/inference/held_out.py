@@ -19,6 +19,7 @@ def held_out(
 
     features: (M, D); labels: (M,); others: (N, D). A labelled image is answered by what was learnt from four fifths of
     the labels that are not its own, the others by the mean of all five. All classes alike where nothing can be learnt.
+    Each answer is one of float32: finer ones hang on where a row lies in a matrix, and equal images are to be equal.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -38,7 +39,8 @@ def held_out(
                 continue
             model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=200)).fit(own[learnt], truth[learnt])
             told = torch.zeros(len(asked) + len(rest), classes, dtype=torch.float64)
-            told[:, model.classes_] = torch.from_numpy(model.predict_proba(np.concatenate([own[asked], rest])))
+            likely = model.predict_proba(np.concatenate([own[asked], rest])).astype(np.float32)
+            told[:, model.classes_] = torch.from_numpy(likely).double()
             probs[asked] = told[: len(asked)]
             answered.append(told[len(asked) :])
     uniform = torch.full((len(rest), classes), 1 / classes, dtype=torch.float64)
